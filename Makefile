@@ -1,0 +1,60 @@
+# The two commands: `make up` runs a whole federation here, `make test` tests it.
+# A fresh machine needs Python 3.11 or newer (with venv), Git and make; the rest is installed into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 8585
+
+.PHONY: up test test-all lint format lock bench clean
+
+up: .venv/runtime
+	$(BIN)/manybinder up --port $(PORT)
+
+test: .venv/dev
+	$(BIN)/pytest -m "not slow and not browser"
+
+test-all: lint .venv/dev
+	$(BIN)/pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv
+
+# Locks hold versions and hashes, no addresses: the package index is whatever this machine is set to.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+lock: .venv/bootstrap
+	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
+	echo uv | $(LOCK) - --output-file requirements/bootstrap.txt
+	echo hatchling editables | tr " " "\n" | $(LOCK) - --output-file requirements/build.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	  member/builders/jupyterlab.in --output-file member/builders/jupyterlab.txt
+
+.venv/bootstrap: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "manybinder needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "This Python has no venv module (on Debian: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+.venv/runtime: .venv/bootstrap requirements/runtime.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/runtime.txt
+	$(BIN)/uv pip install --quiet --require-hashes --only-binary :all: -r requirements/build.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements/dev.txt
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@

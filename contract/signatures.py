@@ -1,0 +1,175 @@
+"""Ed25519 signatures: the gateway's on launch tokens, a member's on its capacity reports.
+
+Both travel as JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037).  A member holds only the gateway's public keys
+and a gateway only the members'; several keys may be active at a time, so that they can be rotated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from contract.launches import is_launch_id
+
+ALGORITHM = "EdDSA"
+LAUNCH_TYPE = "manybinder-launch+jwt"
+REPORT_TYPE = "manybinder-report+jwt"
+
+
+class SignatureRefusedError(ValueError):
+    """A token that is forged, expired, for another audience or not readable; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchClaims:
+    """What a gateway orders of a member, and until when (Unix time in seconds).
+
+    ``spec`` is the visitor's own, percent-encoded as it came (``gh/org/repo/main``); ``resolved_ref`` the commit to
+    build; ``client`` the visitor's address in the form that the member's registration allows ("" = not told).
+    """
+
+    member: str
+    launch_id: str
+    provider: str
+    spec: str
+    repo_url: str
+    resolved_ref: str
+    issued_at: float
+    expires_at: float
+    client: str = ""
+
+
+def load_private_key(pem: str) -> Ed25519PrivateKey:
+    """Read a private key (PEM, PKCS 8); raises ``ValueError`` with a sentence."""
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("not a readable PEM private key without a password") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError("not an Ed25519 private key")
+    return key
+
+
+def load_public_key(pem: str) -> Ed25519PublicKey:
+    """Read a public key (PEM, SubjectPublicKeyInfo); raises ``ValueError`` with a sentence."""
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("not a readable PEM public key") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("not an Ed25519 public key")
+    return key
+
+
+def private_pem(key: Ed25519PrivateKey) -> str:
+    """A private key as PEM (PKCS 8)."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def public_pem(key: Ed25519PublicKey) -> str:
+    """A public key as PEM (SubjectPublicKeyInfo)."""
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
+    """The launch token of an order."""
+    payload = {
+        "aud": claims.member,
+        "jti": claims.launch_id,
+        "iat": claims.issued_at,
+        "exp": claims.expires_at,
+        "provider": claims.provider,
+        "spec": claims.spec,
+        "repo_url": claims.repo_url,
+        "resolved_ref": claims.resolved_ref,
+        "client": claims.client,
+    }
+    return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
+
+
+def verify_launch(
+    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
+) -> LaunchClaims:
+    """The order in a launch token, if a gateway signed it for this member and it has not expired.
+
+    Raises :class:`SignatureRefusedError`.
+    """
+    payload = _verified(token, keys, LAUNCH_TYPE)
+    texts = {}
+    for name in ("aud", "jti", "provider", "spec", "repo_url", "resolved_ref", "client"):
+        texts[name] = payload.get(name, "")
+        if not isinstance(texts[name], str):
+            raise SignatureRefusedError(f"the launch token's {name} is not a text")
+    issued, expires = _time(payload, "iat"), _time(payload, "exp")
+    if texts["aud"] != member:
+        raise SignatureRefusedError("the launch token is for another member")
+    if not is_launch_id(texts["jti"]):
+        raise SignatureRefusedError("the launch token names no launch")
+    if now > expires + leeway:
+        raise SignatureRefusedError("the launch token has expired")
+    if now < issued - leeway:
+        raise SignatureRefusedError("the launch token is from the future: compare the clocks of gateway and member")
+    return LaunchClaims(
+        member=member,
+        launch_id=texts["jti"],
+        provider=texts["provider"],
+        spec=texts["spec"],
+        repo_url=texts["repo_url"],
+        resolved_ref=texts["resolved_ref"],
+        issued_at=issued,
+        expires_at=expires,
+        client=texts["client"],
+    )
+
+
+def sign_report(report: dict[str, Any], key: Ed25519PrivateKey) -> str:
+    """A capacity report (:meth:`contract.reports.CapacityReport.to_wire`) as it is sent."""
+    return jwt.encode(report, key, ALGORITHM, headers={"typ": REPORT_TYPE})
+
+
+def reported_member(token: str) -> str:
+    """The member that a report claims to be from, to look its key up; proves nothing.
+
+    Raises :class:`SignatureRefusedError`.
+    """
+    try:
+        member = jwt.decode(token, options={"verify_signature": False}).get("member")
+    except jwt.PyJWTError as error:
+        raise SignatureRefusedError(f"not a readable report: {error}") from error
+    if not isinstance(member, str):
+        raise SignatureRefusedError("the report names no member")
+    return member
+
+
+def verify_report(token: str, keys: Sequence[Ed25519PublicKey]) -> dict[str, Any]:
+    """The JSON object of a report that one of the keys has signed; raises :class:`SignatureRefusedError`."""
+    return _verified(token, keys, REPORT_TYPE)
+
+
+def _verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[str, Any]:
+    # Times are checked by the callers, against a clock that they are given.
+    options: Any = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False}
+    try:
+        if jwt.get_unverified_header(token).get("typ") != kind:
+            raise SignatureRefusedError(f"not a token of type {kind}")
+        for key in keys:
+            try:
+                return jwt.decode(token, key, [ALGORITHM], options=options)
+            except (jwt.InvalidSignatureError, InvalidSignature):
+                continue
+    except jwt.PyJWTError as error:
+        raise SignatureRefusedError(f"not a readable token: {error}") from error
+    raise SignatureRefusedError("the signature is not by a key that is known here")
+
+
+def _time(payload: dict[str, Any], name: str) -> float:
+    value = payload.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**40:
+        raise SignatureRefusedError(f"the token's {name} is not a time")
+    return float(value)

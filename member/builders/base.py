@@ -1,0 +1,68 @@
+"""What a builder is: it turns a repository at a commit into an image that a session can start from."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from contract.events import BuildEvent, Failure
+from contract.repos import RepoKey
+
+
+class BuildFailedError(Exception):
+    """A build that ended without an image; the text is a sentence for the visitor."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build; ``image`` is the name that the image gets (see :mod:`member.core.images`)."""
+
+    repo: RepoKey
+    repo_url: str
+    commit: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """An image that is there; ``used_at`` (Unix time) is when a session was last started from it."""
+
+    image: str
+    repo: RepoKey
+    commit: str
+    size_bytes: int
+    used_at: float
+
+
+class Builder(Protocol):
+    """One way to build."""
+
+    @property
+    def kind(self) -> str:
+        """``process``, ``container`` or ``kubernetes``."""
+
+    @property
+    def confined(self) -> bool:
+        """Whether what runs of a repository is kept from the member's files and from other sessions."""
+
+    async def start(self) -> None:
+        """Check what it needs and clear away what a crash left; raises ``RuntimeError`` with a sentence."""
+
+    async def has_image(self, image: str) -> bool:
+        """Whether a session can start from this image now."""
+
+    def build(self, request: BuildRequest) -> AsyncGenerator[BuildEvent, None]:
+        """Build, yielding log lines as they appear; the image is there when it ends without an error.
+
+        Raises :class:`BuildFailedError`.  Closing the generator, or cancelling its reader, ends every process of the
+        build and leaves nothing behind.
+        """
+
+    async def images(self) -> Sequence[BuiltImage]:
+        """What is there, the most recently used first."""
+
+    async def clean(self) -> None:
+        """Remove old images, by size and age, and nothing that a session uses."""

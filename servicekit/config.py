@@ -1,0 +1,146 @@
+"""Settings: one YAML file a service, checked as a whole, every error told at once with its path.
+
+A service's ``settings.py`` describes its tree with :class:`Section`; :func:`load` reads it.  Secrets may stand in files
+(``<name>_file``), and environment variables override (``MANYBINDER__LISTEN__PORT=8080``).
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+
+ENV_PREFIX = "MANYBINDER__"
+
+#: The version of the configuration form that this program reads.
+SCHEMA = 1
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; ``problems`` holds every error as ``path: what is wrong``."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)]))
+        self.source = source
+        self.problems = problems
+
+
+class Section(BaseModel):
+    """A part of a settings tree: immutable, unknown keys refused, a field's docstring is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, data: Any) -> Any:
+        """Fill each secret field from the file that ``<name>_file`` names."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for name, field in cls.model_fields.items():
+            file_key = f"{name}_file"
+            if file_key not in data or file_key in cls.model_fields or SecretStr not in _types(field.annotation):
+                continue
+            path = data.pop(file_key)
+            if name in data:
+                raise ValueError(f"{name} and {file_key} exclude each other")
+            try:
+                data[name] = Path(str(path)).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"{file_key}: cannot read {path}: {_reason(error)}") from error
+        return data
+
+
+def load(model: type[M], path: Path, environ: Mapping[str, str] = os.environ) -> M:
+    """Read a service's settings from a YAML file and the environment.
+
+    Raises :class:`ConfigError` with every problem that there is.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"cannot read the file: {_reason(error)}"]) from error
+    return parse(model, text, str(path), environ)
+
+
+def parse(model: type[M], text: str, source: str, environ: Mapping[str, str]) -> M:
+    """Read settings from YAML text; ``source`` names it in errors.  Raises :class:`ConfigError`."""
+    try:
+        tree = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derived from SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(source, [f"not readable as YAML: {' '.join(str(error).split())}"]) from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(source, [f"expected a mapping of settings, got {type(tree).__name__}"])
+    problems = []
+    if tree.get("schema") != SCHEMA:
+        problems.append(f"schema: must be {SCHEMA}, got {tree.get('schema')!r}")
+    tree = {key: value for key, value in tree.items() if key != "schema"}
+    problems += _override(tree, environ)
+    try:
+        settings = model.model_validate(tree)
+    except ValidationError as error:
+        problems += [_sentence(item["loc"], item["msg"], item["type"]) for item in error.errors(include_input=False)]
+    if problems:
+        raise ConfigError(source, problems)
+    return settings
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """Put ``MANYBINDER__A__B=value`` at ``tree[a][b]``; yields problems."""
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        *sections, key = variable.removeprefix(ENV_PREFIX).lower().split("__")
+        place: Any = tree
+        for name in sections:
+            child = place.get(name)
+            place[name] = child = dict(child) if isinstance(child, dict) else {} if child is None else child
+            if not isinstance(child, dict):
+                yield f"{'.'.join(sections)}: cannot be overridden by {variable}, it is no section"
+                break
+            place = child
+        else:
+            try:
+                place[key] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                place[key] = text
+
+
+def _sentence(location: tuple[int | str, ...], message: str, kind: str) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    if kind == "extra_forbidden":
+        message = "is not a setting (misspelt?)"
+    elif kind == "missing":
+        message = "is missing"
+    message = message.removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
+
+
+def _types(annotation: Any) -> set[Any]:
+    return {annotation, *getattr(annotation, "__args__", ())}
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "not UTF-8 text"

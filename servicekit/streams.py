@@ -1,0 +1,48 @@
+"""A journal told as server-sent events over aiohttp."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+
+from aiohttp import ClientConnectionError, web
+
+from contract import sse
+from contract.journal import Entry
+from contract.launches import event_id
+
+#: Seconds of silence after which a comment is sent, as BinderHub does, so that proxies keep the stream open.
+KEEPALIVE_S = 25.0
+
+#: Tell caches and buffering proxies (nginx) to pass every event on at once.
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+async def stream_entries(
+    request: web.Request,
+    entries: AsyncGenerator[Entry, None],
+    launch_id: str,
+    headers: Mapping[str, str] | None = None,
+    keepalive_s: float = KEEPALIVE_S,
+) -> web.StreamResponse:
+    """Answer with the entries as they come, each with its event id, and return when they end or the client is gone."""
+    response = web.StreamResponse(headers={**STREAM_HEADERS, **(headers or {})})
+    response.content_type = sse.CONTENT_TYPE
+    await response.prepare(request)
+    pending: asyncio.Future[Entry] | None = None
+    try:
+        while True:
+            pending = pending or asyncio.ensure_future(anext(entries))
+            done, _ = await asyncio.wait({pending}, timeout=keepalive_s)
+            if not done:
+                await response.write(sse.KEEPALIVE)
+                continue
+            entry = pending.result()
+            pending = None
+            await response.write(sse.encode(entry.event.to_json(), event_id=event_id(launch_id, entry.n)))
+    except (StopAsyncIteration, ClientConnectionError):
+        pass
+    finally:
+        if pending is not None:
+            pending.cancel()
+            await asyncio.gather(pending, return_exceptions=True)
+        await entries.aclose()
+    return response
