@@ -1,0 +1,45 @@
+"""What holds for every test: skips are accounted for, and nothing that a test started outlives the run."""
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
+
+
+def _allowed_reasons() -> list[str]:
+    lines = ALLOWED_SKIPS.read_text().splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where CI runs, a skip whose reason is not on the committed list fails the run; so does a process left over."""
+    problems = []
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    if os.environ.get("CI"):
+        allowed = _allowed_reasons()
+        for report in skipped:
+            reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+            if not any(reason.startswith(start) for start in allowed):
+                problems.append(f"{report.nodeid} was skipped for a reason that is not allowed here: {reason}")
+    problems += [f"left running: {process}" for process in _left_over()]
+    if problems and reporter is not None:
+        reporter.write_sep("=", "the run as a whole", red=True)
+        for problem in problems:
+            reporter.write_line(problem)
+    if problems and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _left_over() -> list[psutil.Process]:
+    """Children that are still there after a moment's patience."""
+    deadline = time.monotonic() + 15
+    while True:
+        alive = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+        if not alive or time.monotonic() > deadline:
+            return alive
+        time.sleep(0.2)

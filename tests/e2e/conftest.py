@@ -1,0 +1,40 @@
+"""One federation for all end-to-end tests that leave it as they found it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from federation import Federation, shared_cache_dir
+from gitserver import GitServer
+
+
+@pytest.fixture(scope="session")
+def git_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
+    """A real Git HTTP server on loopback."""
+    with GitServer(tmp_path_factory.mktemp("git")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def member_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What differs from the defaults of ``up``: one package cache for the whole test run."""
+    path = tmp_path_factory.mktemp("config") / "members.yaml"
+    cache = shared_cache_dir(tmp_path_factory.getbasetemp())
+    path.write_text(f"builder:\n  cache_dir: {cache}\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def federation(tmp_path_factory: pytest.TempPathFactory, member_config: Path) -> Iterator[Federation]:
+    """A gateway and two members."""
+    federation = Federation.start(tmp_path_factory.mktemp("up"), "--member-config", str(member_config))
+    yield federation
+    federation.stop()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client as a script has it: no cookies kept."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
