@@ -8,6 +8,7 @@ import sys
 
 from benchmarks import federation_times
 
+
 def main() -> None:
     """Measure, print one JSON object, then a table for people."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -18,7 +19,9 @@ def main() -> None:
     print(json.dumps({"median_s": medians, "runs_s": measured.seconds, "pss_mb": measured.pss_mb}))
     for name, median in medians.items():
         values = measured.seconds[name]
-        print(f"{name:55} {median:7.2f} s   ({min(values):.2f} to {max(values):.2f}, {len(values)} runs)", file=sys.stderr)
+        print(
+            f"{name:55} {median:7.2f} s   ({min(values):.2f} to {max(values):.2f}, {len(values)} runs)", file=sys.stderr
+        )
     spawn = medians[federation_times.HUB_SPAWN]
     print(f"warm launch / Hub spawn: {medians[federation_times.WARM] / spawn:.2f}", file=sys.stderr)
     print(f"cold launch / Hub spawn: {medians[federation_times.COLD] / spawn:.2f}", file=sys.stderr)

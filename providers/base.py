@@ -19,6 +19,10 @@ class SpecError(ProviderError):
     """The spec cannot be parsed, or names an address or protocol that is not allowed: the visitor's to mend."""
 
 
+class UnknownProviderError(ProviderError):
+    """A spec whose prefix belongs to no provider."""
+
+
 class RefNotFoundError(ProviderError):
     """The repository or the ref does not exist, or is not public: the visitor's to mend."""
 
@@ -73,6 +77,9 @@ class RepoProvider(Protocol):
 
     def parse(self, spec: str) -> RepoSpec:
         """Read a spec (without its prefix, percent-encoded as it came); raises :class:`SpecError`."""
+
+    def identity(self, spec: RepoSpec) -> str:
+        """Specs with one identity and one ref have one answer."""
 
     async def resolve(self, spec: RepoSpec) -> Resolved:
         """Find the commit; raises :class:`ProviderError` or a subclass."""

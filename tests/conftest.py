@@ -1,5 +1,6 @@
 """What holds for every test: skips are accounted for, and nothing that a test started outlives the run."""
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,11 @@ ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 def _allowed_reasons() -> list[str]:
     lines = ALLOWED_SKIPS.read_text().splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def pytest_configure() -> None:
+    """Let no plugin that asks for "the" event loop outside of a test make one, which nobody would close."""
+    asyncio.set_event_loop(None)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

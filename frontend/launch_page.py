@@ -1,0 +1,75 @@
+"""The page that launches, or asks first."""
+
+import shlex
+from urllib.parse import quote, urlsplit
+
+from aiohttp import hdrs, web
+
+from frontend.admission import raw_spec
+from frontend.pages import Pages
+from frontend.tokens import make_build_token, origin_of
+from providers.base import ProviderError, RepoSpec, UnknownProviderError
+
+# A page of this kind holds a token and depends on where its reader came from.
+_HEADERS = {"Cache-Control": "no-store", "Vary": "Sec-Fetch-Site, Referer"}
+
+
+def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
+    """Answer a GET of ``/v2/<provider>/<spec>`` at ``now`` (Unix time)."""
+    site = pages.site
+    path_spec = raw_spec(request, site, "v2")
+    try:
+        spec = pages.providers.parse(path_spec)
+    except ProviderError as error:
+        status = 404 if isinstance(error, UnknownProviderError) else 400
+        title = "This link cannot be launched"
+        return pages.response("error.html", status=status, headers=_HEADERS, title=title, message=str(error))
+    title = f"{_display_name(pages, spec)}: {path_spec.partition('/')[2]}"
+    if site.confirm_cross_site and comes_from_elsewhere(request):
+        # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
+        here = request.rel_url.raw_path_qs
+        return pages.response("confirm.html", headers=_HEADERS, spec=spec, og_title=title, here=here)
+    origin = origin_of(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST))
+    token = make_build_token(site.build_token_secret, path_spec, origin, now)
+    build_url = f"{site.public_url}build/{path_spec}"
+    if site.require_build_token:
+        build_url += f"?build_token={quote(token, safe='')}"
+    return pages.response(
+        "launch.html",
+        headers=_HEADERS,
+        config={
+            "buildToken": token,
+            "buildPath": site.path(f"build/{path_spec}"),
+            "launchesPath": site.path("api/v1/launches/"),
+        },
+        spec=spec,
+        og_title=title,
+        curl=f"curl -N -H 'Accept: text/event-stream' {shlex.quote(build_url)}",
+        command=f"manybinder launch {shlex.quote(spec.repo_url)} --ref {shlex.quote(spec.ref)}"
+        f" --gateway {shlex.quote(site.public_url)}",
+    )
+
+
+def comes_from_elsewhere(request: web.Request) -> bool:
+    """Whether a browser followed a link here from another origin (Fetch Metadata, W3C).
+
+    Browsers tell over HTTPS and to loopback.  From one that does not tell, only a page whose Referer is this service's
+    own is taken for its own; what is no browser follows no links.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    if not request.headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/"):
+        return False
+    try:
+        referrer = urlsplit(request.headers.get(hdrs.REFERER, "")).netloc
+    except ValueError:
+        return True
+    return referrer.lower() != request.headers.get(hdrs.HOST, "").lower()
+
+
+def _display_name(pages: Pages, spec: RepoSpec) -> str:
+    for description in pages.providers.descriptions():
+        if description["id"] == spec.provider:
+            return str(description["displayName"])
+    return spec.provider

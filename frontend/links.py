@@ -1,0 +1,205 @@
+"""From whatever people paste to a provider and a spec.
+
+Understands pages and clone URLs of GitHub, GitLab, Bitbucket and Gitea, any Git server's URL, the scp-style form,
+``org/repo``, and launch links of any Binder.  Pure; whether a spec is good is for its provider to say.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+GITHUB = "github.com"
+
+#: Providers whose specs are recognised in a launch link.
+_LAUNCH_LINK = re.compile(r"/v2/(?P<provider>gh|git|gl|gist|zenodo|figshare|dataverse|hydroshare|ckan)/(?P<spec>.+)")
+
+_SHORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
+_SCP_STYLE = re.compile(r"[A-Za-z0-9_][\w.-]*@(?P<host>[\w.-]+):(?P<path>[^\s]+)", re.ASCII)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HOST_AND_PATH = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d+)?/.+")
+_LOCAL = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|file:", re.IGNORECASE)
+
+_DEFAULT_REF = "HEAD"
+
+
+class LinkError(ValueError):
+    """A text that leads to no repository; the message is a sentence for the visitor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A repository at a ref, and what to open in it.
+
+    ``spec`` is percent-encoded, without its provider.  ``path`` is a file's or directory's path in the repository ("" =
+    none named); ``urlpath`` what a launch link asked to open instead.
+    """
+
+    provider: str
+    spec: str
+    path: str = ""
+    is_directory: bool = False
+    urlpath: str = ""
+
+    @property
+    def path_spec(self) -> str:
+        """The spec with its provider, as it stands behind ``/build/`` and ``/v2/``."""
+        return f"{self.provider}/{self.spec}"
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What a launch page's address says of what to open."""
+        if self.urlpath:
+            return {"urlpath": self.urlpath}
+        if not self.path:
+            return {}
+        return {"urlpath": f"lab/tree/{quote(self.path)}"} if self.is_directory else {"labpath": self.path}
+
+    @property
+    def launch_path(self) -> str:
+        """The launch page's path and query, relative to a site's base path."""
+        query = urlencode(self.query)
+        return f"v2/{self.path_spec}" + (f"?{query}" if query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What a page of a repository host is about."""
+
+    repository: str
+    rest: str = ""
+    is_directory: bool = False
+
+
+def parse_link(text: str, ref: str = "", path: str = "") -> Link:
+    """Read a pasted text.  ``ref`` and ``path``, where given, go before what the text says.
+
+    Raises :class:`LinkError`.
+    """
+    text, ref, path = text.strip(), ref.strip(), path.strip().strip("/")
+    if not text:
+        raise LinkError("Give the address of a repository.")
+    if any(ord(character) < 0x21 or ord(character) == 0x7F for character in text):
+        raise LinkError("The address of a repository has no spaces in it.")
+    if _SHORT.fullmatch(text) and ".." not in text and not text.endswith("/."):
+        return _link(GITHUB, f"https://{GITHUB}/{text}", _Page(text), ref, path)
+    if "://" not in text and (scp := _SCP_STYLE.fullmatch(text)):
+        return _link(scp["host"].lower(), text, _Page(scp["path"].strip("/")), ref, path)
+    if _LOCAL.match(text):
+        raise LinkError("A path on this computer cannot be launched: give an address that everyone can reach.")
+    if not _SCHEME.match(text):
+        if not _HOST_AND_PATH.fullmatch(text):
+            raise LinkError(f"{text[:200]!r} is not the address of a repository (https://… or owner/name).")
+        text = f"https://{text}"
+    return _from_url(text, ref, path)
+
+
+def make_link(description: Mapping[str, Any], repo: str, ref: str = "", path: str = "") -> Link:
+    """The link for a provider that was chosen, by its entry in ``/api/repoproviders``.
+
+    Raises :class:`LinkError` if nothing is given.
+    """
+    repo, ref, path = repo.strip(), ref.strip(), path.strip().strip("/")
+    if not repo:
+        raise LinkError("Give the address of a repository.")
+    provider = str(description["id"])
+    try:
+        found = parse_link(repo, ref, path)
+    except LinkError:
+        found = None
+    if found is not None and found.provider == provider:
+        return found
+    spec = quote(repo, safe="") if description["repo"]["urlEncode"] else quote(repo.strip("/"))
+    if description["ref"]["enabled"]:
+        spec += f"/{quote(ref or description['ref'].get('default', _DEFAULT_REF))}"
+    return Link(provider, spec, path)
+
+
+def _from_url(url: str, ref: str, path: str) -> Link:
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError as error:
+        raise LinkError(f"{url[:200]!r} is not a readable address.") from error
+    if not host:
+        raise LinkError(f"{url[:200]!r} names no host.")
+    if launch := _LAUNCH_LINK.search(parts.path):
+        return _from_launch_link(launch["provider"], launch["spec"], parts.query, ref, path)
+    if not parts.path.strip("/"):
+        raise LinkError(f"{url[:200]!r} names a host and no repository.")
+    plain = host.removeprefix("www.")
+    if plain == GITHUB and port in (None, 22, 80, 443):
+        return _link(GITHUB, url, _github_page(unquote(parts.path)), ref, path)
+    if parts.scheme.lower() not in ("http", "https"):
+        return _link(plain, url, _Page(parts.path), ref, path)
+    page = _other_page(plain, unquote(parts.path))
+    authority = parts.netloc.lower()
+    return _link(plain, f"{parts.scheme.lower()}://{authority}{quote(page.repository)}", page, ref, path)
+
+
+def _from_launch_link(provider: str, spec: str, search: str, ref: str, path: str) -> Link:
+    """A launch link of some Binder; a ref that is given replaces the link's own where its provider has refs."""
+    spec = quote(spec.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+    kept = {"gh": 2, "git": 1, "gl": 1}.get(provider)
+    if ref and kept:
+        spec = "/".join([*spec.split("/")[:kept], quote(ref)])
+    query = {name: values[0] for name, values in parse_qs(search).items()}
+    found = path or query.get("labpath") or query.get("filepath") or ""
+    return Link(provider, spec, found, urlpath="" if found else query.get("urlpath", ""))
+
+
+def _github_page(path: str) -> _Page:
+    owner, _, rest = path.strip("/").partition("/")
+    repo, _, rest = rest.partition("/")
+    repo = repo.removesuffix(".git")
+    if not owner or not repo:
+        raise LinkError("The address names a GitHub user and no repository.")
+    kind, _, rest = rest.partition("/")
+    if kind in ("tree", "blob", "raw", "edit", "blame", "commits", "commit"):
+        return _Page(f"{owner}/{repo}", rest, is_directory=kind in ("tree", "commits"))
+    if kind == "releases" and rest.startswith("tag/"):
+        return _Page(f"{owner}/{repo}", rest.removeprefix("tag/"))
+    return _Page(f"{owner}/{repo}")
+
+
+def _other_page(host: str, path: str) -> _Page:
+    """The repository's own path, and what stands behind it on a page of a host that people know."""
+    path = "/" + path.strip("/")
+    if found := re.fullmatch(r"(.+?)/-/(tree|blob|raw|blame|commits|commit)/(.+)", path):  # GitLab
+        return _Page(f"{found[1]}.git", found[3], is_directory=found[2] in ("tree", "commits"))
+    if found := re.fullmatch(r"(/[^/]+/[^/]+)/(?:src|raw)/(?:branch|tag|commit)/(.+)", path):  # Gitea
+        return _Page(found[1], found[2], is_directory=not _has_suffix(found[2]))
+    if host == "bitbucket.org" and (found := re.fullmatch(r"(/[^/]+/[^/]+)/src/(.+)", path)):
+        return _Page(found[1], found[2], is_directory=not _has_suffix(found[2]))
+    if host == "gitlab.com":
+        if found := re.fullmatch(r"(.+?)/(tree|blob)/(.+)", path):
+            return _Page(f"{found[1]}.git", found[3], is_directory=found[2] == "tree")
+        # GitLab redirects to the form with this ending; naming it saves the detour.
+        return _Page(path if path.endswith(".git") else f"{path.partition('/-/')[0]}.git")
+    return _Page(path)
+
+
+def _has_suffix(path: str) -> bool:
+    return "." in path.rpartition("/")[2]
+
+
+def _link(host: str, url: str, page: _Page, ref: str, path: str) -> Link:
+    """Put ref and path together; a ref that is given may tell where a page's ends."""
+    rest = page.rest.strip("/")
+    if ref and (rest == ref or rest.startswith(f"{ref}/")):
+        page_path = rest[len(ref) + 1 :]
+    else:
+        page_ref, _, page_path = rest.partition("/")
+        ref = ref or page_ref or _DEFAULT_REF
+    quoted_ref = quote(ref)
+    if host == GITHUB:
+        repository = page.repository.removesuffix(".git").strip("/")
+        if repository.count("/") != 1:
+            raise LinkError(f"{url[:200]!r} names no repository on GitHub (https://github.com/owner/name).")
+        provider, spec = "gh", f"{quote(repository)}/{quoted_ref}"
+    else:
+        provider, spec = "git", f"{quote(url, safe='')}/{quoted_ref}"
+    if path:
+        return Link(provider, spec, path)
+    return Link(provider, spec, page_path, page.is_directory and bool(page_path))

@@ -1,0 +1,99 @@
+"""Pages from templates, each with a policy that lets it run this service's scripts and no others."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from aiohttp import web
+
+from frontend.site import Site
+from frontend.static_files import StaticFile, read_static_files
+from providers.registry import Providers
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class NavLink:
+    """A link in the head of every page; ``route`` is relative to the site's base path (``status``)."""
+
+    text: str
+    route: str
+
+
+class Pages:
+    """Renders a site's pages.
+
+    ``extra`` names directories with ``templates`` and ``static`` of a service's own; its templates extend
+    ``page.html``.
+    """
+
+    def __init__(
+        self, site: Site, providers: Providers, nav: Sequence[NavLink] = (), extra: Sequence[Path] = ()
+    ) -> None:
+        self.site = site
+        self.providers = providers
+        roots = [HERE, *extra]
+        self.static: Mapping[str, StaticFile] = read_static_files([root / "static" for root in roots])
+        self._templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader([root / "templates" for root in roots]),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals.update(site=site, nav=tuple(nav), path=site.path, static_url=self.static_url)
+
+    def static_url(self, name: str) -> str:
+        """The address of a file of the browser's, which changes with its content."""
+        return f"{self.site.path('static/')}{name}?v={self.static[name].version}"
+
+    def page_config(self, **more: Any) -> dict[str, Any]:
+        """``window.pageConfig``, with BinderHub's fields."""
+        return {
+            "baseUrl": self.site.base_path,
+            "badgeBaseUrl": self.site.public_url,
+            "logoUrl": self.static_url("logo.svg"),
+            "logoWidth": "320px",
+            "repoProviders": self.providers.descriptions(),
+            "aboutMessage": self.site.about,
+            "bannerHtml": self.site.banner,
+            "binderVersion": self.site.version,
+            **more,
+        }
+
+    def response(
+        self,
+        template: str,
+        *,
+        status: int = 200,
+        config: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **context: Any,
+    ) -> web.Response:
+        """A page; ``config`` is added to its ``pageConfig``, ``context`` is for the template."""
+        nonce = secrets.token_urlsafe(16)
+        names = {"og_title": self.site.name, "page_config": self.page_config(**(config or {})), "nonce": nonce}
+        html = self._templates.get_template(template).render({**names, **context})
+        policy = {"Content-Security-Policy": self._policy(nonce), **(headers or {})}
+        return web.Response(text=html, status=status, content_type="text/html", headers=policy)
+
+    def _policy(self, nonce: str) -> str:
+        policy = [
+            "default-src 'none'",
+            f"script-src 'self' 'nonce-{nonce}'",
+            "style-src 'self'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "form-action 'self'",
+            "base-uri 'none'",
+        ]
+        if self.site.confirm_cross_site:
+            policy.append("frame-ancestors 'none'")
+        return "; ".join(policy)
+
+
+PAGES = web.AppKey("PAGES", Pages)

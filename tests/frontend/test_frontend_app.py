@@ -1,0 +1,470 @@
+"""The frontend in a real server: pages, headers, and who is let through to a build."""
+
+import json
+import struct
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
+
+from contract.events import Failure
+from contract.sse import Parser
+from frontend.admission import Admitted, accepts_event_stream, admit, unknown_launch
+from frontend.middlewares import host_is_allowed, install
+from frontend.page_config import parse_page_config
+from frontend.pages import PAGES
+from frontend.refusals import FINAL_N, Refused, refusal
+from frontend.routes import NavLink, add_routes
+from frontend.settings import SecuritySettings, make_site
+from frontend.site import Site
+from frontend.tokens import make_build_token
+from providers.registry import Providers
+from providers.settings import ProvidersSettings
+
+LAUNCH = "ab" * 16
+SSE = {"Accept": "text/event-stream"}
+BROWSER = {"User-Agent": "Mozilla/5.0", "Accept": "text/html"}
+Client = TestClient[web.Request, web.Application]
+
+
+@dataclass
+class Frontend:
+    """A service that has a frontend, and a build that only says whom it let in."""
+
+    client: Client
+    site: Site
+    admitted: list[Admitted]
+
+
+Start = Callable[..., Awaitable[Frontend]]
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    clients = []
+    session = aiohttp.ClientSession()
+    providers = Providers(ProvidersSettings(), session)
+
+    async def start(**fields: Any) -> Frontend:
+        site = replace(Site("Test <Hub>", "http://127.0.0.1:1/", "s" * 32, "1.2.3"), **fields)
+        admitted: list[Admitted] = []
+
+        async def build(request: web.Request) -> web.Response:
+            try:
+                admitted.append(admit(request, site, providers, time.time()))
+            except Refused as refused:
+                return refused.response()
+            if admitted[-1].resume is not None:
+                return refusal(unknown_launch(Failure.GATEWAY))
+            return web.Response(text="admitted")
+
+        app = web.Application()
+        install(app, site)
+        add_routes(app, site, providers, [NavLink("Status", "status")])
+        app.router.add_get(site.path("build/{provider}/{spec:.+}"), build)
+        app.router.add_get(site.path("livez"), build)
+        client: Client = TestClient(TestServer(app))
+        clients.append(client)
+        await client.start_server()
+        return Frontend(client, site, admitted)
+
+    yield start
+    for client in clients:
+        await client.close()
+    await providers.close()
+    await session.close()
+
+
+async def body(response: aiohttp.ClientResponse) -> str:
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    return await response.text()
+
+
+async def failure(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The one event of a stream that refuses."""
+    assert (response.status, response.content_type) == (200, "text/event-stream")
+    (event,) = Parser().feed(await response.read())
+    found = json.loads(event.data)
+    assert found["phase"] == "failed"
+    assert event.id.endswith(f".{FINAL_N}")
+    return dict(found)
+
+
+# Pages
+
+
+@pytest.mark.parametrize("base", ["/", "/some/where/"])
+async def test_pages_say_what_scripts_need(start: Start, base: str) -> None:
+    frontend = await start(public_url=f"http://127.0.0.1:1{base}", about="<b>about</b>", banner="<i>banner</i>")
+    for route in ("", "about"):
+        response = await frontend.client.get(base + route)
+        html = await body(response)
+        assert response.status == 200
+        head, _, script = html.partition("<script")
+        assert "Test &lt;Hub&gt;" not in head, "the configuration is the first script of the head"
+        config = parse_page_config(html)
+        assert config["baseUrl"] == base
+        assert config["badgeBaseUrl"] == f"http://127.0.0.1:1{base}"
+        assert [provider["id"] for provider in config["repoProviders"]] == ["gh", "git"]
+        assert (config["aboutMessage"], config["bannerHtml"]) == ("<b>about</b>", "<i>banner</i>")
+        assert {"logoUrl", "logoWidth", "binderVersion"} <= set(config)
+        assert "buildToken" not in config
+        assert "<i>banner</i>" in html
+        assert f'<a href="{base}status">Status</a>' in html
+        nonce = script.partition('nonce="')[2].partition('"')[0]
+        policy = response.headers["Content-Security-Policy"]
+        assert f"script-src 'self' 'nonce-{nonce}'" in policy
+        assert "unsafe" not in policy
+
+
+async def test_what_pages_name_is_there(start: Start) -> None:
+    frontend = await start()
+    for page in ("/", "/v2/gh/org/repo/main"):
+        html = await body(await frontend.client.get(page))
+        files = [part.partition('"')[0] for part in html.split('src="')[1:] + html.split('href="')[1:]]
+        files = [file for file in files if file.startswith("/static/")]
+        assert len(files) >= 3
+        for file in files:
+            response = await frontend.client.get(file)
+            assert response.status == 200, file
+            assert "immutable" in response.headers["Cache-Control"]
+            again = await frontend.client.get(file, headers={"If-None-Match": response.headers["ETag"]})
+            assert again.status == 304
+    for module in ("notebook-url.js", "launch-log.js"):
+        response = await frontend.client.get(f"/static/{module}")
+        assert response.content_type == "text/javascript"
+        assert response.headers["Cache-Control"] == "no-cache"
+
+
+async def test_the_launch_page(start: Start) -> None:
+    frontend = await start()
+    spec = "git/https%3A%2F%2Fgit.example%2Fa'b%20c/feature/x"
+    response = await frontend.client.get(URL(f"/v2/{spec}?urlpath=lab", encoded=True))
+    html = await body(response)
+    config = parse_page_config(html)
+    assert config["buildPath"] == f"/build/{spec}"
+    assert 'og:title" content="Git repository: https%3A%2F%2Fgit.example%2Fa&#39;b%20c/feature/x">' in html
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "<noscript>" in html
+    admitted = await frontend.client.get(
+        URL(f"{config['buildPath']}?build_token={quote(config['buildToken'])}", encoded=True), headers=SSE
+    )
+    assert await admitted.text() == "admitted"
+    assert frontend.admitted[0].with_token
+    assert frontend.admitted[0].spec.repo_url == "https://git.example/a'b%20c"
+    assert frontend.admitted[0].client_ip == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "message"),
+    [
+        ("nope/a/b", 404, "No provider found for prefix nope"),
+        ("gh/org/repo", 400, "Did you mean"),
+        ("git/https%3A%2F%2Fh%2Fr/-x", 400, "cannot be the name"),
+        ("gh/%3Cscript%3E/repo/main", 400, "&lt;script&gt;"),
+    ],
+)
+async def test_launch_pages_of_bad_specs(start: Start, spec: str, status: int, message: str) -> None:
+    frontend = await start()
+    response = await frontend.client.get(f"/v2/{spec}")
+    assert response.status == status
+    html = await body(response)
+    assert message in html
+    assert "buildToken" not in html
+    assert "<script>" not in html
+
+
+@pytest.mark.parametrize(
+    ("headers", "asks"),
+    [
+        ({}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Sec-Fetch-Site": "same-origin"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, True),
+        ({"Sec-Fetch-Site": "cross-site"}, True),
+        ({"Sec-Fetch-Site": "something-new"}, True),
+        ({"User-Agent": "Mozilla/5.0"}, True),
+        ({"User-Agent": "Mozilla/5.0", "Referer": "http://evil.example/"}, True),
+        ({"User-Agent": "Mozilla/5.0", "Referer": "http://["}, True),
+        ({"User-Agent": "Mozilla/5.0", "Referer": "SELF"}, False),
+    ],
+)
+async def test_a_link_on_another_site_asks_first(start: Start, headers: dict[str, str], asks: bool) -> None:
+    frontend = await start(confirm_cross_site=True)
+    if headers.get("Referer") == "SELF":
+        headers = {**headers, "Referer": str(frontend.client.make_url("/"))}
+    page = URL("/v2/gh/org/repo/main?urlpath=lab%2F", encoded=True)
+    response = await frontend.client.get(page, headers=headers)
+    html = await body(response)
+    assert ("buildToken" not in html) is asks
+    assert ('href="/v2/gh/org/repo/main?urlpath=lab%2F">Launch</a>' in html) is asks
+    assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+    assert "build_token" not in html or not asks
+    without = await start()
+    assert "buildToken" in await body(await without.client.get("/v2/gh/org/repo/main", headers=headers))
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/repo/user/name", "/v2/gh/user/name/master"),
+        ("/repo/user/name/", "/v2/gh/user/name/master"),
+        ("/repo/user/name/a/b.ipynb", "/v2/gh/user/name/master?urlpath=%2Fa%2Fb.ipynb"),
+        ("/launch?repo=o/r", "/v2/gh/o/r/HEAD"),
+        ("/launch?repo=https%3A%2F%2Fgithub.com%2Fo%2Fr&ref=v1&path=a.ipynb", "/v2/gh/o/r/v1?labpath=a.ipynb"),
+        ("/launch?provider=gh&repo=https%3A%2F%2Fgithub.com%2Fo%2Fr", "/v2/gh/o/r/HEAD"),
+        ("/launch?provider=git&repo=http%3A%2F%2Fh%2Fr&ref=a%2Fb", "/v2/git/http%3A%2F%2Fh%2Fr/a/b"),
+        ("/launch?provider=git&repo=o%2Fr", "/v2/git/o%2Fr/HEAD"),
+        ("/launch?repo=%2F%2Fevil.example%2Fx", None),
+        ("/launch?repo=", None),
+        ("/launch", None),
+        ("/launch?provider=nope&repo=o/r", None),
+    ],
+)
+async def test_redirections(start: Start, path: str, location: str | None) -> None:
+    frontend = await start()
+    response = await frontend.client.get(path, allow_redirects=False)
+    assert response.headers.get("Location") == location
+    assert response.status == (302 if location else 400)
+    if location is None:
+        assert 'role="alert"' in await body(response)
+
+
+async def test_what_was_typed_is_not_lost_by_an_error(start: Start) -> None:
+    frontend = await start()
+    html = await body(await frontend.client.get('/launch?repo="><script>x y&ref=v1&provider=git'))
+    assert "&#34;&gt;&lt;script&gt;" in html or 'value="v1"' in html
+    assert "<script>x" not in html
+
+
+@pytest.mark.parametrize("path", ["/badge.svg", "/badge_logo.svg", "/assets/images/badge.svg", "/logo_social.png"])
+async def test_badges(start: Start, path: str) -> None:
+    frontend = await start()
+    response = await frontend.client.get(path)
+    assert response.status == 200
+    assert response.content_type == ("image/png" if path.endswith(".png") else "image/svg+xml")
+    again = await frontend.client.get(path, headers={"If-None-Match": response.headers["ETag"]})
+    assert again.status == 304
+    assert (await frontend.client.head(path)).status == 200
+
+
+async def test_the_picture_is_one(start: Start) -> None:
+    frontend = await start()
+    png = await (await frontend.client.get("/logo_social.png")).read()
+    assert struct.unpack(">II", png[16:24]) == (1334, 700)
+    chunks, at = {}, 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        kind, data = png[at + 4 : at + 8], png[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", png[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + data)
+        chunks[kind] = data
+        at += 12 + length
+    rows = zlib.decompress(chunks[b"IDAT"])
+    assert len(rows) == 700 * 1335
+    assert set(rows) == {0, 1, 2, 3}
+
+
+async def test_the_providers(start: Start) -> None:
+    frontend = await start()
+    response = await frontend.client.get("/api/repoproviders")
+    assert [provider["id"] for provider in await response.json()] == ["gh", "git"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/v2", "/v2/gh", "/static/../settings.py", "/static/nothing", "/repo/x"])
+async def test_unknown_addresses(start: Start, path: str) -> None:
+    frontend = await start()
+    for headers, content_type in ((BROWSER, "text/html"), ({}, "application/problem+json")):
+        response = await frontend.client.get(path, headers=headers)
+        assert (response.status, response.content_type) == (404, content_type)
+    assert (await frontend.client.post("/", headers=BROWSER)).status == 405
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("127.0.0.1:8585", True),
+        ("LOCALHOST:8585", True),
+        ("named.example", True),
+        ("named.example:1234", True),
+        ("[::1]:8585", True),
+        ("localhost", False),
+        ("localhost:1", False),
+        ("evil.example", False),
+        ("named.example.evil.example", False),
+        ("", False),
+    ],
+)
+async def test_hosts(start: Start, host: str, allowed: bool) -> None:
+    fields = {
+        "public_url": "http://127.0.0.1:8585/",
+        "allowed_hosts": ("localhost:8585", "named.example", "[::1]:8585"),
+    }
+    frontend = await start(**fields)
+    assert host_is_allowed(host, frontend.site) is allowed
+    assert host_is_allowed(host, replace(frontend.site, allowed_hosts=()))
+    if not host:
+        return
+    for path in ("/", "/v2/gh/o/r/main", "/static/style.css", "/nothing"):
+        response = await frontend.client.get(path, headers={"Host": host})
+        assert (response.status != 421) is allowed
+    assert (await frontend.client.get("/livez", headers={"Host": host})).status == 200
+
+
+async def test_cors(start: Start) -> None:
+    asked = {"Origin": "https://pages.example", "Access-Control-Request-Method": "GET"}
+    for origin in ("", "*", "https://pages.example"):
+        frontend = await start(cors_allow_origin=origin)
+        response = await frontend.client.options("/build/gh/o/r/main", headers=asked)
+        assert response.status == 204
+        assert response.headers.get("Access-Control-Allow-Origin", "") == origin
+        allowed = response.headers["Access-Control-Allow-Headers"].lower().split(", ")
+        assert {"authorization", "cache-control", "last-event-id"} == set(allowed)
+        for path in ("/build/gh/o/r/main", "/nothing", "/api/repoproviders"):
+            response = await frontend.client.get(path, headers={"Origin": "https://pages.example"})
+            assert response.headers.get("Access-Control-Allow-Origin", "") == origin
+
+
+async def test_extra_templates_are_in_the_frame(start: Start, tmp_path: Any) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "own.js").write_text("1")
+    (tmp_path / "templates" / "own.html").write_text(
+        '{% extends "page.html" %}{% block main %}{{ what }} {{ static_url("own.js") }}{% endblock %}'
+    )
+    async with aiohttp.ClientSession() as session:
+        app = web.Application()
+        site = Site("x", "http://h/", "s", "1")
+        add_routes(app, site, Providers(ProvidersSettings(), session), extra=[tmp_path])
+        html = app[PAGES].response("own.html", what="<hello>").text
+    assert html is not None
+    assert "&lt;hello&gt; /static/own.js?v=" in html
+
+
+# Who is let through
+
+
+@pytest.mark.parametrize(
+    ("accept", "accepted"),
+    [
+        (["text/event-stream"], True),
+        (["text/event-stream, */*"], True),
+        (["Text/Event-Stream;q=0.9"], True),
+        (["text/html", "text/event-stream"], True),
+        (["text/html,text/event-stream ; charset=utf-8"], True),
+        (["text/event-stream;q=0"], False),
+        (["text/event-stream;q=0.000"], False),
+        (["*/*"], False),
+        (["text/*"], False),
+        ([], False),
+        ([""], False),
+    ],
+)
+async def test_accept(start: Start, accept: list[str], accepted: bool) -> None:
+    assert accepts_event_stream(accept) is accepted
+    frontend = await start()
+    response = await frontend.client.get("/build/gh/o/r/main", headers=[("Accept", value) for value in accept or ["x"]])
+    if accepted:
+        assert await response.text() == "admitted"
+    else:
+        event = await failure(response)
+        assert (event["message"], event["status_code"]) == ("Missing Accept header: text/event-stream\n", 400)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("nope/x/y", "No provider found for prefix nope\n"), ("gh/x/y", 'Spec is not of the form "user/repo/ref"')],
+)
+async def test_bad_specs(start: Start, spec: str, message: str) -> None:
+    event = await failure(await (await start()).client.get(f"/build/{spec}", headers=SSE))
+    assert event["message"].startswith(message)
+    assert event["failure"] == "user"
+
+
+async def test_tokens(start: Start) -> None:
+    for required in (False, True):
+        frontend = await start(require_build_token=required)
+        origin = f"127.0.0.1:{frontend.client.port}"
+        spec, now = "gh/o/r/main", time.time()
+        good = make_build_token(frontend.site.build_token_secret, spec, origin, now)
+        cases: list[tuple[str, dict[str, str], bool]] = [
+            ("", {}, not required),
+            (good, {}, True),
+            (good, {"Sec-Fetch-Site": "same-origin"}, True),
+            (good, {"Origin": f"http://{origin}"}, True),
+            (good, {"Origin": "http://evil.example"}, False),
+            (good, {"Origin": "null"}, False),
+            (good, {"Sec-Fetch-Site": "cross-site"}, not required),
+            (good, {"Sec-Fetch-Site": "same-site"}, not required),
+            ("x", {}, False),
+            (make_build_token("x" * 32, spec, origin, now), {}, False),
+            (make_build_token(frontend.site.build_token_secret, spec, origin, now - 400), {}, False),
+            (make_build_token(frontend.site.build_token_secret, "gh/o/r/dev", origin, now), {}, False),
+        ]
+        for token, headers, accepted in cases:
+            response = await frontend.client.get(
+                f"/build/{spec}", params={"build_token": token} if token else {}, headers={**SSE, **headers}
+            )
+            if accepted:
+                assert await response.text() == "admitted", (token, headers)
+                assert frontend.admitted[-1].with_token is bool(token)
+            else:
+                event = await failure(response)
+                assert (event["message"], event["status_code"]) == ("Invalid build token\n", 403), (token, headers)
+
+
+async def test_a_client_that_reconnects(start: Start) -> None:
+    frontend = await start(require_build_token=True)
+    url = "/build/gh/o/r/main?build_token=long-expired"
+    response = await frontend.client.get(url, headers={**SSE, "Last-Event-ID": f"{LAUNCH}.7"})
+    event = await failure(response)
+    assert frontend.admitted[-1].resume == (LAUNCH, 7)
+    assert not frontend.admitted[-1].with_token
+    assert event["failure"] == "gateway"
+    for other in ("7", "x.y", f"{LAUNCH}.-1"):
+        response = await frontend.client.get(url, headers={**SSE, "Last-Event-ID": other})
+        assert (await failure(response))["status_code"] == 403
+
+
+async def test_a_refusal_ends_an_event_source(start: Start) -> None:
+    frontend = await start()
+    response = await frontend.client.get("/build/nope/x", headers=SSE)
+    (event,) = Parser().feed(await response.read())
+    again = await frontend.client.get("/build/nope/x", headers={**SSE, "Last-Event-ID": event.id})
+    assert again.status == 204
+
+
+def test_site_and_settings() -> None:
+    site = make_site(
+        SecuritySettings(allowed_hosts=("LocalHost:1",)), name="n", public_url="https://h.example/a/b", version="1"
+    )
+    assert (site.public_url, site.base_path, site.host) == ("https://h.example/a/b/", "/a/b/", "h.example")
+    assert site.allowed_hosts == ("localhost:1",)
+    assert len(site.build_token_secret) == 64
+    assert site.route_of("/a/b/build/x") == "build/x"
+    assert site.route_of("/a/bc") is None
+    for bad in ("h.example", "ftp://h/", "http://", "http://h/?x"):
+        with pytest.raises(ValueError, match="public_url"):
+            make_site(SecuritySettings(), name="n", public_url=bad, version="1")
+    for hosts in (("a/b",), ("",), ("a b",)):
+        with pytest.raises(ValueError, match="host"):
+            SecuritySettings(allowed_hosts=hosts)
+
+
+@pytest.mark.parametrize("html", ["", "<html>", "window.pageConfig = {};;", "window.pageConfig = {x};"])
+def test_pages_without_configuration(html: str) -> None:
+    if html.endswith("{};;"):
+        assert parse_page_config(html) == {}
+    else:
+        with pytest.raises(ValueError, match=r"pageConfig|Expecting"):
+            parse_page_config(html)

@@ -1,0 +1,130 @@
+"""What people paste, and the launch that it leads to."""
+
+from urllib.parse import quote, unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frontend.links import Link, LinkError, parse_link
+
+
+def git(url: str, ref: str = "HEAD", path: str = "", *, is_directory: bool = False) -> Link:
+    return Link("git", f"{quote(url, safe='')}/{quote(ref)}", path, is_directory)
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("binder-examples/requirements", Link("gh", "binder-examples/requirements/HEAD")),
+        ("  binder-examples/requirements\n", Link("gh", "binder-examples/requirements/HEAD")),
+        ("github.com/o/r", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r", Link("gh", "o/r/HEAD")),
+        ("https://www.GitHub.com/O/R.git/", Link("gh", "O/R/HEAD")),
+        ("http://github.com/o/r?tab=readme#top", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r/tree/main", Link("gh", "o/r/main")),
+        ("https://github.com/o/r/tree/main/notebooks/a b", None),
+        ("https://github.com/o/r/tree/main/notebooks/a%20b", Link("gh", "o/r/main", "notebooks/a b", True)),
+        ("https://github.com/o/r/blob/v1.0/index.ipynb", Link("gh", "o/r/v1.0", "index.ipynb")),
+        ("https://github.com/o/r/commit/0123456", Link("gh", "o/r/0123456")),
+        ("https://github.com/o/r/releases/tag/v1", Link("gh", "o/r/v1")),
+        ("https://github.com/o/r/issues/1", Link("gh", "o/r/HEAD")),
+        ("git@github.com:o/r.git", Link("gh", "o/r/HEAD")),
+        ("ssh://git@github.com/o/r.git", Link("gh", "o/r/HEAD")),
+        ("git://github.com/o/r.git", Link("gh", "o/r/HEAD")),
+        ("https://gitlab.com/g/sub/r", git("https://gitlab.com/g/sub/r.git")),
+        ("https://gitlab.com/g/r.git", git("https://gitlab.com/g/r.git")),
+        ("https://gitlab.com/g/r/-/tree/dev/dir", git("https://gitlab.com/g/r.git", "dev", "dir", is_directory=True)),
+        ("https://gitlab.com/g/r/-/issues", git("https://gitlab.com/g/r.git")),
+        ("https://git.example.org/g/r/-/blob/main/a.ipynb", git("https://git.example.org/g/r.git", "main", "a.ipynb")),
+        ("https://codeberg.org/o/r/src/branch/main/a.ipynb", git("https://codeberg.org/o/r", "main", "a.ipynb")),
+        ("https://bitbucket.org/o/r/src/main/dir", git("https://bitbucket.org/o/r", "main", "dir", is_directory=True)),
+        ("http://127.0.0.1:8000/repo.git", git("http://127.0.0.1:8000/repo.git")),
+        ("http://[::1]:8000/repo.git", git("http://[::1]:8000/repo.git")),
+        ("git@git.example.org:o/r.git", git("git@git.example.org:o/r.git")),
+        ("ssh://git@git.example.org:2222/o/r.git", git("ssh://git@git.example.org:2222/o/r.git")),
+        ("https://mybinder.org/v2/gh/o/r/main?urlpath=lab%2Ftree", Link("gh", "o/r/main", urlpath="lab/tree")),
+        (
+            "https://mybinder.org/v2/git/https%3A%2F%2Fh%2Fr/main?labpath=a",
+            Link("git", "https%3A%2F%2Fh%2Fr/main", "a"),
+        ),
+        ("https://mybinder.org/v2/zenodo/10.5281/zenodo.3242074/", Link("zenodo", "10.5281/zenodo.3242074")),
+    ],
+)
+def test_what_is_pasted(text: str, link: Link | None) -> None:
+    if link is None:
+        with pytest.raises(LinkError):
+            parse_link(text)
+    else:
+        assert parse_link(text) == link
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        "x",
+        "a b",
+        "/home/me/repo",
+        "./repo",
+        "../o/r",
+        "~/repo",
+        "C:\\repo",
+        "file:///repo",
+        "https://",
+        "https://github.com",
+        "https://github.com/o",
+        "https://example.org/",
+        "http://[::1/x",
+        "https://h:99999/r",
+        "git@github.com:o",
+    ],
+)
+def test_what_leads_nowhere(text: str) -> None:
+    with pytest.raises(LinkError, match=r"\.$|\)\.$"):
+        parse_link(text)
+
+
+def test_a_ref_and_a_path_that_are_given_go_first() -> None:
+    page = "https://github.com/o/r/blob/feature/x/dir/a.ipynb"
+    assert parse_link(page, ref="feature/x") == Link("gh", "o/r/feature/x", "dir/a.ipynb")
+    assert parse_link(page, ref="v1") == Link("gh", "o/r/v1", "x/dir/a.ipynb")
+    assert parse_link("o/r", path="/a b.ipynb") == Link("gh", "o/r/HEAD", "a b.ipynb")
+    assert parse_link("https://mybinder.org/v2/gh/o/r/main?labpath=a", ref="v1") == Link("gh", "o/r/v1", "a")
+
+
+def test_the_launch_path() -> None:
+    assert parse_link("o/r", path="a b.ipynb").launch_path == "v2/gh/o/r/HEAD?labpath=a+b.ipynb"
+    assert Link("gh", "o/r/main", "d e", is_directory=True).launch_path == "v2/gh/o/r/main?urlpath=lab%2Ftree%2Fd%2520e"
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,10}", fullmatch=True)
+REFS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,6}(/[A-Za-z0-9]{1,5}){0,2}", fullmatch=True)
+
+
+@given(
+    NAMES, NAMES, REFS, st.sampled_from(["{}", "https://{}", "https://{}.git", "ssh://git@{}.git", "https://www.{}/"])
+)
+def test_every_spelling_of_a_github_repository_is_one_spec(owner: str, repo: str, ref: str, form: str) -> None:
+    text = form.format(f"github.com/{owner}/{repo}")
+    assert parse_link(text, ref).spec == f"{owner}/{repo}/{ref}"
+
+
+@given(NAMES, st.lists(NAMES, min_size=1, max_size=4), REFS)
+def test_a_git_url_comes_back_whole(host: str, path: list[str], ref: str) -> None:
+    url = f"https://{host.lower()}.example/{'/'.join(path)}.git"
+    link = parse_link(url, ref)
+    quoted_url, _, quoted_ref = link.spec.partition("/")
+    assert (link.provider, unquote(quoted_url), unquote(quoted_ref)) == ("git", url, ref)
+
+
+@given(st.text(), st.text(max_size=10), st.text(max_size=10))
+def test_any_text_is_a_link_or_a_sentence(text: str, ref: str, path: str) -> None:
+    try:
+        link = parse_link(text, ref, path)
+    except LinkError:
+        pass  # a sentence is in it, as the tests above see
+    else:
+        assert link.launch_path.isascii()
+        assert link.launch_path.startswith("v2/")

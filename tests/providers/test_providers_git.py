@@ -1,0 +1,457 @@
+"""Git servers: real ones, hostile ones, and addresses that must not be reached."""
+
+import asyncio
+import ipaddress
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import psutil
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from providers import addresses, lsremote
+from providers.addresses import is_public, public_addresses
+from providers.base import ProviderUnavailableError, RefNotFoundError, RepoSpec, Resolved, SpecError
+from providers.git import GitProvider, choose
+from providers.git_url import parse_git_url
+from providers.registry import Providers
+from providers.settings import GitSettings, ProvidersSettings
+from tests.gitserver import GitServer
+
+PROTOCOLS = frozenset({"http", "https", "git", "ssh"})
+Resolve = Callable[[str, str], Awaitable[Resolved]]
+
+
+def git(directory: Path, *arguments: str) -> str:
+    environ = {
+        **{f"GIT_{who}_{what}": "x@y.z" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        "PATH": os.environ["PATH"],
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+    }
+    done = subprocess.run(["git", *arguments], cwd=directory, env=environ, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def commits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A served repository: its commits by name, ``url`` and ``root`` beside them."""
+    root = tmp_path_factory.mktemp("served")
+    work = root / "repo.git"
+    work.mkdir()
+    git(work, "init", "--quiet", "--bare", "--initial-branch=trunk", ".")
+    tree = git(work, "mktree")
+    found = {}
+    for name in ("trunk", "feature/main", "main", "v1", "twin-branch", "twin-tag"):
+        found[name] = git(work, "commit-tree", "-m", name, tree)
+    for branch in ("trunk", "feature/main", "main"):
+        git(work, "update-ref", f"refs/heads/{branch}", found[branch])
+    git(work, "tag", "-a", "-m", "annotated", "v1", found["v1"])
+    git(work, "update-ref", "refs/heads/twin", found["twin-branch"])
+    git(work, "update-ref", "refs/tags/twin", found["twin-tag"])
+    git(work, "update-server-info")
+    return {**found, "root": str(root)}
+
+
+@pytest.fixture(scope="module")
+def server(commits: dict[str, str]) -> Iterator[GitServer]:
+    with GitServer(Path(commits["root"])) as server:
+        yield server
+
+
+@asynccontextmanager
+async def providers(**git_settings: object) -> AsyncIterator[Providers]:
+    settings = ProvidersSettings(git=GitSettings(**{"timeout": "20s", **git_settings}))
+    async with aiohttp.ClientSession() as session:
+        providers = Providers(settings, session)
+        yield providers
+        await providers.close()
+
+
+@pytest.fixture
+async def resolve() -> AsyncIterator[Resolve]:
+    """Resolve a ref of a URL, internal addresses allowed."""
+    async with providers(allow_private_addresses=True, timeout="5s") as found:
+
+        async def resolve(url: str, ref: str) -> Resolved:
+            return await found.resolve(found.parse(f"git/{quote(url, safe='')}/{quote(ref)}"))
+
+        yield resolve
+
+
+@pytest.mark.parametrize("mode", ["smart", "old", "dumb"])
+@pytest.mark.parametrize(
+    ("ref", "commit"),
+    [
+        ("HEAD", "trunk"),
+        ("main", "main"),
+        ("feature/main", "feature/main"),
+        ("refs/heads/trunk", "trunk"),
+        ("heads/trunk", "trunk"),
+        ("v1", "v1"),
+        ("refs/tags/v1", "v1"),
+        ("twin", "twin-branch"),
+        ("tags/twin", "twin-tag"),
+    ],
+)
+async def test_refs(
+    server: GitServer, commits: dict[str, str], resolve: Resolve, mode: str, ref: str, commit: str
+) -> None:
+    url = server.url("repo", mode)
+    resolved = await resolve(url, ref)
+    assert resolved.commit == commits[commit]
+    assert resolved.spec.repo_url == resolved.ref_url == url
+    assert resolved.resolved_spec == f"git/{quote(url, safe='')}/{commits[commit]}"
+
+
+async def test_a_commit_is_taken_as_it_is(resolve: Resolve) -> None:
+    assert (await resolve("https://nowhere.invalid/r", "A" * 40)).commit == "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "ref"), [("smart", "repo", "none"), ("smart", "none", "main"), ("dumb", "none", "main")]
+)
+async def test_what_is_not_there(server: GitServer, resolve: Resolve, mode: str, name: str, ref: str) -> None:
+    url = server.url(name, mode)
+    with pytest.raises(RefNotFoundError) as caught:
+        await resolve(url, ref)
+    spec = f"{quote(url, safe='')}/{ref}"
+    text = f"Could not resolve ref for git:{spec}. Double check your URL and that your repo is public."
+    assert str(caught.value) == text
+
+
+async def test_what_is_not_public_asks_nobody_for_a_password(server: GitServer, resolve: Resolve) -> None:
+    with pytest.raises(RefNotFoundError, match="your repo is public"):
+        await resolve(server.url("repo", "private"), "main")
+
+
+async def test_a_shortened_commit_is_told(server: GitServer, commits: dict[str, str], resolve: Resolve) -> None:
+    with pytest.raises(RefNotFoundError, match="give all 40 characters"):
+        await resolve(server.url("repo"), commits["trunk"][:8])
+
+
+async def test_a_server_that_fails(server: GitServer, resolve: Resolve) -> None:
+    with pytest.raises(ProviderUnavailableError, match="did not say which refs it has"):
+        await resolve(server.url("repo", "broken"), "main")
+
+
+async def test_a_port_where_nobody_listens(resolve: Resolve) -> None:
+    with pytest.raises(ProviderUnavailableError):
+        await resolve("http://127.0.0.1:1/repo.git", "main")
+
+
+async def test_a_server_that_is_silent_leaves_no_process(server: GitServer) -> None:
+    url = server.url("repo", "silent")
+    async with providers(allow_private_addresses=True, timeout="500ms") as found:
+        with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.5 seconds"):
+            await found.resolve(found.parse(f"git/{quote(url, safe='')}/main"))
+    assert not [child for child in psutil.Process().children(recursive=True) if "silent" in " ".join(child.cmdline())]
+
+
+async def test_a_lookup_that_is_given_up_leaves_no_process(server: GitServer) -> None:
+    url = server.url("repo", "silent")
+    seen = len(server.requests)
+    async with providers(allow_private_addresses=True) as found:
+        waiting = asyncio.create_task(found.resolve(found.parse(f"git/{quote(url, safe='')}/main")))
+        async with asyncio.timeout(20):
+            while len(server.requests) == seen:
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+    assert not [child for child in psutil.Process().children(recursive=True) if "silent" in " ".join(child.cmdline())]
+
+
+async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", handler)
+    server = TestServer(app)
+    await server.start_server()
+    return server
+
+
+async def test_a_server_that_never_stops_talking(resolve: Resolve) -> None:
+    async def flood(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        lines = "".join(f"{n:040x}\trefs/heads/{n}/main\n" for n in range(2000)).encode()
+        while True:
+            await response.write(lines)
+
+    hostile = await answering(flood)
+    with pytest.raises(ProviderUnavailableError):
+        await resolve(str(hostile.make_url("/repo.git")), "main")
+    await hostile.close()
+
+
+async def test_a_repository_that_moved(server: GitServer, commits: dict[str, str], resolve: Resolve) -> None:
+    async def moved(request: web.Request) -> web.Response:
+        target = server.url("repo") + request.path_qs.removeprefix("/old")
+        return web.Response(status=301, headers={"Location": target})
+
+    old = await answering(moved)
+    resolved = await resolve(str(old.make_url("/old")), "main")
+    assert resolved.commit == commits["main"]
+    assert resolved.spec.repo_url == server.url("repo")
+    assert urlsplit(str(old.make_url("/"))).netloc in resolved.spec.repo, "the key stays that of the visitor's URL"
+    await old.close()
+
+
+@pytest.mark.parametrize("location", ["/login", "file:///etc/info/refs", "ssh://h/info/refs", "", "http://[/info/refs"])
+async def test_redirections_that_lead_nowhere(resolve: Resolve, location: str) -> None:
+    async def redirect(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": location})
+
+    old = await answering(redirect)
+    with pytest.raises((RefNotFoundError, SpecError, ProviderUnavailableError)):
+        await resolve(str(old.make_url("/repo")), "main")
+    await old.close()
+
+
+async def test_redirections_in_a_circle(resolve: Resolve) -> None:
+    async def redirect(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": request.path_qs})
+
+    old = await answering(redirect)
+    with pytest.raises(RefNotFoundError, match="redirects too often"):
+        await resolve(str(old.make_url("/repo")), "main")
+    await old.close()
+
+
+async def test_a_redirection_to_an_internal_address(server: GitServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def redirect(request: web.Request) -> web.Response:
+        target = server.url("repo").replace("127.0.0.1", "127.0.0.2")
+        return web.Response(status=302, headers={"Location": f"{target}/info/refs?service=git-upload-pack"})
+
+    # No address of this machine is public; one of them is declared so.
+    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    public = await answering(redirect)
+    async with providers() as found:
+        assert (await found.resolve(found.parse(f"git/{quote(server.url('repo'), safe='')}/main"))).commit
+        with pytest.raises(SpecError, match=r"127\.0\.0\.2 is an internal address"):
+            await found.resolve(found.parse(f"git/{quote(str(public.make_url('/repo')), safe='')}/main"))
+    await public.close()
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "10.0.0.1",
+        "169.254.169.254",
+        "0",
+        "0x7f.1",
+        "2130706433",
+        "127.1",
+        "0.0",
+        "[::]",
+        "[fe80::1]",
+        "[fd00::1]",
+        "192.168.1.1.",
+        "100.64.0.1",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "ssh", "git"])
+async def test_internal_addresses_are_refused(server: GitServer, scheme: str, host: str) -> None:
+    seen = len(server.requests)
+    url = f"{scheme}://{host}:{server.port}/repo.git"
+    async with providers() as found:
+        with pytest.raises((SpecError, RefNotFoundError), match=r"internal address|There is no host"):
+            await found.resolve(found.parse(f"git/{quote(url, safe='')}/main"))
+    assert len(server.requests) == seen
+
+
+async def test_a_host_that_does_not_exist() -> None:
+    async with providers() as found:
+        spec = found.parse(f"git/{quote('https://nowhere.invalid/r', safe='')}/main")
+        with pytest.raises((RefNotFoundError, ProviderUnavailableError)):
+            await found.resolve(spec)
+
+
+async def test_git_keeps_to_the_addresses_that_were_checked(server: GitServer, commits: dict[str, str]) -> None:
+    result = await lsremote.ls_remote(
+        f"http://checked.invalid:{server.port}/repo.git",
+        ["main"],
+        config=[f"http.curloptResolve=checked.invalid:{server.port}:127.0.0.1"],
+        env=lsremote.environment(["http"]),
+        timeout_s=20,
+    )
+    assert choose(result.output, "main") == commits["main"]
+
+
+async def test_git_uses_nothing_of_this_machine(
+    server: GitServer, resolve: Resolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".gitconfig").write_text('[url "http://127.0.0.1:1/"]\n\tinsteadOf = http://127.0.0.1\n')
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "http.extraHeader")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "Authorization: Basic secret")
+    assert (await resolve(server.url("repo"), "main")).commit
+    with pytest.raises(RefNotFoundError):
+        await resolve(server.url("repo", "private"), "main")
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://h.example/r", "https://h.example/r"),
+        ("HTTPS://H.Example./R.git", "https://h.example/R.git"),
+        ("http://h:8080/a b", "http://h:8080/a%20b"),
+        ("git@h.example:o/r.git", "ssh://git@h.example/o/r.git"),
+        ("ssh://git@h:22/r", "ssh://git@h:22/r"),
+        ("https://bücher.example/r", "https://xn--bcher-kva.example/r"),
+        ("http://[::1]:8000/r", "http://[::1]:8000/r"),
+        ("git://h/r", "git://h/r"),
+    ],
+)
+def test_urls(text: str, url: str) -> None:
+    assert str(parse_git_url(text, PROTOCOLS)) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "repo",
+        "/etc/passwd",
+        "file:///etc",
+        "ext::sh -c id",
+        "ftp://h/r",
+        "http:h/r",
+        "http:/h/r",
+        "http://",
+        "https://h",
+        "https://h/",
+        "https://u:p@h/r",
+        "https://token@h/r",
+        "https://h/r?x",
+        "https://h/r#x",
+        "https://-h/r",
+        "ssh://-oX/r",
+        "ssh://-oX@h/r",
+        "-u@h:r",
+        "http://h\\@e/r",
+        "http://h%2e/r",
+        "http://h /r",
+        "http://h\n/r",
+        "http://h:0/r",
+        "http://h:x/r",
+        "http://[::1%25eth0]/r",
+        "http://[x]/r",
+        "http://h..e/r",
+        "javascript://h/r",
+        "http://h\t/r",
+    ],
+)
+def test_urls_that_are_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        parse_git_url(text, PROTOCOLS)
+
+
+def test_the_text_for_a_protocol_is_binderhubs() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_git_url("file:///r", frozenset({"https", "http"}))
+    assert str(caught.value) == "Unsupported git url file:///r, protocol file not in http, https"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["", "x", "https%3A%2F%2Fh%2Fr", "https%3A%2F%2Fh%2Fr/", "/main", "https://h/r/main", "%ff/main"]
+    + [
+        f"https%3A%2F%2Fh%2Fr/{ref}"
+        for ref in ("-x", "--upload-pack=x", "a*", "a%00", "a%0Ab", ".hidden", "a..b", "x@%7B1%7D")
+    ],
+)
+def test_specs_that_are_none(spec: str) -> None:
+    with pytest.raises(SpecError):
+        GitProvider(GitSettings()).parse(spec)
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::808:808", True),
+        ("2002:808:808::1", True),
+        ("64:ff9b::a00:1", False),
+        ("64:ff9b:1::808:808", False),
+        ("2002:a00:1::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("::8.8.8.8", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+        ("168.63.129.16", False),
+        ("198.18.0.1", False),
+        ("224.0.0.1", False),
+        ("ff02::1", False),
+        ("255.255.255.255", False),
+        ("fec0::1", False),
+        ("192.88.99.1", False),
+        ("192.0.0.8", False),
+    ],
+)
+def test_which_addresses_are_public(address: str, public: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) is public
+
+
+@given(st.ip_addresses(v=4))
+def test_wrapping_makes_no_address_public(address: ipaddress.IPv4Address) -> None:
+    number = int(address)
+    for wrapped in ((0xFFFF << 32) | number, (0x0064FF9B << 96) | number, (0x2002 << 112) | (number << 80)):
+        assert is_public(ipaddress.IPv6Address(wrapped)) is is_public(address)
+
+
+async def test_addresses_are_looked_up_once_and_all_checked() -> None:
+    assert await public_addresses("8.8.8.8", 443) == ["8.8.8.8"]
+    with pytest.raises(SpecError):
+        await public_addresses("localhost", 443)
+
+
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+REFS = st.from_regex(r"[a-z0-9][a-z0-9_/-]{0,6}[a-z]", fullmatch=True).filter(lambda ref: "//" not in ref)
+
+
+@given(
+    st.sampled_from(["http", "https", "git"]),
+    NAMES,
+    st.none() | st.integers(1, 65535),
+    st.lists(NAMES, min_size=1),
+    REFS,
+)
+def test_good_specs_round_trip(scheme: str, host: str, port: int | None, path: list[str], ref: str) -> None:
+    assume(not host.isdigit())
+    url = f"{scheme}://{host}.example{'' if port is None else f':{port}'}/{'/'.join(path)}"
+    spec = GitProvider(GitSettings()).parse(f"{quote(url, safe='')}/{quote(ref, safe='')}")
+    assert (spec.repo_url, spec.ref) == (url, ref)
+
+
+@given(st.text() | st.text(alphabet="http:/@[]%\\?# -.0a"))
+def test_any_text_is_a_url_that_reads_the_same_again_or_refused(text: str) -> None:
+    try:
+        url = parse_git_url(text, PROTOCOLS)
+    except SpecError:
+        return
+    assert parse_git_url(str(url), PROTOCOLS) == url
+    assert str(url).isascii()
+
+
+@given(st.text())
+def test_any_spec_is_parsed_or_refused(text: str) -> None:
+    try:
+        spec = GitProvider(GitSettings()).parse(quote(text, safe="/%"))
+    except SpecError:
+        return
+    assert isinstance(spec, RepoSpec)
+    assert not spec.ref.startswith("-")
