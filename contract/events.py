@@ -58,7 +58,7 @@ class BuildEvent:
 
     phase: Phase
     message: str = ""
-    fields: Mapping[str, Any] = field(default=_NO_FIELDS)
+    fields: Mapping[str, Any] = field(default_factory=lambda: _NO_FIELDS)
 
     @property
     def is_final(self) -> bool:

@@ -73,7 +73,8 @@ class Journal:
             for entry in self._since(seen):
                 seen = entry.n
                 yield entry
-            if self._final is not None:
+            # The end may have come while the reader was busy with an earlier entry.
+            if self._final is not None and seen >= self._final.n:
                 return
             if seen + 1 >= self._next:
                 await grown.wait()

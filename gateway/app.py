@@ -1,0 +1,136 @@
+"""Wires the gateway up; no logic."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import aiohttp
+from aiohttp import web
+
+from contract.signatures import load_private_key, load_public_key
+from frontend.settings import make_site
+from gateway.clients.members import MemberClient
+from gateway.core.tallies import Tallies
+from gateway.engines.fleet import Fleet
+from gateway.engines.journey import Means
+from gateway.engines.launches import Launches
+from gateway.engines.prober import Prober
+from gateway.engines.reports import Reports
+from gateway.settings import GatewaySettings
+from gateway.web.parts import Parts
+from gateway.web.routes import add_gateway_routes
+from providers.registry import Providers
+from servicekit import lifeline, logs
+from servicekit.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that open requests are given once all launches have been ended.
+SHUTDOWN_TIMEOUT = 5.0
+
+
+class CannotListenError(RuntimeError):
+    """The address to listen on cannot be had; the text says why."""
+
+
+async def make_app(settings: GatewaySettings) -> web.Application:
+    """The gateway as an application, whose background work begins and ends with it.
+
+    To be called in the event loop that will serve it.  Serve it with ``handler_cancellation=True``, so that a visitor's
+    departure is noticed at once.
+    """
+    # Streams last for as long as builds do, and there are many: no total, no limit.
+    to_members = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+    to_providers = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+    tasks, tallies = Tasks(), Tallies()
+    fleet = Fleet([member.member() for member in settings.members], settings.probes)
+    client = MemberClient(to_members, settings.launch)
+    prober = Prober(fleet, client, settings.probes, tasks)
+    providers = Providers(settings.providers, to_providers)
+    means = Means(
+        fleet=fleet,
+        prober=prober,
+        client=client,
+        providers=providers,
+        signing_key=load_private_key(settings.signing_key.get_secret_value()),
+        public_url=settings.public_url,
+        routing=settings.routing,
+        tallies=tallies,
+        tasks=tasks,
+    )
+    launches = Launches(means, settings.launch)
+    keys = {
+        member.name: [load_public_key(member.report_key.get_secret_value())]
+        for member in settings.members
+        if member.report_key.get_secret_value()
+    }
+    reports = Reports(fleet, keys, tallies)
+    site = make_site(
+        settings.security,
+        name=settings.name,
+        public_url=settings.public_url,
+        version=version("manybinder"),
+        federation=True,
+        about=settings.about,
+        banner=settings.banner,
+    )
+    app = web.Application()
+    add_gateway_routes(app, Parts(site, providers, fleet, launches, reports, settings.routing))
+
+    async def background(_: web.Application) -> AsyncIterator[None]:
+        prober.start()
+        tasks.every("expire reports", 1.0, fleet.tick)
+        tasks.every("sweep launches", 1.0, launches.sweep)
+        yield
+        await launches.close()
+        await tasks.close()
+        await providers.close()
+        await to_members.close()
+        await to_providers.close()
+
+    async def end_launches(_: web.Application) -> None:
+        # Before open streams are waited for: each of them ends with an event that says why.
+        await launches.close()
+
+    app.cleanup_ctx.append(background)
+    app.on_shutdown.append(end_launches)
+    return app
+
+
+async def serve(settings: GatewaySettings) -> None:
+    """Serve until SIGTERM or SIGINT; raises :class:`CannotListenError`."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    if (fd := lifeline.inherited_fd()) is not None:
+        lifeline.watch(loop, fd)
+    # An access log would cost more than routing does.
+    runner = web.AppRunner(
+        await make_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        host, port = settings.listen.host, settings.listen.port
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CannotListenError(f"cannot listen on {host}:{port}: {reason}") from error
+        logger.info("the gateway listens on %s:%d for %s", host, port, settings.public_url)
+        await stop.wait()
+        logger.info("the gateway ends")
+
+
+def run(settings: GatewaySettings) -> None:
+    """Run the gateway as this process, until SIGTERM or SIGINT; raises :class:`CannotListenError`."""
+    logs.configure(settings.log_level)
+    asyncio.run(serve(settings))

@@ -1,0 +1,71 @@
+"""What ``web`` may ask of engines, without importing them."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from gateway.core.fleet import FleetSnapshot
+from gateway.core.launch import Launch
+from gateway.core.tallies import Tallies
+from providers.base import RepoSpec
+
+
+class ReportRefusedError(ValueError):
+    """A report that is not believed; ``status`` is the HTTP status that fits, the text a sentence for the member."""
+
+    def __init__(self, status: int, title: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.title = status, title
+
+
+class LaunchLimitError(Exception):
+    """So many launches are running that no other one is begun."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("Too many launches are running here. Try again soon.")
+        self.retry_after_s = retry_after_s
+
+
+class FleetPort(Protocol):
+    """Where the snapshot is read."""
+
+    @property
+    def snapshot(self) -> FleetSnapshot:
+        """What is believed of all members."""
+
+    def now(self) -> float:
+        """The present time on the clock of the snapshot."""
+
+
+class LaunchesPort(Protocol):
+    """The launches of this process."""
+
+    @property
+    def tallies(self) -> Tallies:
+        """What has been counted so far."""
+
+    @property
+    def running(self) -> int:
+        """How many launches are not finished."""
+
+    @property
+    def streams(self) -> int:
+        """How many streams watch a launch."""
+
+    def start(self, spec: RepoSpec, client: str) -> Launch:
+        """Begin a launch; raises :class:`LaunchLimitError`."""
+
+    def find(self, launch_id: str) -> Launch | None:
+        """A launch that runs, or that has finished not long ago."""
+
+    def watching(self, launch: Launch) -> AbstractContextManager[None]:
+        """Count a stream as a watcher, for as long as the context lasts."""
+
+    def cancel(self, launch: Launch) -> None:
+        """End a launch by its visitor's wish; one that has finished stays as it is."""
+
+
+class ReportsPort(Protocol):
+    """Where reports arrive."""
+
+    def receive(self, token: str) -> None:
+        """Take a signed report; raises :class:`ReportRefusedError`."""

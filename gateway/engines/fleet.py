@@ -1,0 +1,85 @@
+"""The fleet: the sole writer of the snapshot."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from contract.reports import CapacityReport
+from gateway.core import transitions
+from gateway.core.fleet import FleetSnapshot, Member, MemberView, Reservation
+from gateway.core.settings import ProbeSettings
+from gateway.core.transitions import ProbeResult
+
+logger = logging.getLogger(__name__)
+
+
+class Clock:
+    """Unix time that never jumps: set once by the machine's clock, then driven by the monotonic one."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        """Seconds since the epoch."""
+        return time.monotonic() + self._offset
+
+
+class Fleet:
+    """Holds the snapshot; everything that is observed of a member comes through here."""
+
+    def __init__(
+        self, members: Iterable[Member], settings: ProbeSettings, clock: Callable[[], float] | None = None
+    ) -> None:
+        self.now: Callable[[], float] = clock or Clock()
+        views = sorted((MemberView(member, since=self.now()) for member in members), key=lambda view: view.name)
+        self._snapshot = FleetSnapshot(tuple(views), settings)
+
+    @property
+    def snapshot(self) -> FleetSnapshot:
+        """What is believed of all members."""
+        return self._snapshot
+
+    def member(self, name: str) -> Member | None:
+        """A member as it is registered."""
+        view = self._snapshot.get(name)
+        return view.member if view else None
+
+    def probed(self, name: str, result: ProbeResult) -> None:
+        """Take in what a probe saw."""
+        self._change(name, lambda view, now, settings: transitions.probed(view, result, now, settings))
+
+    def unreached(self, name: str, reason: str) -> None:
+        """Take in that a launch could not reach a member."""
+        self._change(name, lambda view, now, settings: transitions.unreached(view, reason, now, settings))
+
+    def reported(self, name: str, report: CapacityReport) -> None:
+        """Take in a report that was checked."""
+        self._change(name, lambda view, now, settings: transitions.reported(view, report, now, settings))
+
+    def reserve(self, name: str, reservation: Reservation) -> None:
+        """Count a launch that is sent to a member."""
+        self._change(name, lambda view, now, settings: transitions.reserved(view, reservation, now, settings))
+
+    def release(self, name: str, launch: str, *, ready: bool) -> None:
+        """A launch has ended at a member; ``launch`` is its short id."""
+        self._change(name, lambda view, now, settings: transitions.released(view, launch, ready, now, settings))
+
+    async def tick(self) -> None:
+        """Let time pass: reports expire."""
+        for view in self._snapshot.members:
+            self._change(view.name, transitions.settled)
+
+    def _change(self, name: str, change: Callable[[MemberView, float, ProbeSettings], MemberView]) -> None:
+        before = self._snapshot.get(name)
+        if before is None:
+            return
+        now = self.now()
+        after = change(before, now, self._snapshot.settings)
+        if after is before:
+            return
+        members = tuple(after if view.name == name else view for view in self._snapshot.members)
+        self._snapshot = FleetSnapshot(members, self._snapshot.settings, self._snapshot.version + 1)
+        if after.state != before.state:
+            status = self._snapshot.status(after, now)
+            level = logging.INFO if status.available else logging.WARNING
+            logger.log(level, "%s: %s → %s. %s", name, before.state, after.state, " ".join(status.reasons))

@@ -1,0 +1,163 @@
+"""The launches of this process: each a background task that writes a journal, whoever reads it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+from contract.events import BuildEvent, Failure, Phase, event, failed
+from contract.launches import LAUNCH_ID_BYTES, launch_id
+from gateway.core.launch import Launch, Outcome, outcome_of
+from gateway.core.ports import LaunchLimitError
+from gateway.core.settings import LaunchSettings
+from gateway.core.tallies import Tallies
+from gateway.engines.journey import Journey, Means
+from providers.base import RepoSpec
+
+logger = logging.getLogger(__name__)
+
+#: At most so many times the limit of running launches are kept when finished, the latest ones.
+KEEP_SHARE = 4
+
+#: Seconds after which one that was refused for the limit may try again.
+RETRY_AFTER = 30.0
+
+#: Seconds that an ending gateway gives its members to hear of the launches that end with it.
+TELL_TIMEOUT = 2.0
+
+_ENDINGS = {
+    Outcome.CANCELLED: failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled"),
+    Outcome.ABANDONED: failed(Failure.USER, "Nobody was waiting for the launch any more.\n", reason="abandoned"),
+    Outcome.GATEWAY: failed(
+        Failure.GATEWAY, "This gateway is being restarted. Please launch again.\n", retry_after_s=5, reason="restart"
+    ),
+}
+
+
+class Launches:
+    """Begins, finds and ends launches.
+
+    A launch that nobody watches for ``linger`` is cancelled; a finished one is forgotten after ``keep_finished``.
+    """
+
+    def __init__(self, means: Means, settings: LaunchSettings) -> None:
+        self._means, self._settings = means, settings
+        self._launches: dict[str, Launch] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._endings: dict[str, Outcome] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+        self.streams = 0
+        """How many streams watch a launch."""
+
+    @property
+    def tallies(self) -> Tallies:
+        """What has been counted so far."""
+        return self._means.tallies
+
+    @property
+    def running(self) -> int:
+        """How many launches are not finished."""
+        return len(self._tasks)
+
+    def start(self, spec: RepoSpec, client: str) -> Launch:
+        """Begin a launch; raises :class:`LaunchLimitError`."""
+        if self.running >= self._settings.limit:
+            raise LaunchLimitError(RETRY_AFTER)
+        now = self._means.fleet.now()
+        launch = Launch(launch_id(os.urandom(LAUNCH_ID_BYTES)), spec, now, client, unwatched_since=now)
+        self._launches[launch.id] = launch
+        # So that the visitor hears something before a slow provider answers.
+        launch.journal.append(event(Phase.WAITING, "Looking for the repository...\n", launch_id=launch.short))
+        task = self._means.tasks.spawn(f"launch {launch.short}", self._run(launch))
+        self._tasks[launch.id] = task
+        task.add_done_callback(lambda _: self._ended(launch))
+        return launch
+
+    def find(self, launch_id: str) -> Launch | None:
+        """A launch that runs, or that has finished not long ago."""
+        return self._launches.get(launch_id)
+
+    @contextlib.contextmanager
+    def watching(self, launch: Launch) -> Iterator[None]:
+        """Count a stream as a watcher, for as long as the context lasts."""
+        launch.watchers += 1
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
+            launch.watchers -= 1
+            launch.unwatched_since = self._means.fleet.now()
+
+    def cancel(self, launch: Launch) -> None:
+        """End a launch by its visitor's wish; one that has finished stays as it is."""
+        self._end(launch, Outcome.CANCELLED)
+
+    async def sweep(self) -> None:
+        """Give up what nobody watches, and forget what is long finished; to be called every second or so."""
+        now = self._means.fleet.now()
+        for launch in list(self._launches.values()):
+            if launch.finished_at is not None:
+                if not launch.watchers and now - launch.finished_at > self._settings.keep_finished:
+                    del self._launches[launch.id]
+            elif not launch.watchers and now - launch.unwatched_since > self._settings.linger:
+                logger.info("launch %s: nobody watches it; it is given up", launch.short)
+                self._end(launch, Outcome.ABANDONED)
+        finished = [launch for launch in self._launches.values() if launch.finished_at is not None]
+        for launch in finished[: max(0, len(finished) - self._settings.limit * KEEP_SHARE)]:
+            del self._launches[launch.id]
+
+    async def close(self) -> None:
+        """End all launches, each with an event that says so; members are told."""
+        tasks = list(self._tasks.values())
+        for launch in list(self._launches.values()):
+            self._end(launch, Outcome.GATEWAY)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=TELL_TIMEOUT)
+
+    def _ended(self, launch: Launch) -> None:
+        # A task that is cancelled before its first step never gets to write the end itself.
+        if launch.finished_at is None:
+            outcome = self._endings.get(launch.id, Outcome.GATEWAY)
+            self._finish(launch, _ENDINGS[outcome], outcome)
+
+    def _end(self, launch: Launch, outcome: Outcome) -> None:
+        task = self._tasks.get(launch.id)
+        if task is not None and launch.id not in self._endings:
+            self._endings[launch.id] = outcome
+            if not task.cancel():
+                del self._endings[launch.id]
+
+    async def _run(self, launch: Launch) -> None:
+        try:
+            final = await Journey(launch, self._means).run()
+            outcome = Outcome.READY if final.phase == Phase.READY else outcome_of(final.failure)
+        except asyncio.CancelledError:
+            outcome = self._endings.get(launch.id, Outcome.GATEWAY)
+            final = _ENDINGS[outcome]
+            self._tell_member(launch)
+        except Exception:
+            logger.exception("launch %s: unexpected error", launch.short)
+            outcome = Outcome.GATEWAY
+            final = failed(Failure.GATEWAY, "Something went wrong in this gateway. Please launch again.\n")
+            self._tell_member(launch)
+        self._finish(launch, final, outcome)
+
+    def _finish(self, launch: Launch, final: BuildEvent, outcome: Outcome) -> None:
+        if launch.member is not None:
+            final = final.with_fields(member=launch.member, attempt=launch.attempt)
+        launch.journal.append(final.with_fields(launch_id=launch.short))
+        launch.phase, launch.outcome, launch.finished_at = final.phase, outcome, self._means.fleet.now()
+        self._tasks.pop(launch.id, None)
+        self._endings.pop(launch.id, None)
+        self._means.tallies.outcomes[launch.member or "", outcome.value] += 1
+
+    def _tell_member(self, launch: Launch) -> None:
+        member = self._means.fleet.member(launch.member) if launch.member else None
+        if member is not None:
+            name = f"cancel {launch.short}"
+            task = self._means.tasks.spawn(name, self._means.client.cancel(member, launch.id))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)

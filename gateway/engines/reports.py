@@ -1,0 +1,77 @@
+"""Receives capacity reports: who signed it, is it new, can it be believed."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from contract.reports import CapacityReport, ReportError, parse_report
+from contract.signatures import SignatureRefusedError, reported_member, verify_report
+from gateway.core.ports import ReportRefusedError
+from gateway.core.tallies import Tallies
+from gateway.core.transitions import StaleReportError, check_report
+from gateway.engines.fleet import Fleet
+
+logger = logging.getLogger(__name__)
+
+
+class Reports:
+    """Checks reports and passes them to the fleet.
+
+    ``keys`` are the members' public keys by name; ``wall`` is the machine's clock, with which times in reports are
+    compared.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        keys: Mapping[str, Sequence[Ed25519PublicKey]],
+        tallies: Tallies,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._fleet, self._keys, self._tallies, self._wall = fleet, keys, tallies, wall
+
+    def receive(self, token: str) -> None:
+        """Take a signed report; raises :class:`ReportRefusedError`."""
+        name = ""
+        try:
+            name, keys = self._signer(token)
+            self._fleet.reported(name, self._checked(token, name, keys))
+        except ReportRefusedError as refusal:
+            self._tallies.reports[name, refusal.title] += 1
+            logger.warning("a report of %s was refused: %s", name or "an unknown member", refusal)
+            raise
+        self._tallies.reports[name, "accepted"] += 1
+
+    def _signer(self, token: str) -> tuple[str, Sequence[Ed25519PublicKey]]:
+        """The registered member that a report claims to be from, and its keys."""
+        try:
+            name = reported_member(token)
+        except SignatureRefusedError as error:
+            raise ReportRefusedError(401, "Not Signed", _sentence(error)) from error
+        keys = self._keys.get(name)
+        if not keys:
+            raise ReportRefusedError(401, "Unknown Member", "No member of this name has a report key registered here.")
+        return name, keys
+
+    def _checked(self, token: str, name: str, keys: Sequence[Ed25519PublicKey]) -> CapacityReport:
+        try:
+            report = parse_report(verify_report(token, keys))
+        except SignatureRefusedError as error:
+            raise ReportRefusedError(401, "Not Signed", _sentence(error)) from error
+        except ReportError as error:
+            raise ReportRefusedError(422, "Not Believed", _sentence(error)) from error
+        view = self._fleet.snapshot.get(name)
+        if view is None:
+            raise ReportRefusedError(401, "Unknown Member", "No member of this name is registered here.")
+        try:
+            check_report(view, report, self._wall(), self._fleet.snapshot.settings)
+        except StaleReportError as error:
+            raise ReportRefusedError(409, "Not New", _sentence(error)) from error
+        return report
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

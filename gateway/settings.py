@@ -1,0 +1,180 @@
+"""The gateway's settings: one tree, checked as a whole."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+
+from contract.signatures import load_private_key, load_public_key
+from frontend.settings import SecuritySettings
+from gateway.core import origins
+from gateway.core.decision import settings_problem
+from gateway.core.fleet import Member
+from gateway.core.settings import LaunchSettings, ProbeSettings, RoutingSettings
+from providers.settings import ProvidersSettings
+from servicekit import config
+from servicekit.config import Section
+
+
+def _base_url(url: str) -> str:
+    """A base URL with a slash at its end."""
+    try:
+        origins.origin(url)
+    except ValueError as error:
+        raise ValueError(f"{url!r}: {error}") from error
+    if urlsplit(url).query or urlsplit(url).fragment:
+        raise ValueError(f"{url!r}: has a query or a fragment")
+    return url.rstrip("/") + "/"
+
+
+def _origin(url: str) -> str:
+    try:
+        found = origins.origin(url)
+    except ValueError as error:
+        raise ValueError(f"{url!r}: {error}") from error
+    if urlsplit(url).path.strip("/") or urlsplit(url).query or urlsplit(url).fragment:
+        raise ValueError(f"{url!r}: is more than an origin (write {found})")
+    return found
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
+class ListenSettings(Section):
+    """Where the gateway listens."""
+
+    host: str = "127.0.0.1"
+    """An address of this machine; 0.0.0.0 = all of them."""
+
+    port: int = Field(default=8585, ge=0, le=65535)
+
+
+class MemberSettings(Section):
+    """One member."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$")
+    """Names it for people, in the API and in launch tokens; lower-case letters, digits, dots and hyphens."""
+
+    url: BaseUrl
+    """Where the gateway reaches it."""
+
+    kind: Literal["manybinder"] = "manybinder"
+    """What it runs."""
+
+    weight: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
+    """Its size beside the others', on top of its free capacity; 0 = takes no launches."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Whatever helps to tell members apart; shown, and on top of what the member says of itself."""
+
+    origins: tuple[Origin, ...] = ()
+    """Where its notebooks may be served from (``https://hub.example.org``); empty: the origin of ``url``."""
+
+    report_key: SecretStr = SecretStr("")
+    """The public key of its capacity reports (PEM); without one its reports are refused and its capacity is unknown."""
+
+    @field_validator("report_key")
+    @classmethod
+    def _readable(cls, key: SecretStr) -> SecretStr:
+        if key.get_secret_value():
+            load_public_key(key.get_secret_value())
+        return key
+
+    def member(self) -> Member:
+        """The member as the rules know it."""
+        return Member(
+            name=self.name,
+            url=self.url,
+            kind=self.kind,
+            weight=self.weight,
+            labels=self.labels,
+            origins=self.origins or (origins.origin(self.url),),
+        )
+
+
+def _without_nothing(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without_nothing(value) for key, value in tree.items() if value is not None}
+
+
+class GatewaySettings(Section):
+    """All of them."""
+
+    listen: ListenSettings = ListenSettings()
+
+    public_url: BaseUrl
+    """Where visitors reach the gateway; its path is where all routes begin."""
+
+    name: str = Field(default="manybinder", min_length=1, max_length=100)
+    """The federation's name, shown on pages."""
+
+    data_dir: Path
+    """For what outlives a restart."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    about: str = ""
+    """The operator's own HTML for the page "About", shown as it is."""
+
+    banner: str = ""
+    """The operator's own HTML at the head of every page, shown as it is."""
+
+    security: SecuritySettings = SecuritySettings()
+
+    signing_key: SecretStr
+    """The private key that signs launch tokens (Ed25519, PEM); give it as ``signing_key_file``."""
+
+    members: tuple[MemberSettings, ...] = ()
+
+    probes: ProbeSettings = ProbeSettings()
+
+    routing: RoutingSettings = RoutingSettings()
+
+    launch: LaunchSettings = LaunchSettings()
+
+    providers: ProvidersSettings = ProvidersSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_a_section(cls, data: Any) -> Any:
+        """A section whose lines are all commented out is read as null; it has its defaults."""
+        return _without_nothing(data)
+
+    @field_validator("signing_key")
+    @classmethod
+    def _readable(cls, key: SecretStr) -> SecretStr:
+        load_private_key(key.get_secret_value())
+        return key
+
+    @field_validator("routing")
+    @classmethod
+    def _known_policy(cls, routing: RoutingSettings) -> RoutingSettings:
+        if problem := settings_problem(routing):
+            raise ValueError(problem)
+        return routing
+
+    @field_validator("members")
+    @classmethod
+    def _unique(cls, members: tuple[MemberSettings, ...]) -> tuple[MemberSettings, ...]:
+        problems = []
+        for what in ("name", "url"):
+            values = [getattr(member, what) for member in members]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            problems += [f"the {what} {value!r} is given to more than one member" for value in twice]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return members
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.launch.connect_timeout > self.launch.first_event_timeout:
+            raise ValueError("launch: connect_timeout is longer than first_event_timeout, which includes it")
+        return self
+
+
+def load(path: Path) -> GatewaySettings:
+    """Read the settings; raises :class:`servicekit.config.ConfigError` with every problem that there is."""
+    return config.load(GatewaySettings, path)

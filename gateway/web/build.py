@@ -1,0 +1,87 @@
+"""``/build``: a launch as a stream of events.
+
+The launch itself runs elsewhere and writes a journal; a stream reads it, from wherever its visitor has got to.
+"""
+
+import time
+
+from aiohttp import web
+
+from contract.events import Failure, failed
+from contract.launches import parse_event_id, short
+from frontend.admission import admit, unknown_launch
+from frontend.refusals import Refused, refusal
+from gateway.core.launch import Launch
+from gateway.core.ports import LaunchLimitError
+from gateway.web.parts import PARTS, Parts
+from servicekit.problems import Problem
+from servicekit.streams import stream_entries
+
+_BUILD_ONLY = (
+    "Building but not launching is not permitted when the API only mode was not enabled "
+    "by setting `enable_api_only_mode` to True. "
+)
+
+
+async def build(request: web.Request) -> web.StreamResponse:
+    """Begin a launch, or go on with the one that Last-Event-ID names."""
+    parts = request.app[PARTS]
+    try:
+        launch, seen = _launch(request, parts)
+    except Refused as refused:
+        return refused.response()
+    except LaunchLimitError as error:
+        return refusal(failed(Failure.REFUSED, f"{error}\n", status_code=429, retry_after_s=error.retry_after_s))
+    if launch.journal.final is not None and seen >= launch.journal.next_n - 1:
+        # The client has seen the end; anything but 204 would make an EventSource ask for ever.
+        return web.Response(status=204)
+    with parts.launches.watching(launch):
+        return await stream_entries(request, launch.journal.follow(seen), launch.id)
+
+
+def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
+    """The launch to follow, and the number of its last event that the client has seen."""
+    admitted = admit(request, parts.site, parts.providers, time.time())
+    if admitted.resume is None:
+        if request.query.get("build_only", "").lower() == "true":
+            raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
+        return parts.launches.start(admitted.spec, admitted.client_ip), -1
+    launch_id, seen = admitted.resume
+    launch = parts.launches.find(launch_id)
+    if launch is None:
+        raise Refused(unknown_launch(Failure.GATEWAY))
+    return launch, seen
+
+
+async def show_launch(request: web.Request) -> web.Response:
+    """Where a launch stands; knowing its id is the authority."""
+    launch = _find(request)
+    fleet = request.app[PARTS].fleet
+    answer = {
+        "launch_id": launch.short,
+        "spec": launch.spec.raw,
+        "phase": launch.phase.value,
+        "outcome": launch.outcome.value if launch.outcome else None,
+        "member": launch.member,
+        "attempt": launch.attempt,
+        "resolved_ref": launch.commit,
+        "age_s": round(fleet.now() - launch.created_at, 1),
+        "events": launch.journal.next_n,
+    }
+    return web.json_response(answer, headers={"Cache-Control": "no-store"})
+
+
+async def cancel_launch(request: web.Request) -> web.Response:
+    """End a launch; one that has ended stays as it is."""
+    request.app[PARTS].launches.cancel(_find(request))
+    return web.Response(status=204)
+
+
+def _find(request: web.Request) -> Launch:
+    text = request.match_info["launch_id"]
+    # An event's id will do too: it is what a client has at hand.
+    parsed = parse_event_id(text)
+    launch = request.app[PARTS].launches.find(parsed[0] if parsed else text)
+    if launch is None:
+        raise Problem(404, "Not Found", "No launch of this id is known here.", launch_id=short(text))
+    return launch

@@ -1,0 +1,135 @@
+"""The federation's API: the snapshot, decisions and reports."""
+
+import random
+from typing import Any
+
+from aiohttp import web
+
+from frontend.links import LinkError, parse_link
+from gateway.core.decision import Decision, LaunchRequest, decide
+from gateway.core.fleet import FleetSnapshot, MemberView
+from gateway.core.ports import ReportRefusedError
+from gateway.web.parts import PARTS, Parts
+from providers.base import ProviderError, RepoSpec
+from providers.refs import is_commit
+from servicekit.problems import Problem
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def federation(request: web.Request) -> web.Response:
+    """What routing believes of every member."""
+    parts = request.app[PARTS]
+    snapshot, now = parts.fleet.snapshot, parts.fleet.now()
+    answer = {
+        "name": parts.site.name,
+        "public_url": parts.site.public_url,
+        "version": parts.site.version,
+        "mode": "proxy",
+        "policy": parts.routing.policy,
+        "at": now,
+        "snapshot_version": snapshot.version,
+        "launches": parts.launches.running,
+        "members": [member_wire(snapshot, view, now) for view in snapshot.members],
+    }
+    return web.json_response(answer, headers=_NO_STORE)
+
+
+def member_wire(snapshot: FleetSnapshot, view: MemberView, now: float) -> dict[str, Any]:
+    """A member as a JSON object; ``since`` is Unix time in seconds, ``capacity`` the last report's whatever its age."""
+    status = snapshot.status(view, now)
+    report = view.received.report if view.received else None
+    capacity = None
+    if report is not None:
+        sessions, builds = report.sessions, report.builds
+        capacity = {
+            "sessions": {
+                "running": sessions.running,
+                "pending": sessions.pending,
+                "limit": sessions.limit,
+                "free": sessions.free,
+            },
+            "builds": {"running": builds.running, "queued": builds.queued, "limit": builds.limit},
+        }
+    return {
+        "name": view.name,
+        "url": view.member.url,
+        "kind": view.member.kind,
+        "state": status.state,
+        "available": status.available,
+        "health": status.health.value,
+        "capacity_state": status.capacity.value,
+        "policy": status.policy.value,
+        "slow_start": view.slow_start,
+        "reasons": list(status.reasons),
+        "since": view.since,
+        "capacity": capacity,
+        "capacity_age_s": round(now - view.received.at, 1) if view.received else None,
+        "believed_free": status.free,
+        "reservations": len(view.reservations),
+        "weight": view.member.weight,
+        "labels": {**(report.labels if report else {}), **view.member.labels},
+        "versions": dict(view.versions),
+        "checks": [{"service": item.service, "ok": item.ok, "message": item.message} for item in view.checks],
+        "builder": report.builder if report else None,
+        "confined": report.confined if report else None,
+        "images": len(report.images) if report else None,
+    }
+
+
+async def explain(request: web.Request) -> web.Response:
+    """Which member would take a launch of a repository now, and why."""
+    parts = request.app[PARTS]
+    text = request.query.get("repo", "").strip()
+    if not text:
+        detail = "Name a repository: ?repo=https://github.com/org/repo, or ?repo=gh/org/repo/HEAD."
+        raise Problem(400, "Bad Request", detail, parameter="repo")
+    spec = _spec(parts, text)
+    commit = spec.ref if is_commit(spec.ref) else None
+    decision = _decide(parts, LaunchRequest(spec.repo, commit))
+    return web.json_response({"spec": spec.raw, **decision.to_wire()}, headers=_NO_STORE)
+
+
+def _spec(parts: Parts, text: str) -> RepoSpec:
+    try:
+        if text.partition("/")[0] in parts.providers.prefixes and text.count("/") > 1:
+            return parts.providers.parse(text)
+        return parts.providers.parse(parse_link(text).path_spec)
+    except (LinkError, ProviderError) as error:
+        raise Problem(400, "Bad Request", str(error), parameter="repo") from error
+
+
+def _decide(parts: Parts, request: LaunchRequest) -> Decision:
+    draw = random.random()  # noqa: S311 - spreads load, hides nothing
+    return decide(parts.fleet.snapshot, request, parts.routing, parts.fleet.now(), draw)
+
+
+async def report(request: web.Request) -> web.Response:
+    """Take a member's capacity report."""
+    try:
+        token = (await request.read()).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Problem(401, "Not Signed", "A report is a signed token, which is ASCII text.") from error
+    try:
+        request.app[PARTS].reports.receive(token.strip())
+    except ReportRefusedError as refusal:
+        raise Problem(refusal.status, refusal.title, str(refusal)) from refusal
+    return web.Response(status=204)
+
+
+async def active_hosts(request: web.Request) -> web.Response:
+    """The members in rotation, in the form of BinderHub's federation-redirect; none is prime."""
+    parts = request.app[PARTS]
+    snapshot, now = parts.fleet.snapshot, parts.fleet.now()
+    hosts = {}
+    for view in snapshot.members:
+        if snapshot.status(view, now).available:
+            url = view.member.url.rstrip("/")
+            hosts[view.name] = {
+                "url": url,
+                "weight": view.member.weight,
+                "health": f"{url}/health",
+                "versions": f"{url}/versions",
+                "prime": False,
+            }
+    return web.json_response({"active_hosts": hosts}, headers=_NO_STORE)

@@ -1,0 +1,80 @@
+"""Metrics, computed from the snapshot and the tallies when they are asked for: a gauge always tells the present."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.core.fleet import CapacityState
+from gateway.core.ports import FleetPort, LaunchesPort
+from gateway.core.tallies import Tallies
+
+
+class GatewayCollector(Collector):
+    """Reads what there is; stores nothing."""
+
+    def __init__(self, fleet: FleetPort, launches: LaunchesPort) -> None:
+        self._fleet, self._launches = fleet, launches
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics of the gateway."""
+        yield from self._members()
+        yield from self._counters(self._launches.tallies)
+        yield GaugeMetricFamily(
+            "manybinder_gateway_launches_running", "Launches that are not finished", value=self._launches.running
+        )
+        yield GaugeMetricFamily(
+            "manybinder_gateway_event_streams", "Open event streams of visitors", value=self._launches.streams
+        )
+
+    def _members(self) -> Iterator[Metric]:
+        snapshot, now = self._fleet.snapshot, self._fleet.now()
+        health = GaugeMetricFamily(
+            "federation_health", "Whether a member is in rotation, and the state it is in", labels=["member", "reason"]
+        )
+        check = GaugeMetricFamily(
+            "federation_health_check", "Whether a check of a member passes", labels=["member", "check"]
+        )
+        free = GaugeMetricFamily(
+            "manybinder_member_sessions_free", "Sessions believed free; absent where unknown", labels=["member"]
+        )
+        full = GaugeMetricFamily("manybinder_member_full", "Whether a member is full", labels=["member"])
+        age = GaugeMetricFamily(
+            "manybinder_member_report_age_seconds", "Age of a member's last capacity report", labels=["member"]
+        )
+        for view in snapshot.members:
+            status = snapshot.status(view, now)
+            health.add_metric([view.name, status.state], float(status.available))
+            check.add_metric([view.name, "reachable"], float(view.reachable.ok is True))
+            check.add_metric([view.name, "passing"], float(view.reachable.ok is True and view.passing.ok is True))
+            full.add_metric([view.name], float(status.capacity == CapacityState.FULL))
+            if status.free is not None:
+                free.add_metric([view.name], status.free)
+            if view.received is not None:
+                age.add_metric([view.name], now - view.received.at)
+        yield from (health, check, free, full, age)
+
+    def _counters(self, tallies: Tallies) -> Iterator[Metric]:
+        for name, text, second, counts in (
+            ("federation_redirect_count", "Launches sent to a member", "reason", tallies.attempts),
+            (
+                "manybinder_gateway_faults",
+                "Attempts that failed between gateway and member",
+                "fault",
+                tallies.failovers,
+            ),
+            ("manybinder_gateway_launches", "Finished launches", "outcome", tallies.outcomes),
+            ("manybinder_gateway_reports", "Capacity reports received", "outcome", tallies.reports),
+        ):
+            family = CounterMetricFamily(name, text, labels=["member", second])
+            for labels, count in sorted(counts.items()):
+                family.add_metric(list(labels), count)
+            yield family
+
+
+def make_registry(fleet: FleetPort, launches: LaunchesPort) -> CollectorRegistry:
+    """A registry of its own, so that two gateways in one process do not meet."""
+    registry = CollectorRegistry()
+    registry.register(GatewayCollector(fleet, launches))
+    return registry

@@ -1,0 +1,151 @@
+"""A real gateway on a real socket, in front of fake members: what the tests of the gateway share."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from yarl import URL
+
+from contract import sse
+from contract.events import BuildEvent, parse_event
+from contract.signatures import private_pem, public_pem
+from gateway.app import make_app
+from gateway.core.decision import LaunchRequest, decide
+from gateway.settings import GatewaySettings
+from gateway.web.parts import PARTS, Parts
+from tests.fakes.member import FakeMember
+
+COMMIT = "a" * 40
+SPEC = f"git/{quote('https://git.example/org/repo', safe='')}/{COMMIT}"
+
+#: Quick, so that faults show within a test's patience.
+QUICK = {
+    "probes": {"interval": "100ms", "timeout": "500ms"},
+    "launch": {"connect_timeout": "1s", "first_event_timeout": "1s", "silence_timeout": "1s", "linger": "300ms"},
+}
+
+
+def spec_of(repo: str) -> str:
+    """The spec of another repository."""
+    return f"git/{quote(f'https://git.example/org/{repo}', safe='')}/{COMMIT}"
+
+
+async def until(condition: Callable[[], object], deadline_s: float = 30) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@dataclass
+class Gateway:
+    """A gateway that runs, and what a visitor does to it."""
+
+    http: aiohttp.ClientSession
+    members: list[FakeMember]
+    url: str
+    key: Ed25519PrivateKey
+    parts: Parts
+    runner: web.AppRunner
+
+    async def json(self, path: str) -> Any:
+        """What an address answers."""
+        async with self.http.get(self.url + path) as response:
+            return await response.json()
+
+    async def events(
+        self, spec: str = SPEC, headers: dict[str, str] | None = None, query: str = ""
+    ) -> AsyncIterator[tuple[str, BuildEvent]]:
+        """A launch's events with their ids."""
+        url = URL(f"{self.url}build/{spec}{query}", encoded=True)
+        async with self.http.get(url, headers={"Accept": sse.CONTENT_TYPE, **(headers or {})}) as response:
+            assert response.status == 200, await response.text()
+            assert response.content_type == sse.CONTENT_TYPE
+            parser = sse.Parser()
+            async for chunk in response.content.iter_any():
+                for item in parser.feed(chunk):
+                    yield item.id, parse_event(item.data)
+
+    async def launch(self, spec: str = SPEC, headers: dict[str, str] | None = None) -> list[BuildEvent]:
+        """All events of a launch."""
+        async with asyncio.timeout(60):
+            return [item async for _, item in self.events(spec, headers)]
+
+    async def until_state(self, name: str, state: str, deadline_s: float = 30) -> None:
+        """Wait until the snapshot says so."""
+
+        def reached() -> bool:
+            view = self.parts.fleet.snapshot.get(name)
+            return view is not None and view.state == state
+
+        await until(reached, deadline_s)
+
+    def first_choice(self, spec: str = SPEC) -> tuple[FakeMember, FakeMember]:
+        """The member that a repository goes to, and the other one."""
+        parts = self.parts
+        request = LaunchRequest(parts.providers.parse(spec).repo, COMMIT)
+        decision = decide(parts.fleet.snapshot, request, parts.routing, parts.fleet.now(), 0.5)
+        first, second = (
+            next(item for item in self.members if item.name == candidate.member) for candidate in decision.candidates
+        )
+        return first, second
+
+
+@dataclass
+class Starter:
+    """Starts members and gateways, and ends them with the test."""
+
+    data_dir: Path
+    http: aiohttp.ClientSession
+    running: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    async def member(self, name: str) -> FakeMember:
+        """A member that runs."""
+        member = await FakeMember(name).start()
+        self.running.append(member.stop)
+        return member
+
+    async def gateway(self, members: int = 2, **changes: Any) -> Gateway:
+        """A gateway in front of some members, which it has seen healthy."""
+        fakes = [await self.member(f"member-{n + 1}") for n in range(members)]
+        gateway = await self.gateway_of(fakes, **changes)
+        for fake in fakes:
+            await gateway.until_state(fake.name, "available")
+        return gateway
+
+    async def gateway_of(self, fakes: list[FakeMember], **changes: Any) -> Gateway:
+        """A gateway in front of these members."""
+        key = Ed25519PrivateKey.generate()
+        settings = gateway_settings(self.data_dir, key, fakes, **changes)
+        app = await make_app(settings)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+        await site.start()
+        self.running.append(runner.cleanup)
+        port = runner.addresses[0][1]
+        return Gateway(self.http, fakes, f"http://127.0.0.1:{port}/", key, app[PARTS], runner)
+
+
+def gateway_settings(
+    data_dir: Path, key: Ed25519PrivateKey, fakes: list[FakeMember], **changes: Any
+) -> GatewaySettings:
+    """Settings for a test; ``changes`` are put over the quick ones, section by section."""
+    tree: dict[str, Any] = {
+        "public_url": "http://gateway.example/",
+        "data_dir": str(data_dir),
+        "signing_key": private_pem(key),
+        "members": [
+            {"name": fake.name, "url": fake.url, "report_key": public_pem(fake.key.public_key())} for fake in fakes
+        ],
+    }
+    for name in {*QUICK, *changes}:
+        quick, change = QUICK.get(name, {}), changes.get(name, {})
+        tree[name] = {**quick, **change} if isinstance(change, dict) else change
+    return GatewaySettings.model_validate(tree)

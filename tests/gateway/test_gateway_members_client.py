@@ -1,0 +1,122 @@
+"""The client that talks to members: what it makes of answers, and of none."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.clients.faults import Fault, MemberFault
+from gateway.clients.members import MAX_ANSWER, MemberClient
+from gateway.core.fleet import Member
+from gateway.core.settings import LaunchSettings
+from gateway.core.transitions import ProbeResult
+from tests.fakes.member import FakeMember
+
+QUICK = LaunchSettings(connect_timeout=0.3, first_event_timeout=0.6, silence_timeout=0.5)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[MemberClient]:
+    async with aiohttp.ClientSession() as session:
+        yield MemberClient(session, QUICK)
+
+
+@contextlib.contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that lets nobody in and refuses nobody: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+async def fault_of(client: MemberClient, url: str) -> MemberFault:
+    with pytest.raises(MemberFault) as caught:
+        async for _ in client.build(Member("m", url), "gh/a/b/c", "token"):
+            pass
+    return caught.value
+
+
+async def test_a_port_that_lets_nobody_in(client: MemberClient) -> None:
+    with black_hole() as port:
+        fault = await fault_of(client, f"http://127.0.0.1:{port}/")
+        result = await client.probe(Member("m", f"http://127.0.0.1:{port}/"), 0.3)
+    assert (fault.fault, str(fault)) == (Fault.CONNECT, "could not be reached within 0.3 s")
+    assert result == ProbeResult(False, False, "It did not answer within 0.3 s.")
+
+
+async def test_a_name_that_does_not_exist(client: MemberClient) -> None:
+    fault = await fault_of(client, "http://nowhere.invalid/")
+    assert fault.fault == Fault.CONNECT
+    assert "nowhere.invalid" not in str(fault)
+
+
+async def test_a_server_that_speaks_something_else(client: MemberClient) -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH\r\n")
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        assert (await fault_of(client, url)).fault == Fault.CUT
+        assert not (await client.probe(Member("m", url), 2)).reachable
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, '{"ok": true, "checks": []}', (True, True, "")),
+        (200, "<html>", (True, False, "It answered its health check with HTTP 200 and no JSON.")),
+        (200, "[]", (True, False, "It answered its health check with HTTP 200 and no JSON.")),
+        (200, '{"ok": "yes"}', (True, False, "It says that it is not healthy: it does not say what.")),
+        (200, '{"ok": false, "checks": [{"service": "Hub", "ok": false}, 3]}', (True, False, "healthy: Hub.")),
+        (503, '{"ok": false, "checks": null}', (True, False, "it does not say what")),
+        (502, "{}", (True, False, "It answered its health check with HTTP 502.")),
+        (200, " " * (MAX_ANSWER + 1), (False, False, "longer than")),
+        (200, "[" * 100_000, (True, False, "and no JSON")),
+    ],
+)
+async def test_answers_to_a_probe(
+    client: MemberClient, status: int, body: str, expected: tuple[bool, bool, str]
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=body)
+
+    app = web.Application()
+    app.router.add_get("/health", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    result = await client.probe(Member("m", f"http://127.0.0.1:{runner.addresses[0][1]}"), 5, versions=True)
+    await runner.cleanup()
+    assert (result.reachable, result.passing) == expected[:2]
+    assert expected[2] in result.reason
+
+
+async def test_a_member_that_does_not_hear_of_a_cancellation_is_no_error(client: MemberClient) -> None:
+    await client.cancel(Member("m", "http://127.0.0.1:1/"), "0" * 32)
+
+
+async def test_leaving_a_stream_closes_the_connection(client: MemberClient) -> None:
+    member = await FakeMember("m").start()
+    member.knobs.first = {"phase": "building", "message": "one"}
+    member.knobs.end_after = None
+    stream = client.build(Member("m", member.url), "gh/a/b/c", "token")
+    item = await anext(stream)
+    assert item.message == "one"
+    await stream.aclose()
+    async with asyncio.timeout(5):
+        while member.open_streams:
+            await asyncio.sleep(0.01)
+    await member.stop()
