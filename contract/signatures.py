@@ -19,6 +19,9 @@ ALGORITHM = "EdDSA"
 LAUNCH_TYPE = "manybinder-launch+jwt"
 REPORT_TYPE = "manybinder-report+jwt"
 
+#: The claims that are texts and bear the same name on the wire.
+_TEXTS = ("provider", "spec", "repo_url", "resolved_ref", "client", "launch_host", "ref_url", "persistent_spec")
+
 
 class SignatureRefusedError(ValueError):
     """A token that is forged, expired, for another audience or not readable; the text says which."""
@@ -30,6 +33,8 @@ class LaunchClaims:
 
     ``spec`` is the visitor's own, percent-encoded as it came (``gh/org/repo/main``); ``resolved_ref`` the commit to
     build; ``client`` the visitor's address in the form that the member's registration allows ("" = not told).
+    ``launch_host`` is the gateway's public URL, ``ref_url`` shows the commit to people, ``persistent_spec`` is the spec
+    with the commit: what a session is told of its origin.
     """
 
     member: str
@@ -41,6 +46,9 @@ class LaunchClaims:
     issued_at: float
     expires_at: float
     client: str = ""
+    launch_host: str = ""
+    ref_url: str = ""
+    persistent_spec: str = ""
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -89,6 +97,9 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "repo_url": claims.repo_url,
         "resolved_ref": claims.resolved_ref,
         "client": claims.client,
+        "launch_host": claims.launch_host,
+        "ref_url": claims.ref_url,
+        "persistent_spec": claims.persistent_spec,
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 
@@ -102,7 +113,7 @@ def verify_launch(
     """
     payload = _verified(token, keys, LAUNCH_TYPE)
     texts = {}
-    for name in ("aud", "jti", "provider", "spec", "repo_url", "resolved_ref", "client"):
+    for name in ("aud", "jti", *_TEXTS):
         texts[name] = payload.get(name, "")
         if not isinstance(texts[name], str):
             raise SignatureRefusedError(f"the launch token's {name} is not a text")
@@ -118,13 +129,9 @@ def verify_launch(
     return LaunchClaims(
         member=member,
         launch_id=texts["jti"],
-        provider=texts["provider"],
-        spec=texts["spec"],
-        repo_url=texts["repo_url"],
-        resolved_ref=texts["resolved_ref"],
         issued_at=issued,
         expires_at=expires,
-        client=texts["client"],
+        **{name: texts[name] for name in _TEXTS},
     )
 
 

@@ -1,9 +1,6 @@
 """Wires the gateway up; no logic."""
 
 import asyncio
-import contextlib
-import logging
-import signal
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
@@ -23,17 +20,8 @@ from gateway.settings import GatewaySettings
 from gateway.web.parts import Parts
 from gateway.web.routes import add_gateway_routes
 from providers.registry import Providers
-from servicekit import lifeline, logs
+from servicekit import logs, serving
 from servicekit.tasks import Tasks
-
-logger = logging.getLogger(__name__)
-
-#: Seconds that open requests are given once all launches have been ended.
-SHUTDOWN_TIMEOUT = 5.0
-
-
-class CannotListenError(RuntimeError):
-    """The address to listen on cannot be had; the text says why."""
 
 
 async def make_app(settings: GatewaySettings) -> web.Application:
@@ -105,32 +93,14 @@ async def make_app(settings: GatewaySettings) -> web.Application:
 
 
 async def serve(settings: GatewaySettings) -> None:
-    """Serve until SIGTERM or SIGINT; raises :class:`CannotListenError`."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    if (fd := lifeline.inherited_fd()) is not None:
-        lifeline.watch(loop, fd)
-    # An access log would cost more than routing does.
-    runner = web.AppRunner(
-        await make_app(settings), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT
-    )
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(runner.cleanup)
-        await runner.setup()
-        host, port = settings.listen.host, settings.listen.port
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise CannotListenError(f"cannot listen on {host}:{port}: {reason}") from error
-        logger.info("the gateway listens on %s:%d for %s", host, port, settings.public_url)
-        await stop.wait()
-        logger.info("the gateway ends")
+    """Serve until SIGTERM or SIGINT; raises :class:`servicekit.serving.CannotListenError`."""
+    await serving.serve(await make_app(settings), settings.listen.host, settings.listen.port)
 
 
 def run(settings: GatewaySettings) -> None:
-    """Run the gateway as this process, until SIGTERM or SIGINT; raises :class:`CannotListenError`."""
+    """Run the gateway as this process, until SIGTERM or SIGINT.
+
+    Raises :class:`servicekit.serving.CannotListenError`.
+    """
     logs.configure(settings.log_level)
     asyncio.run(serve(settings))

@@ -1,4 +1,149 @@
-"""placeholder"""
+"""The command line: reads arguments, hands them on, and turns what comes of it into an exit code."""
+
+import asyncio
+import io
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from manybinder.addresses import DEFAULT_GATEWAY, base_url
+from manybinder.errors import CommandError, Exit
+
+# Commands import what they run only when they are run: `launch` needs no server's libraries, nor the time to load them.
+
+_CONFIG = click.Path(dir_okay=False, path_type=Path)
 
 
-def main() -> None: ...
+def _gateway(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        return base_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+_gateway_option = click.option(
+    "--gateway",
+    metavar="URL",
+    default=DEFAULT_GATEWAY,
+    envvar="MANYBINDER_GATEWAY",
+    show_default=True,
+    show_envvar=True,
+    callback=_gateway,
+    help="The gateway to ask.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="manybinder", prog_name="manybinder")
+def cli() -> None:
+    """Many Binders behind one URL.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 cannot reach, 4 refused, 130 interrupted.
+    """
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=8585, show_default=True, help="Of the gateway.")
+@click.option("--members", type=click.IntRange(1, 20), default=2, show_default=True, help="How many.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".manybinder"),
+    show_default=True,
+    help="Everything that is kept.",
+)
+@click.option("--member-config", type=_CONFIG, help="YAML that is merged over the settings of each member.")
+def up(port: int, members: int, data_dir: Path, member_config: Path | None) -> Exit:
+    """Run a gateway and its members on this machine, until Ctrl-C."""
+    from manybinder import up as command
+
+    return command.up(command.Options(port, members, data_dir, member_config))
+
+
+@cli.command()
+@click.option("--config", type=_CONFIG, required=True, help="The gateway's settings (YAML).")
+@click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
+def gateway(config: Path, check_config: bool) -> Exit:
+    """Run a gateway."""
+    from manybinder import services
+
+    return services.gateway(config, check=check_config)
+
+
+@cli.command()
+@click.option("--config", type=_CONFIG, required=True, help="The member's settings (YAML).")
+@click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
+@click.option("--only", type=click.Choice(["api"]), help="Run this process, and not those that belong to it.")
+def member(config: Path, check_config: bool, only: str | None) -> Exit:
+    """Run a member: its API, and its Hub and proxy where it manages them."""
+    from manybinder import services
+
+    return services.member(config, check=check_config, only=only)
+
+
+@cli.command()
+@click.argument("url")
+@click.option("--ref", default="", help="Branch, tag or commit.  [default: what the URL names, else the HEAD]")
+@click.option("--path", default="", help="File or directory in the repository to open.")
+@_gateway_option
+@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
+@click.option("--open", "open_browser", is_flag=True, help="Open the notebook in a browser.")
+@click.option("--log", is_flag=True, help="Show the log as it comes, and not only on failure.")
+def launch(url: str, ref: str, path: str, gateway: str, as_json: bool, open_browser: bool, log: bool) -> Exit:
+    """Launch a repository and print the notebook's URL.
+
+    URL is a repository's address or page at GitHub, GitLab or any Git server, owner/name at GitHub, or a launch link.
+    Ctrl-C cancels the launch.
+    """
+    from manybinder import launch as command
+
+    options = command.Options(url, ref, path, gateway, as_json, open_browser, log)
+    return asyncio.run(command.launch(options))
+
+
+@cli.command()
+@_gateway_option
+@click.option("--watch", is_flag=True, help="Go on, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print every member as one line of JSON.")
+def status(gateway: str, watch: bool, as_json: bool) -> Exit:
+    """Show the members as the gateway sees them."""
+    from manybinder import status as command
+
+    return asyncio.run(command.status(gateway, as_json=as_json, watch=watch))
+
+
+@cli.command()
+@click.argument("url")
+@click.option("--ref", default="", help="Branch, tag or commit.")
+@_gateway_option
+@click.option("--json", "as_json", is_flag=True, help="Print the decision as one line of JSON.")
+def explain(url: str, ref: str, gateway: str, as_json: bool) -> Exit:
+    """Tell which member would take a launch of a repository, why, and why not the others."""
+    from manybinder import explain as command
+
+    return asyncio.run(command.explain(gateway, url, ref=ref, as_json=as_json))
+
+
+def main() -> NoReturn:
+    """Run the command that the process's arguments name, and exit."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Half a surrogate pair in somebody's message has no UTF-8; escaped like this it is good JSON.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    except CommandError as error:
+        if str(error):
+            click.echo(f"manybinder: {error}", err=True)
+        return error.code
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    return int(code or 0)

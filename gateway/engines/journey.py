@@ -191,6 +191,9 @@ class Journey:
             resolved_ref=resolved.commit,
             issued_at=now,
             expires_at=now + TOKEN_LIFETIME,
+            launch_host=self._means.public_url,
+            ref_url=resolved.ref_url,
+            persistent_spec=resolved.resolved_spec,
         )
 
     def _reserve(self, member: Member, resolved: Resolved) -> None:

@@ -1,0 +1,5 @@
+"""``python -m manybinder``."""
+
+from manybinder.cli import main
+
+main()

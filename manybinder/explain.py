@@ -1,0 +1,47 @@
+"""``manybinder explain``: which member would take a launch, why, and why not the others."""
+
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from contract import json_types
+from frontend.links import LinkError, parse_link
+from manybinder import public_api
+from manybinder.errors import CommandError, Exit
+from manybinder.terminal import for_results, plain
+
+
+async def explain(gateway: str, url: str, *, ref: str, as_json: bool) -> Exit:
+    """Print the gateway's decision; raises :class:`CommandError`."""
+    try:
+        link = parse_link(url, ref)
+    except LinkError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    async with public_api.client() as http:
+        decision = await public_api.get_object(http, gateway, "api/v1/explain", repo=link.path_spec)
+    if as_json:
+        click.echo(json_types.dumps(decision))
+        return Exit.DONE
+    click.echo(plain(str(decision.get("sentence", ""))))
+    rows = [*_rows(decision, "candidates"), *_rows(decision, "rejected")]
+    if rows:
+        click.echo()
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for column in ("", "MEMBER", "ROOM", "WHY"):
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(plain(cell)) for cell in row))
+        for_results().print(table)
+    return Exit.DONE
+
+
+def _rows(decision: dict[str, Any], kind: str) -> list[list[str]]:
+    items = decision.get(kind)
+    rows = []
+    for place, item in enumerate(items if isinstance(items, list) else [], 1):
+        if isinstance(item, dict):
+            place_text = f"{place}." if kind == "candidates" else "no"
+            rows.append([place_text, str(item.get("member")), str(item.get("tier", "")), str(item.get("reason", ""))])
+    return rows

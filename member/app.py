@@ -1,0 +1,162 @@
+"""Wires the member's API up; no logic."""
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import aiohttp
+from aiohttp import web
+
+from contract.signatures import load_private_key, load_public_key
+from frontend.settings import make_site
+from member.builders.process.builder import ProcessBuilder
+from member.clients.hub import HubClient
+from member.engines.builds import Builds
+from member.engines.capacity import Capacity
+from member.engines.health import Health
+from member.engines.launches import Launches
+from member.engines.reaper import Reaper
+from member.engines.reporter import Reporter
+from member.metrics import Metrics
+from member.processes import hub_api_token
+from member.settings import MemberSettings
+from member.web.parts import Parts
+from member.web.routes import add_member_routes
+from providers.registry import Providers
+from servicekit import logs, serving
+from servicekit.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two rounds of cleaning up.
+_REAP_EVERY_S = 10.0
+_CLEAN_EVERY_S = 60.0
+
+
+class CannotStartError(RuntimeError):
+    """This machine or these settings do not let the member start; the text says why."""
+
+
+async def make_app(settings: MemberSettings) -> web.Application:
+    """The member's API as an application, whose background work begins and ends with it.
+
+    To be called in the event loop that will serve it.  Raises :class:`CannotStartError`.
+    """
+    builder = ProcessBuilder(settings)
+    try:
+        await builder.start()
+        token = hub_api_token(settings)
+    except (RuntimeError, ValueError) as error:
+        raise CannotStartError(str(error)) from error
+    if not builder.confined and not _is_loopback(settings.listen.host):
+        raise CannotStartError(
+            f"listen.host: {settings.listen.host} can be reached from elsewhere, and what runs of a repository would be"
+            f" {builder.confinement_reason}; listen on 127.0.0.1, or make bubblewrap work"
+        )
+    http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+    tasks, metrics = Tasks(), Metrics()
+    providers = Providers(settings.providers, http)
+    hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
+    health = Health(hub, builder, builder.confinement_reason)
+    builds = Builds(
+        builder, slots=settings.builder.slots, timeout_s=settings.builder.timeout + 60, tasks=tasks, metrics=metrics
+    )
+    launches = Launches(
+        builds,
+        hub,
+        http,
+        settings.launch,
+        public_url=settings.hub.public_url,
+        session_limit=settings.sessions.limit,
+        tasks=tasks,
+        metrics=metrics,
+    )
+    own_version = version("manybinder")
+
+    def versions() -> dict[str, str]:
+        return {"manybinder": own_version, "repo2docker": version("jupyter-repo2docker"), "hub": health.hub_version}
+
+    capacity = Capacity(
+        settings,
+        hub=hub,
+        health=health,
+        builder=builder,
+        builds=builds,
+        launches=launches,
+        versions=versions,
+        prefixes=providers.prefixes,
+    )
+    federation = settings.federation
+    parts = Parts(
+        name=settings.name,
+        site=make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version),
+        providers=providers,
+        launches=launches,
+        health=health,
+        capacity=capacity,
+        registry=metrics.registry,
+        image_prefix=settings.builder.image_prefix,
+        launch_keys=[load_public_key(path.read_text()) for path in federation.launch_keys_files] if federation else [],
+        require_launch_token=federation is not None and federation.require_launch_token,
+        versions=lambda: {
+            "builder_info": {"repo2docker-version": version("jupyter-repo2docker")},
+            "binderhub": f"manybinder {own_version}",
+            "builder": builder.kind,
+            "manybinder": own_version,
+        },
+    )
+    app = web.Application()
+    add_member_routes(app, parts)
+    reaper = Reaper(hub, lambda: launches.users)
+
+    async def background(_: web.Application) -> AsyncIterator[None]:
+        tasks.every("sweep launches", 1.0, launches.sweep)
+        tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
+        tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
+        if federation is not None:
+            reporter = Reporter(
+                capacity,
+                http,
+                url=federation.report_url,
+                key=load_private_key(federation.report_key.get_secret_value()),
+                interval_s=federation.report_interval,
+                metrics=metrics,
+            )
+            tasks.spawn("report capacity", reporter.run())
+        yield
+        await launches.close()
+        await tasks.close()
+        await builder.close()
+        await providers.close()
+        await http.close()
+
+    async def end_launches(_: web.Application) -> None:
+        # Before open streams are waited for: each of them ends with an event that says why.
+        await launches.close()
+
+    app.cleanup_ctx.append(background)
+    app.on_shutdown.append(end_launches)
+    return app
+
+
+async def serve(settings: MemberSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises :class:`CannotStartError` or :class:`servicekit.serving.CannotListenError`.
+    """
+    await serving.serve(await make_app(settings), settings.listen.host, settings.listen.port)
+
+
+def run(settings: MemberSettings) -> None:
+    """Run the member's API as this process; raises as :func:`serve` does."""
+    logs.configure(settings.log_level)
+    asyncio.run(serve(settings))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

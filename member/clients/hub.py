@@ -1,0 +1,201 @@
+"""JupyterHub's REST API, in the order in which a launch needs it.
+
+Source: JupyterHub's documentation, "JupyterHub REST API", and what BinderHub does.  Works with JupyterHub 5 and 6.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from contract import sse
+from contract.json_types import loads_object
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before a second try; doubled for each further one, at most :data:`_LONGEST_PAUSE_S`.
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 8.0
+
+#: Users in one answer of the Hub.
+_PAGE = 200
+
+_PAGINATED = {"Accept": "application/jupyterhub-pagination+json"}
+
+
+class HubError(Exception):
+    """The Hub did not do what it was asked; the text is a sentence for the operator."""
+
+
+class HubBusyError(HubError):
+    """The Hub answered 429, 5xx or not at all: worth another try."""
+
+
+class SpawnFailedError(HubError):
+    """The Hub tried to start the server and failed; the text is the Hub's."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubUser:
+    """A user of the Hub with its default server, of which ``ready`` and ``pending`` say whether it runs or starts."""
+
+    name: str
+    ready: bool
+    pending: bool
+    repo_url: str = ""
+
+    @property
+    def has_server(self) -> bool:
+        """Whether a server is there, starts or stops."""
+        return self.ready or self.pending
+
+
+class HubClient:
+    """Talks to one Hub; ``session`` stays the caller's to close.  ``url`` ends with a slash."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, token: str, timeout_s: float) -> None:
+        self._session = session
+        self._api = f"{url}hub/api/"
+        self._headers = {"Authorization": f"token {token}"}
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def version(self) -> str:
+        """The Hub's version; raises :class:`HubError`."""
+        answer = await self._once("GET", "")
+        return str(answer.get("version", "unknown"))
+
+    async def start(self, user: str, options: Mapping[str, str]) -> None:
+        """Make the user and ask for its server, trying again while the Hub is busy; the caller sets the deadline.
+
+        A user that exists already is this launch's own (see :func:`member.core.launching.user_name`).
+        Raises :class:`HubError`.
+        """
+        await self._patiently("POST", self._user(user), accept=(201, 409))
+        # 400: the server is there or starting, from an attempt whose answer was lost; its progress will tell.
+        await self._patiently("POST", f"{self._user(user)}/server", body=dict(options), accept=(201, 202, 400))
+
+    async def progress(self, user: str) -> AsyncGenerator[str, None]:
+        """The messages of a server that starts; ends once it is ready.
+
+        Raises :class:`SpawnFailedError` if it failed, :class:`HubBusyError` if the stream broke: follow it again.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total, sock_read=60)
+        address = f"{self._api}{self._user(user)}/server/progress"
+        try:
+            async with self._session.get(address, headers=self._headers, timeout=timeout) as response:
+                if response.status != 200:
+                    raise _refusal("follow the start of a server", response.status, await response.text())
+                parser = sse.Parser()
+                async for chunk in response.content.iter_any():
+                    for item in parser.feed(chunk):
+                        event = loads_object(item.data)
+                        if event.get("ready"):
+                            return
+                        if event.get("failed"):
+                            raise SpawnFailedError(str(event.get("message") or "no reason given"))
+                        if isinstance(event.get("message"), str):
+                            yield event["message"]
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise HubBusyError(f"the Hub broke off while a server started: {_describe(error)}") from error
+        raise HubBusyError("the Hub broke off while a server started")
+
+    async def remove(self, user: str) -> None:
+        """Stop the user's server and delete the user; one that is not there is no error.  Raises :class:`HubError`."""
+        # 202: it stops slowly, and the Hub deletes no user whose server is stopping.
+        await self._patiently("DELETE", f"{self._user(user)}/server", accept=(202, 204, 400, 404))
+        await self._patiently("DELETE", self._user(user), accept=(204, 404), retry=(400,))
+
+    async def users(self) -> list[HubUser]:
+        """All users; raises :class:`HubError`."""
+        found: list[HubUser] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = await self._once("GET", f"users?limit={_PAGE}&offset={offset}", headers=_PAGINATED)
+            found += [_hub_user(item) for item in page.get("items", [])]
+            following = (page.get("_pagination") or {}).get("next")
+            offset = following["offset"] if following else None
+        return found
+
+    def _user(self, name: str) -> str:
+        return f"users/{quote(name, safe='')}"
+
+    async def _patiently(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: tuple[int, ...],
+        body: dict[str, str] | None = None,
+        retry: tuple[int, ...] = (),
+    ) -> None:
+        """A request, made again with growing pauses while the Hub is busy, until the caller's deadline ends it."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._once(method, path, accept=accept, body=body, retry=retry)
+            except HubBusyError as error:
+                logger.info("%s; trying again in %g s", error, pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            else:
+                return
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: tuple[int, ...] = (200,),
+        body: dict[str, str] | None = None,
+        retry: tuple[int, ...] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        try:
+            async with self._session.request(
+                method,
+                self._api + path,
+                json=body,
+                headers={**self._headers, **(headers or {})},
+                timeout=self._timeout,
+                allow_redirects=False,
+            ) as response:
+                text = await response.text()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise HubBusyError(f"the Hub does not answer: {_describe(error)}") from error
+        if status in accept:
+            try:
+                return loads_object(text) if status == 200 and text else {}
+            except ValueError as error:
+                raise HubError(f"the Hub answered {method} {path} with something else than JSON") from error
+        if status in retry:
+            raise HubBusyError(f"the Hub is not ready for {method} {path.partition('/')[0]} (HTTP {status})")
+        raise _refusal(f"{method} {path.partition('?')[0]}", status, text)
+
+
+def _refusal(request: str, status: int, text: str) -> HubError:
+    """The error for an answer that was not hoped for."""
+    if status == 429 or status >= 500:
+        return HubBusyError(f"the Hub answered HTTP {status} to {request}")
+    if status in (401, 403):
+        return HubError(f"the Hub does not accept this member's token (HTTP {status} to {request})")
+    try:
+        reason = str(loads_object(text).get("message", ""))
+    except ValueError:
+        reason = ""
+    return HubError(f"the Hub answered HTTP {status} to {request}{': ' if reason else ''}{reason[:300]}")
+
+
+def _hub_user(item: Mapping[str, Any]) -> HubUser:
+    server = (item.get("servers") or {}).get("") or {}
+    options = server.get("user_options") or {}
+    pending = bool(server.get("pending") or item.get("pending"))
+    return HubUser(str(item.get("name")), bool(server.get("ready")), pending, str(options.get("repo_url", "")))
+
+
+def _describe(error: BaseException) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -1,0 +1,122 @@
+"""Runs one command under watch: its lines as they appear, its limits, and its end with everything that it started."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from member.confine.limits import LimitExceededError, Limits, breach_of_tree, disk_usage, kill_tree
+from member.confine.lines import LineSplitter
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the processes.
+INTERVAL_S = 1.0
+
+OnLine = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, as this machine sees it; ``watched`` are the directories that it may fill."""
+
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    limits: Limits
+    watched: Sequence[Path] = ()
+    cwd: str = "/"
+    pass_fds: Sequence[int] = ()
+
+
+async def run(command: Command, on_line: OnLine | None = None) -> int:
+    """Run to the end; returns the exit status.
+
+    Output goes to ``on_line``, or where this process's own goes.  Raises :class:`LimitExceededError` if the command
+    was ended for taking too much.  However this ends, cancellation included, nothing of the command runs afterwards.
+    """
+    piped = asyncio.subprocess.PIPE if on_line else None
+    process = await asyncio.create_subprocess_exec(
+        *command.argv,
+        env=dict(command.environ),
+        cwd=command.cwd,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=piped,
+        stderr=asyncio.subprocess.STDOUT if on_line else None,
+        pass_fds=command.pass_fds,
+    )
+    watcher = asyncio.create_task(_watch(process.pid, command), name=f"watch {process.pid}")
+    waiting = asyncio.create_task(process.wait(), name=f"wait {process.pid}")
+    tasks: list[asyncio.Task[Any]] = [watcher, waiting]
+    if on_line and process.stdout:
+        tasks.append(asyncio.create_task(_read(process.stdout, on_line), name=f"read {process.pid}"))
+    try:
+        pending = set(tasks)
+        # Nobody is left who could hold the pipe open once the command has ended, but its reader may be slow.
+        while pending - {watcher}:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # the watcher's is an error if a limit is broken, the reader's if its caller fails
+        return waiting.result()
+    finally:
+        await _end(process, tasks)
+
+
+async def _end(process: asyncio.subprocess.Process, tasks: list[asyncio.Task[Any]]) -> None:
+    """Kill what runs and wait until it is gone; not to be cut short, because directories are removed next."""
+    killed: list[psutil.Process] = []
+    if process.returncode is None:
+        # Not process.kill(), which would take the exit status from the one who waits for it.
+        killed = kill_tree(process.pid)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.shield(process.wait())
+    deadline = time.monotonic() + 10
+    while any(item.is_running() and _alive(item) for item in killed) and time.monotonic() < deadline:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.02)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+async def _read(stream: asyncio.StreamReader, on_line: OnLine) -> None:
+    splitter = LineSplitter()
+    while chunk := await stream.read(64 * 1024):
+        for line in splitter.feed(chunk):
+            await on_line(line)
+    for line in splitter.flush():
+        await on_line(line)
+
+
+async def _watch(pid: int, command: Command) -> None:
+    """Return never; raises :class:`LimitExceededError`."""
+    limits = command.limits
+    begun = time.monotonic()
+    next_disk = begun + INTERVAL_S
+    while True:
+        now = time.monotonic()
+        if limits.deadline_s is not None and now - begun > limits.deadline_s:
+            raise LimitExceededError(f"it took longer than {limits.deadline_s:g} seconds")
+        if breach := breach_of_tree(pid, limits):
+            raise LimitExceededError(breach)
+        if command.watched and now >= next_disk:
+            used = await disk_usage(command.watched)
+            if used > limits.disk:
+                raise LimitExceededError(f"it wrote more than {limits.disk / 2**30:.1f} GiB to disk")
+            # Counting many files takes a while; at most a tenth of the time goes into it.
+            took = time.monotonic() - now
+            next_disk = time.monotonic() + max(INTERVAL_S, 9 * took)
+        until_deadline = INTERVAL_S if limits.deadline_s is None else begun + limits.deadline_s - time.monotonic()
+        await asyncio.sleep(min(INTERVAL_S, max(0.01, until_deadline)))

@@ -1,0 +1,23 @@
+"""What a member can take, from what it counts; pure."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from contract.reports import Sessions
+from contract.repos import repo_key
+
+
+def sessions(running: int, pending: int, limit: int, *, memory_free: int, memory_each: int) -> Sessions:
+    """Sessions by count and by memory (bytes): a machine that is full otherwise has room for fewer than its limit.
+
+    A session that starts has taken its place already, and not yet its memory.
+    """
+    by_limit = max(0, limit - running - pending)
+    # A session's limit is seldom reached; a quarter of it is about what JupyterLab with a kernel takes.
+    by_memory = max(0, memory_free // max(1, memory_each // 4) - pending)
+    return Sessions(running=running, pending=pending, limit=limit, free=min(by_limit, by_memory))
+
+
+def by_repo(repo_urls: Iterable[str]) -> dict[str, int]:
+    """Sessions of each repository."""
+    return dict(Counter(repo_key(url) for url in repo_urls if url))

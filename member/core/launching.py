@@ -1,0 +1,110 @@
+"""Pure rules of a launch: the order, the Hub's user for it, what is told."""
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from contract.journal import Journal
+from contract.launches import short
+from contract.repos import RepoKey
+
+#: Characters of a user name that come from the launch id: 60 bits.
+_SUFFIX = 12
+
+#: What a direct visitor of a full member is told to wait; sessions end by themselves at about this pace.
+RETRY_AFTER_S = 60.0
+
+
+class Outcome(StrEnum):
+    """What became of a launch."""
+
+    READY = "ready"
+    #: The visitor's or the repository's failure.
+    USER = "user"
+    MEMBER = "member"
+    REFUSED = "refused"
+    #: By its visitor.
+    CANCELLED = "cancelled"
+    #: Nobody watched it any more.
+    ABANDONED = "abandoned"
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOrder:
+    """What is to be launched, resolved; the words are those of the ``ready`` event.
+
+    ``spec`` is the visitor's own with its provider, ``persistent_spec`` the same with the commit, both percent-encoded;
+    ``launch_host`` the public URL of the service that the visitor came to.
+    """
+
+    launch_id: str
+    spec: str
+    repo: RepoKey
+    repo_url: str
+    commit: str
+    image: str
+    launch_host: str
+    ref_url: str = ""
+    persistent_spec: str = ""
+    client_ip: str = ""
+
+
+@dataclass
+class Launch:
+    """One launch as engines and web see it; ``order.launch_id`` gives access to it and is never logged or shown whole.
+
+    Engines write all fields but ``watchers``, which counts the streams that read the journal.
+    """
+
+    order: LaunchOrder
+    user: str
+    journal: Journal = field(default_factory=Journal)
+    outcome: Outcome | None = None
+    finished_at: float | None = None
+    watchers: int = 0
+    unwatched_since: float = 0.0
+
+    @property
+    def short(self) -> str:
+        """What may be shown of its id."""
+        return short(self.order.launch_id)
+
+
+def user_name(repo_url: str, launch_id: str) -> str:
+    """The Hub's user for a launch: the repository's path by BinderHub's rule, then what the launch id gives.
+
+    One launch has one user, so a replayed order meets the Hub's 409 instead of a second session.  The id cannot be
+    told from the name.
+    """
+    path = urlsplit(repo_url).path if "://" in repo_url else repo_url
+    name = re.sub(r"[^a-z0-9]+", "-", path.strip("/").removesuffix(".git").lower()).strip("-") or "repo"
+    if len(name) > 32:
+        name = f"{name[:15]}-{name[-15:]}"
+    digest = hashlib.sha256(b"hub user of " + launch_id.encode()).digest()
+    return f"{name}-{base64.b32encode(digest).decode().lower()[:_SUFFIX]}"
+
+
+def user_options(order: LaunchOrder, token: str) -> dict[str, str]:
+    """What the Hub's spawner is given, under BinderHub's names."""
+    return {"image": order.image, "token": token, **binder_fields(order)}
+
+
+def binder_fields(order: LaunchOrder) -> dict[str, str]:
+    """The fields that user options and the ``ready`` event share."""
+    return {
+        "repo_url": order.repo_url,
+        "binder_ref_url": order.ref_url,
+        "binder_launch_host": order.launch_host,
+        "binder_request": f"v2/{order.spec}",
+        "binder_persistent_request": f"v2/{order.persistent_spec}",
+        "binder_client_ip": order.client_ip,
+    }
+
+
+def ready_fields(order: LaunchOrder, url: str, token: str) -> dict[str, Any]:
+    """The fields of the ``ready`` event."""
+    return {"image": order.image, "url": url, "token": token, **binder_fields(order)}

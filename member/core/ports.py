@@ -1,0 +1,38 @@
+"""What ``web`` may ask of engines, without importing them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from contract.reports import CapacityReport, Check
+from member.core.launching import Launch, LaunchOrder
+
+
+class LaunchesPort(Protocol):
+    """The launches of this process."""
+
+    def start(self, order: LaunchOrder) -> Launch:
+        """Begin a launch, or find the one that already has this id."""
+
+    def find(self, launch_id: str) -> Launch | None:
+        """A launch that runs, or that has finished not long ago."""
+
+    def watching(self, launch: Launch) -> AbstractContextManager[None]:
+        """Count a stream as a watcher, for as long as the context lasts."""
+
+    def cancel(self, launch: Launch) -> None:
+        """End a launch by its visitor's wish; one that has finished stays as it is."""
+
+
+class HealthPort(Protocol):
+    """The member's own checks."""
+
+    async def checks(self) -> Sequence[Check]:
+        """The results, not older than a few seconds."""
+
+
+class CapacityPort(Protocol):
+    """What this member can take."""
+
+    async def report(self) -> CapacityReport:
+        """The state now, as it would be told to a gateway."""

@@ -1,0 +1,86 @@
+"""Counts what this member has and can take, as a capacity report."""
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from contract.reports import Builds as BuildCounts
+from contract.reports import CapacityReport, Check, Image, Usage, images_digest
+from member.builders.base import Builder
+from member.clients.hub import HubClient, HubError
+from member.core import capacity
+from member.engines.builds import Builds
+from member.engines.health import Health
+from member.engines.launches import Launches
+from member.settings import MemberSettings
+
+
+class Capacity:
+    """Makes reports; each has the next number of this start of the member."""
+
+    def __init__(
+        self,
+        settings: MemberSettings,
+        *,
+        hub: HubClient,
+        health: Health,
+        builder: Builder,
+        builds: Builds,
+        launches: Launches,
+        versions: Callable[[], dict[str, str]],
+        prefixes: Sequence[str],
+    ) -> None:
+        self._settings, self._hub, self._health, self._builder = settings, hub, health, builder
+        self._builds, self._launches, self._versions, self._prefixes = builds, launches, versions, tuple(prefixes)
+        self._boot_id = uuid.uuid4().hex
+        self._seq = 0
+
+    async def report(self) -> CapacityReport:
+        """The state now.  A Hub that does not answer is a failing check, with no free sessions."""
+        checks = list(await self._health.checks())
+        settings = self._settings
+        memory = psutil.virtual_memory()
+        limit = settings.sessions.limit
+        try:
+            users = [user for user in await self._hub.users() if user.has_server]
+            under_way = self._launches.users - {user.name for user in users}
+            running = sum(user.ready for user in users)
+            sessions = capacity.sessions(
+                running,
+                len(users) - running + len(under_way),
+                limit,
+                memory_free=memory.available,
+                memory_each=settings.sessions.memory,
+            )
+        except HubError as error:
+            users = []
+            sessions = capacity.sessions(0, limit, limit, memory_free=0, memory_each=1)
+            checks.append(Check("Sessions", False, str(error)))
+        images = tuple(Image(item.repo, item.commit) for item in await self._builder.images())
+        disk = await asyncio.to_thread(psutil.disk_usage, str(settings.data_dir))
+        self._seq += 1
+        return CapacityReport(
+            member=settings.name,
+            boot_id=self._boot_id,
+            seq=self._seq,
+            sent_at=time.time(),
+            public_url=settings.public_url,
+            sessions=sessions,
+            sessions_by_repo=capacity.by_repo(user.repo_url for user in users),
+            builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
+            memory_bytes=Usage(memory.total - memory.available, memory.total),
+            cpu=Usage(os.getloadavg()[0], os.cpu_count()),
+            disk_bytes=Usage(disk.used, disk.total),
+            images=images,
+            images_digest=images_digest(images),
+            launches_seen=self._launches.seen,
+            checks=tuple(checks),
+            providers=self._prefixes,
+            builder=self._builder.kind,
+            confined=self._builder.confined,
+            versions=self._versions(),
+        )

@@ -1,0 +1,82 @@
+"""Starts sessions as processes of this machine, each by a command of the member's that confines it.
+
+A session has a token of its own and knows nothing of the Hub: whoever holds the token is let in, and no Hub login is
+asked for.  As with BinderHub, image and token come as the server's user options.
+"""
+
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from jupyterhub.spawner import SimpleLocalProcessSpawner
+from tornado import web
+from traitlets import Integer, List, Unicode
+
+#: User options that a session sees in its environment; the names are BinderHub's.
+_BINDER_OPTIONS = (
+    "repo_url",
+    "binder_ref_url",
+    "binder_launch_host",
+    "binder_request",
+    "binder_persistent_request",
+    "binder_client_ip",
+)
+
+
+class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # JupyterHub ships no types
+    """One session, one process; what the process does is the business of ``session_command``."""
+
+    session_command = List(
+        Unicode(),
+        config=True,
+        help="Starts a session; gets --image, --name, --port and --base-url, and the token as JUPYTER_TOKEN.",
+    )
+
+    lifeline_fd = Integer(
+        -1, config=True, help="A pipe whose end tells a session that the member's supervisor is gone; -1 = none."
+    )
+
+    def get_args(self) -> list[str]:
+        """What the session command needs to know; nothing secret, since every process can read an argv."""
+        return [
+            *("--image", str(self.user_options["image"])),
+            *("--name", str(self.user.name)),
+            *("--port", str(self.port)),
+            *("--base-url", str(self.server.base_url if self.server else f"/user/{self.user.name}/")),
+        ]
+
+    def get_env(self) -> dict[str, str]:
+        """The Hub's environment without the Hub's own secrets, and what the session is to know."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTERHUB_")}
+        environ["JUPYTER_TOKEN"] = str(self.user_options["token"])
+        for name in _BINDER_OPTIONS:
+            if value := self.user_options.get(name):
+                environ[name.upper() if name.startswith("binder") else f"BINDER_{name.upper()}"] = str(value)
+        return environ
+
+    def make_preexec_fn(self, name: str) -> Callable[[], None] | None:  # noqa: ARG002 - the base class's signature
+        """Nothing: the session command makes the home, and not in a place that all users share."""
+        return None
+
+    async def start(self) -> Any:
+        """Start the session; raises a 400 where image or token is missing."""
+        for option in ("image", "token"):
+            if not isinstance(self.user_options.get(option), str) or not self.user_options[option]:
+                raise web.HTTPError(400, f"{option} is required")
+        self.cmd = list(self.session_command)
+        self.popen_kwargs = {"pass_fds": (self.lifeline_fd,)} if self.lifeline_fd >= 0 else {}
+        return await super().start()
+
+    async def stop(self, now: bool = False) -> None:
+        """End the session: TERM, then KILL.  Jupyter would ask back on the INT that others begin with."""
+        if not now and await self.poll() is None:
+            await self._signal(signal.SIGTERM)
+            await self.wait_for_death(self.term_timeout)
+        if await self.poll() is None:
+            await self._signal(signal.SIGKILL)
+            await self.wait_for_death(self.kill_timeout)
+
+    async def progress(self) -> AsyncGenerator[dict[str, Any], None]:
+        """What a visitor is told while the server starts."""
+        yield {"progress": 50, "message": "Starting the notebook server..."}

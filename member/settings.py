@@ -1,0 +1,226 @@
+"""What an operator may set of a member: one validated tree (see :mod:`servicekit.config` for the file's form)."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+
+from contract.units import Duration, Size
+from frontend.settings import SecuritySettings
+from providers.settings import ProvidersSettings
+from servicekit.config import Section
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url!r} has a port that is no number from 0 to 65535") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not of the form http(s)://host[:port]/[path]")
+    return url
+
+
+class ListenSettings(Section):
+    """Where the API listens."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """An address, or a name that leads to one; ``0.0.0.0`` is every interface."""
+
+    port: int = Field(ge=1, le=65535)
+
+
+class ManagedHubSettings(Section):
+    """The Hub and its proxy, where this member runs them itself."""
+
+    hub_port: int = Field(ge=1, le=65535)
+    """On loopback: the Hub's own API."""
+
+    proxy_port: int = Field(ge=1, le=65535)
+    """What visitors' browsers connect to (``hub.public_url``)."""
+
+    proxy_api_port: int = Field(ge=1, le=65535)
+    """On loopback: Traefik's API."""
+
+
+class HubSettings(Section):
+    """The JupyterHub that runs this member's sessions."""
+
+    url: str
+    """Where this member reaches the Hub (or its proxy), with the Hub's base path."""
+
+    public_url: str
+    """Where visitors' browsers reach it."""
+
+    api_token: SecretStr = SecretStr("")
+    """Token of the Hub service that starts and stops servers; required unless the Hub is managed."""
+
+    managed: ManagedHubSettings | None = None
+    """``null`` where an operator runs the Hub."""
+
+    request_timeout: Duration = Field(default=20.0, gt=0)
+    """For one request to the Hub's API."""
+
+    @field_validator("url", "public_url")
+    @classmethod
+    def _with_end_slash(cls, url: str) -> str:
+        return _checked_url(url).rstrip("/") + "/"
+
+
+class BuilderSettings(Section):
+    """How repositories become environments."""
+
+    kind: Literal["process"] = "process"
+    """``process``: uv makes the environment, bubblewrap confines it."""
+
+    python: Literal["nearest", "exact"] = "nearest"
+    """If the Python that a repository asks for is absent: take the nearest one and warn, or refuse."""
+
+    python_downloads: bool = True
+    """Whether uv may download a Python that is absent."""
+
+    confine: Literal["auto", "required", "off"] = "auto"
+    """``auto``: with bubblewrap where it works; ``required``: do not start where it does not."""
+
+    slots: int = Field(default=1, ge=1)
+    """Builds at a time; further ones wait."""
+
+    timeout: Duration = Field(default=1800.0, gt=0)
+    """For one build, in all."""
+
+    image_prefix: str = Field(default="manybinder-", pattern=r"^[a-z0-9._/-]*$")
+    """Begins the name of every image."""
+
+    memory: Size = Field(default=4 * 2**30, gt=0)
+    """Of all processes of a build together."""
+
+    processes: int = Field(default=1024, ge=16)
+    """Processes and threads of one build."""
+
+    disk: Size = Field(default=10 * 2**30, gt=0)
+    """What one build may write."""
+
+    images_disk: Size = Field(default=20 * 2**30, gt=0)
+    """All images together; beyond that the least recently used ones go."""
+
+    images_max_age: Duration = Field(default=14 * 86400.0, gt=0)
+    """An image that was not used for so long goes."""
+
+    cache_dir: Path | None = None
+    """The package cache; by default within the data directory.  Members of one operator may share one."""
+
+
+class SessionSettings(Section):
+    """What visitors' sessions may take."""
+
+    limit: int = Field(default=10, ge=1)
+    """Sessions at a time."""
+
+    memory: Size = Field(default=2 * 2**30, gt=0)
+    """Of all processes of a session together."""
+
+    processes: int = Field(default=512, ge=16)
+    """Processes and threads of one session."""
+
+    disk: Size = Field(default=5 * 2**30, gt=0)
+    """What one session may write."""
+
+    idle_timeout: Duration = Field(default=600.0, gt=0)
+    """A session in which nothing runs and that nobody uses ends after about this time."""
+
+    max_age: Duration = Field(default=6 * 3600.0, gt=0)
+    """A session ends after this time, whatever it does."""
+
+
+class LaunchSettings(Section):
+    """How launches pass through."""
+
+    concurrent: int = Field(default=2, ge=1)
+    """Servers that start at a time; further ones wait in the member's own queue."""
+
+    timeout: Duration = Field(default=600.0, gt=0)
+    """From a built image to a notebook server that answers."""
+
+    linger: Duration = Field(default=60.0, ge=0)
+    """How long a launch goes on that nobody watches."""
+
+    keep_finished: Duration = Field(default=600.0, ge=0)
+    """How long a finished launch can still be followed."""
+
+
+class FederationSettings(Section):
+    """The gateway that this member takes part in."""
+
+    report_url: str
+    """Where capacity reports go."""
+
+    launch_keys_files: tuple[Path, ...] = Field(min_length=1)
+    """Public keys (PEM, Ed25519) of the gateway; several while they are rotated."""
+
+    report_key: SecretStr
+    """This member's private key (PEM, Ed25519), which signs its reports."""
+
+    report_interval: Duration = Field(default=3.0, gt=0)
+    """Between two reports."""
+
+    require_launch_token: bool = False
+    """Whether only the gateway may start launches here."""
+
+    @field_validator("report_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        return _checked_url(url)
+
+
+class MemberSettings(Section):
+    """One member."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    """Unique in the federation."""
+
+    listen: ListenSettings
+    """Where the API listens."""
+
+    public_url: str
+    """Where the gateway and visitors reach the API."""
+
+    data_dir: Path
+    """Everything that this member keeps; nobody else's."""
+
+    log_level: LogLevel = "info"
+    """What is logged."""
+
+    security: SecuritySettings = SecuritySettings()
+    """Who may call the API."""
+
+    hub: HubSettings
+    """The JupyterHub that runs this member's sessions."""
+
+    builder: BuilderSettings = BuilderSettings()
+    """How repositories become environments."""
+
+    sessions: SessionSettings = SessionSettings()
+    """What visitors' sessions may take."""
+
+    launch: LaunchSettings = LaunchSettings()
+    """How launches pass through."""
+
+    federation: FederationSettings | None = None
+    """``null`` for a member that stands alone."""
+
+    providers: ProvidersSettings = ProvidersSettings()
+    """The repo providers, for visitors that come without a gateway."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _with_end_slash(cls, url: str) -> str:
+        return _checked_url(url).rstrip("/") + "/"
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()

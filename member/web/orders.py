@@ -1,0 +1,81 @@
+"""From a request for a build to an order: a gateway's launch token says what to launch, or the spec does.
+
+A gateway has admitted its visitor and resolved the ref; its word, signed, is enough.  A visitor who comes here directly
+is admitted here, where that is allowed at all.
+"""
+
+import os
+import time
+
+from aiohttp import web
+
+from contract.events import Failure, failed
+from contract.launches import LAUNCH_ID_BYTES, launch_id
+from contract.repos import repo_key
+from contract.signatures import LaunchClaims, SignatureRefusedError, verify_launch
+from frontend.admission import accepts_event_stream, admit, provider_failure
+from frontend.refusals import Refused
+from member.core.images import image_name
+from member.core.launching import LaunchOrder
+from member.web.parts import Parts
+from providers.base import ProviderError
+
+_BEARER = "Bearer "
+
+
+async def read_order(request: web.Request, parts: Parts) -> LaunchOrder:
+    """The order in a request; raises :class:`Refused`."""
+    authorization = request.headers.get("Authorization", "")
+    if parts.launch_keys and authorization.startswith(_BEARER):
+        return _from_gateway(request, authorization.removeprefix(_BEARER), parts)
+    if parts.require_launch_token:
+        message = "This member takes launches from its federation only; launch at the federation's own address.\n"
+        raise Refused(failed(Failure.REFUSED, message, status_code=403))
+    return await _from_visitor(request, parts)
+
+
+def _from_gateway(request: web.Request, token: str, parts: Parts) -> LaunchOrder:
+    if not accepts_event_stream(request.headers.getall("Accept", [])):
+        raise Refused(failed(Failure.GATEWAY, "Missing Accept header: text/event-stream\n", status_code=400))
+    try:
+        claims = verify_launch(token, parts.launch_keys, member=parts.name, now=time.time())
+    except SignatureRefusedError as error:
+        raise Refused(failed(Failure.REFUSED, f"Launch token refused: {error}\n", status_code=403)) from error
+    return _order(claims, parts)
+
+
+def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
+    repo = repo_key(claims.repo_url)
+    return LaunchOrder(
+        launch_id=claims.launch_id,
+        spec=claims.spec,
+        repo=repo,
+        repo_url=claims.repo_url,
+        commit=claims.resolved_ref,
+        image=image_name(parts.image_prefix, repo, claims.resolved_ref),
+        launch_host=claims.launch_host or parts.site.public_url,
+        ref_url=claims.ref_url,
+        persistent_spec=claims.persistent_spec or claims.spec,
+        client_ip=claims.client,
+    )
+
+
+async def _from_visitor(request: web.Request, parts: Parts) -> LaunchOrder:
+    admitted = admit(request, parts.site, parts.providers, time.time())
+    spec = admitted.spec
+    try:
+        resolved = await parts.providers.resolve(spec)
+    except ProviderError as error:
+        raise Refused(provider_failure(spec, error, Failure.MEMBER)) from error
+    return LaunchOrder(
+        launch_id=launch_id(os.urandom(LAUNCH_ID_BYTES)),
+        spec=spec.raw,
+        repo=spec.repo,
+        repo_url=resolved.spec.repo_url,
+        commit=resolved.commit,
+        image=image_name(parts.image_prefix, spec.repo, resolved.commit),
+        launch_host=parts.site.public_url,
+        ref_url=resolved.ref_url,
+        persistent_spec=resolved.resolved_spec,
+        client_ip=admitted.client_ip,
+    )

@@ -1,0 +1,36 @@
+"""What handlers work with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from prometheus_client import CollectorRegistry
+
+from frontend.site import Site
+from member.core.ports import CapacityPort, HealthPort, LaunchesPort
+from providers.registry import Providers
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The member as its web side sees it.
+
+    ``launch_keys`` are the gateway's public keys, empty for a member that stands alone; ``versions`` gives the answer
+    of ``/versions``.
+    """
+
+    name: str
+    site: Site
+    providers: Providers
+    launches: LaunchesPort
+    health: HealthPort
+    capacity: CapacityPort
+    registry: CollectorRegistry
+    image_prefix: str
+    launch_keys: Sequence[Ed25519PublicKey]
+    require_launch_token: bool
+    versions: Callable[[], dict[str, object]]
+
+
+PARTS = web.AppKey("PARTS", Parts)

@@ -1,0 +1,35 @@
+"""The member's routes, besides those of the frontend."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from frontend import middlewares
+from frontend.routes import add_routes
+from member.web import build, probes
+from member.web.parts import PARTS, Parts
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+GET: tuple[tuple[str, Handler], ...] = (
+    ("build/{provider}/{spec:.+}", build.build),
+    ("health", probes.health),
+    ("versions", probes.versions),
+    ("metrics", probes.metrics),
+    ("livez", probes.livez),
+    ("readyz", probes.readyz),
+    ("openapi.json", probes.openapi),
+    ("api/v1/capacity", probes.capacity),
+    ("api/v1/launches/{launch_id}", build.show_launch),
+)
+
+
+def add_member_routes(app: web.Application, parts: Parts) -> None:
+    """Serve all that the member serves."""
+    app[PARTS] = parts
+    middlewares.install(app, parts.site)
+    add_routes(app, parts.site, parts.providers)
+    for route, handler in GET:
+        # A HEAD of a build would begin one.
+        app.router.add_get(parts.site.path(route), handler, allow_head=handler is not build.build)
+    app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)

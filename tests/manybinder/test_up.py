@@ -1,0 +1,91 @@
+"""`manybinder up` as a whole: how it ends, and what is left of it."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.federation import Federation, free_port, shared_cache_dir
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "members.yaml"
+    path.write_text(f"builder:\n  cache_dir: {shared_cache_dir(tmp_path)}\n")
+    return path
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def test_killed_outright_it_leaves_nothing_and_can_be_started_again_at_once(
+    tmp_path: Path, config: Path, http: aiohttp.ClientSession
+) -> None:
+    first = Federation.start(tmp_path / "up", "--member-config", str(config))
+    processes = first.processes()
+    assert len(processes) >= 9
+    first.process.kill()
+    first.process.wait()
+    second = await asyncio.to_thread(Federation.start, tmp_path / "up", "--member-config", str(config))
+    _, alive = psutil.wait_procs(processes, timeout=0)
+    assert not alive
+    assert set(await second.members(http)) == {"member-1", "member-2"}
+    second.stop()
+
+
+async def test_every_process_is_restarted_and_ctrl_c_ends_all(
+    tmp_path: Path, config: Path, http: aiohttp.ClientSession
+) -> None:
+    federation = Federation.start(tmp_path / "up", "--members", "1", "--member-config", str(config))
+    before = federation.processes()
+    for process in before:
+        process.kill()
+    async with asyncio.timeout(90):
+        while True:
+            await asyncio.sleep(0.2)
+            try:
+                healthy = [item["health"] == "healthy" for item in (await federation.members(http)).values()]
+            except aiohttp.ClientError:
+                continue
+            if all(healthy) and len(federation.processes()) >= len(before):
+                break
+    federation.process.send_signal(signal.SIGINT)
+    started = federation.processes()
+    assert federation.process.wait(60) == 130
+    _, alive = psutil.wait_procs(started, timeout=0)
+    assert not alive
+    assert federation.process.stdout is not None
+    assert federation.process.stdout.read() == ""
+    federation.process.stdout.close()
+
+
+def test_interrupted_before_it_is_ready_it_ends_what_it_has_started(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "manybinder", "up", "--port", str(free_port()), "--data-dir", str(tmp_path / "up")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    while "hub is starting" not in process.stderr.readline():
+        pass
+    started = psutil.Process(process.pid).children(recursive=True)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert time.monotonic() - begun < 30
+    _, alive = psutil.wait_procs(started, timeout=0)
+    assert not alive

@@ -1,0 +1,223 @@
+"""Builds that fail: one clear sentence, the right one to blame, and nothing left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builderkit import Outcome, build, build_files, request_for, running, settings, settings_tree, traces, until_gone
+from gitrepos import Files, make_repo
+from gitserver import GitServer
+
+from contract.events import Failure
+from member.builders.process.builder import ProcessBuilder
+
+
+def _has_failed(outcome: Outcome, failure: Failure, *said: str) -> None:
+    assert outcome.failure == failure, outcome.message
+    for text in said:
+        assert text in outcome.message, outcome.message
+    assert "Traceback" not in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "said"),
+    [
+        ("apt", {"apt.txt": "cowsay\n"}, "apt.txt asks for Debian packages"),
+        ("docker", {"Dockerfile": "FROM scratch\n"}, "Dockerfile asks for"),
+        ("install-r", {"install.R": "install.packages('x')\n"}, "install.R asks for R"),
+        ("description", {"DESCRIPTION": "Package: x\n"}, "DESCRIPTION asks for R"),
+        ("runtime-r", {"runtime.txt": "r-4.1-2023-01-01"}, "runtime.txt asks for R"),
+        ("julia", {"Project.toml": "[deps]\n"}, "Project.toml asks for Julia"),
+        ("julia-old", {"REQUIRE": "julia 0.6\n"}, "Julia"),
+        ("nix", {"default.nix": "{}\n"}, "default.nix asks for Nix"),
+        ("conda", {"environment.yml": "dependencies:\n- six\n- gdal-from-nowhere\n"}, "gdal-from-nowhere"),
+        ("python2", {"runtime.txt": "python-2.7"}, "Python 2.7"),
+    ],
+)
+async def test_what_another_builder_can_do_is_refused_by_name(
+    builder: ProcessBuilder, git_server: GitServer, name: str, files: Files, said: str
+) -> None:
+    outcome = await build_files(builder, git_server, name, files)
+    _has_failed(outcome, Failure.USER, said, "container builder can")
+    assert not traces(builder._data_dir)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "said"),
+    [
+        ("unresolvable", {"requirements.txt": "six==0.0.0.1\n"}, "there is no version of six==0.0.0.1"),
+        ("unknown", {"requirements.txt": "this-package-does-not-exist-anywhere-2739\n"}, "this-package-does-not"),
+        ("garbled", {"requirements.txt": "=== not a requirement\n"}, "requirements.txt could not be installed"),
+        ("post-fails", {"postBuild": "#!/bin/sh\necho it hurts\nexit 3\n"}, "postBuild failed with status 3"),
+        ("not-a-mapping", {"environment.yml": "- a\n"}, "environment.yml"),
+        ("broken-toml", {"pyproject.toml": "[project\n"}, "configuration files cannot be used: Expected"),
+        ("both", {"binder/x": "", ".binder/x": ""}, "binder"),
+        ("broken-setup", {"setup.py": "raise SystemExit('no thanks')\n"}, "no thanks"),
+        ("odd-runtime", {"runtime.txt": "python-x.y"}, ""),
+    ],
+)
+async def test_what_is_wrong_in_a_repository_is_told(
+    builder: ProcessBuilder, git_server: GitServer, name: str, files: Files, said: str
+) -> None:
+    outcome = await build_files(builder, git_server, name, files)
+    _has_failed(outcome, Failure.USER, said)
+    assert not await builder.has_image(outcome.image)
+    assert not traces(builder._data_dir)
+
+
+async def test_a_repository_or_commit_that_is_not_there_is_the_users_failure(
+    builder: ProcessBuilder, git_server: GitServer
+) -> None:
+    commit = make_repo(git_server.root, "there", {"a": "b"})
+    _has_failed(await build(builder, request_for(git_server, "absent", commit)), Failure.USER, "absent.git")
+    _has_failed(await build(builder, request_for(git_server, "there", "0" * 40)), Failure.USER, "000000")
+    _has_failed(await build(builder, request_for(git_server, "there", commit, "private")), Failure.USER)
+
+
+async def test_a_git_server_that_is_broken_is_not_the_users_failure(
+    builder: ProcessBuilder, git_server: GitServer
+) -> None:
+    commit = make_repo(git_server.root, "there2", {"a": "b"})
+    _has_failed(await build(builder, request_for(git_server, "there2", commit, "broken")), Failure.MEMBER, "500")
+
+
+async def test_a_line_of_ten_megabytes_is_cut(builder: ProcessBuilder, git_server: GitServer) -> None:
+    script = "#!/bin/sh\nhead -c 10000000 /dev/zero | tr '\\0' x; echo; echo after\nprintf '\\377\\376 odd\\n'\n"
+    outcome = await build_files(builder, git_server, "long-line", {"postBuild": script})
+    assert outcome.failure is None, outcome.message
+    assert max(len(event.message) for event in outcome.events) < 20_000
+    assert "more bytes of this line are not shown" in outcome.log
+    assert "after\n" in outcome.log
+    assert "\ufffd\ufffd odd\n" in outcome.log
+
+
+async def test_a_build_that_is_given_up_ends_all_its_processes(builder: ProcessBuilder, git_server: GitServer) -> None:
+    script = "#!/bin/sh\n(setsid sleep 98701 &)\necho begun\nexec sleep 98701\n"
+    commit = make_repo(git_server.root, "sleepy", {"postBuild": script})
+    events = builder.build(request_for(git_server, "sleepy", commit))
+    async for event in events:
+        if "begun" in event.message:
+            break
+    assert running("98701")
+    await events.aclose()
+    assert not running("98701")
+    assert not traces(builder._data_dir)
+
+
+async def test_a_builder_that_ends_tells_its_readers(builder: ProcessBuilder, git_server: GitServer) -> None:
+    commit = make_repo(git_server.root, "sleepy2", {"postBuild": "#!/bin/sh\nexec sleep 98705\n"})
+    reading = asyncio.create_task(build(builder, request_for(git_server, "sleepy2", commit)))
+    async with asyncio.timeout(60):
+        while not running("98705"):
+            await asyncio.sleep(0.05)
+    await builder.close()
+    _has_failed(await reading, Failure.MEMBER)
+    assert not running("98705")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "script", "limits", "said"),
+    [
+        ("slow", "sleep 98702", {"timeout": "6s"}, "it took longer than 6 seconds"),
+        ("fork", "for i in $(seq 60); do sleep 98702 & done; wait", {"processes": 40}, "40 processes"),
+        (
+            "disk",
+            "while :; do head -c 30000000 /dev/zero >> part$i; i=x$i; sleep 0.1; done",
+            {"disk": "200Mi"},
+            "to disk",
+        ),
+        (
+            "memory",
+            "for i in 1 2 3 4; do python -c 'import time; x = b\"x\" * 200_000_000; time.sleep(98702)' & done; wait",
+            {"memory": "500Mi"},
+            "500.0 MiB of memory",
+        ),
+    ],
+)
+async def test_a_build_that_takes_too_much_is_ended(
+    data_dir: Path,
+    cache_dir: Path,
+    builder: ProcessBuilder,
+    git_server: GitServer,
+    name: str,
+    script: str,
+    limits: dict[str, str],
+    said: str,
+) -> None:
+    section = {"cache_dir": str(cache_dir), "confine": "required", "python_downloads": False, **limits}
+    limited = ProcessBuilder(settings(data_dir, builder=section))
+    await limited.start()
+    outcome = await build_files(limited, git_server, f"greedy-{name}", {"postBuild": f"#!/bin/sh\n{script}\n"})
+    await limited.close()
+    _has_failed(outcome, Failure.USER, "The build was ended", said)
+    await until_gone("98702")
+    assert not traces(data_dir)
+
+
+async def test_a_process_that_asks_for_too_much_memory_at_once_is_refused_it(
+    data_dir: Path, cache_dir: Path, git_server: GitServer
+) -> None:
+    section = {"cache_dir": str(cache_dir), "confine": "required", "memory": "1Gi"}
+    limited = ProcessBuilder(settings(data_dir, builder=section))
+    await limited.start()
+    outcome = await build_files(
+        limited, git_server, "hog", {"postBuild": "#!/bin/sh\npython -c 'b\"x\" * 3 * 2**30'\n"}
+    )
+    await limited.close()
+    _has_failed(outcome, Failure.USER, "postBuild failed")
+    assert "MemoryError" in outcome.log
+
+
+_BUILD_SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+from contract.repos import repo_key
+from member.builders.base import BuildRequest
+from member.builders.process.builder import ProcessBuilder
+from member.settings import MemberSettings
+import json
+async def main():
+    builder = ProcessBuilder(MemberSettings.model_validate(json.loads(sys.argv[1])))
+    await builder.start()
+    async for event in builder.build(BuildRequest(repo_key('http://x/y'), sys.argv[2], sys.argv[3], 'killed')):
+        print(event.message, end='', flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("confine", ["required", pytest.param("off", marks=pytest.mark.slow)])
+async def test_a_member_that_is_killed_takes_its_build_with_it_and_the_next_start_cleans_up(
+    data_dir: Path, cache_dir: Path, git_server: GitServer, confine: str
+) -> None:
+    script = "#!/bin/sh\n(setsid sleep 98703 &)\necho begun\nexec sleep 98703\n"
+    commit = make_repo(git_server.root, "killed", {"postBuild": script})
+    tree = settings_tree(data_dir, builder={"cache_dir": str(cache_dir), "confine": confine, "python_downloads": False})
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _BUILD_SCRIPT,
+        json.dumps(tree),
+        git_server.url("killed"),
+        commit,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(90):
+        while b"begun" not in (line := await process.stdout.readline()):
+            assert line, "the build ended early"
+    assert running("98703")
+    os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+    await until_gone("98703")
+    assert traces(data_dir)
+    builder = ProcessBuilder(settings(data_dir, builder=tree["builder"]))
+    await builder.start()
+    assert not await builder.has_image("killed")
+    await builder.close()
+    assert not [trace for trace in traces(data_dir) if "killed" in trace]

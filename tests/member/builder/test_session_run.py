@@ -1,0 +1,172 @@
+"""Sessions as the Hub's spawner starts them: a notebook server that answers, kernels, limits, and a clean end."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+from builderkit import TOKEN, build_files, running, session, traces, until_gone
+from gitserver import GitServer
+
+from member.builders.process.builder import ProcessBuilder
+from member.confine.reaper import reap_sessions
+
+_FILES = {"requirements.txt": "humanize==4.12.3\n", "data.txt": "from the repository\n"}
+
+
+@pytest.fixture
+async def image(builder: ProcessBuilder, git_server: GitServer) -> str:
+    """An image with one package."""
+    outcome = await build_files(builder, git_server, "session", _FILES)
+    assert outcome.failure is None, outcome.message
+    return outcome.image
+
+
+async def test_a_session_serves_and_leaves_nothing(data_dir: Path, image: str, tmp_path: Path) -> None:
+    environ = {"BINDER_REPO_URL": "http://git.example/repo"}
+    async with session(data_dir, image, tmp_path, environ) as started:
+        output = await started.notebook.run(
+            "import humanize, os, sys\n"
+            "print(humanize.intcomma(1234567), sys.prefix != sys.base_prefix, open('data.txt').read().strip())\n"
+            "print(sorted(name for name in os.environ if 'HUB' in name), os.environ['BINDER_REPO_URL'], os.getuid())\n"
+        )
+        assert output == "1,234,567 True from the repository\n[] http://git.example/repo 1000\n"
+        async with aiohttp.ClientSession() as http, http.get(f"{started.notebook.url}api/contents") as response:
+            assert response.status == 403
+        tree = [psutil.Process(started.process.pid), *psutil.Process(started.process.pid).children(recursive=True)]
+        assert len(tree) > 3
+        assert not any(TOKEN in " ".join(process.cmdline()) for process in tree)
+        # A kernel's channels are files of its own /tmp, not ports that a neighbour could listen to.
+        ports = {c.laddr.port for process in tree for c in process.net_connections("tcp") if c.status == "LISTEN"}
+        assert len(ports) == 1
+    _, alive = psutil.wait_procs(tree, timeout=10)
+    assert not alive
+    assert TOKEN not in started.log.read_text()
+    assert "Traceback" not in started.log.read_text()
+    assert not traces(data_dir)
+
+
+async def test_what_a_session_installs_and_writes_is_its_own(data_dir: Path, image: str, tmp_path: Path) -> None:
+    install = (
+        "import subprocess\n"
+        "def run(*a): return subprocess.run(a, capture_output=True, text=True)\n"
+        "one = run('pip', 'install', '-q', 'six==1.17.0'); two = run('uv', 'pip', 'install', '-q', 'toolz==1.0.0')\n"
+        "print(one.returncode, two.returncode, one.stderr, two.stderr)\n"
+        "print(run('python', '-c', 'import six, toolz; print(six.__version__, toolz.__version__)').stdout)\n"
+        "open('data.txt', 'w').write('changed')\n"
+    )
+    async with session(data_dir, image, tmp_path / "one") as one, session(data_dir, image, tmp_path / "two") as two:
+        assert (await one.notebook.run(install)).split() == ["0", "0", "1.17.0", "1.0.0"]
+        check = "import importlib.util as u; print(u.find_spec('toolz'), open('data.txt').read())"
+        assert await two.notebook.run(check) == "None from the repository\n\n"
+
+
+async def test_a_start_script_runs_with_the_server_as_its_arguments(
+    builder: ProcessBuilder, data_dir: Path, git_server: GitServer, tmp_path: Path
+) -> None:
+    start = '#!/bin/sh\nexport FROM_START="it ran in $PWD"\nexec "$@"\n'
+    outcome = await build_files(builder, git_server, "start", {"binder/start": start, "binder/requirements.txt": ""})
+    assert outcome.failure is None, outcome.message
+    async with session(data_dir, outcome.image, tmp_path) as started:
+        output = await started.notebook.run("import os; print(os.environ['FROM_START'])")
+        assert output == "it ran in /home/jovyan\n"
+
+
+async def test_a_session_that_takes_too_much_memory_is_ended(data_dir: Path, image: str, tmp_path: Path) -> None:
+    async with session(data_dir, image, tmp_path, sessions={"memory": "600Mi"}) as started:
+        greedy = (
+            "import subprocess, sys\n"
+            "code = 'import time; x = b\"x\" * 300_000_000; time.sleep(98710)'\n"
+            "ps = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(3)]\n"
+            "[p.wait() for p in ps]"
+        )
+        running_code = asyncio.create_task(started.notebook.run(greedy))
+        assert await started.wait() == 77
+        running_code.cancel()
+        await asyncio.gather(running_code, return_exceptions=True)
+        assert "600.0 MiB of memory" in started.log.read_text()
+    await until_gone("98710")
+    assert not traces(data_dir)
+
+
+async def test_one_process_cannot_have_more_memory_than_the_session(data_dir: Path, image: str, tmp_path: Path) -> None:
+    async with session(data_dir, image, tmp_path, sessions={"memory": "1Gi"}) as started:
+        assert "MemoryError" in await started.notebook.run("x = b'x' * (6 * 2**30)")
+
+
+async def test_a_session_that_is_killed_takes_its_processes_with_it_and_is_reaped(
+    data_dir: Path, image: str, tmp_path: Path
+) -> None:
+    async with session(data_dir, image, tmp_path) as started:
+        hidden = "import subprocess; subprocess.Popen(['setsid', 'sleep', '98711']); print('on')"
+        assert await started.notebook.run(hidden) == "on\n"
+        assert running("98711")
+        assert await asyncio.to_thread(reap_sessions, data_dir) == 0
+        os.kill(started.process.pid, signal.SIGKILL)
+        await started.wait()
+    await until_gone("98711")
+    assert traces(data_dir)
+    assert await asyncio.to_thread(reap_sessions, data_dir) == 1
+    assert not traces(data_dir)
+
+
+async def test_an_image_in_use_is_not_evicted(
+    builder: ProcessBuilder, data_dir: Path, image: str, tmp_path: Path
+) -> None:
+    async with session(data_dir, image, tmp_path) as started:
+        assert not await asyncio.to_thread(builder._store.evict, image)
+        assert await builder.has_image(image)
+        assert await started.notebook.run("print('on')") == "on\n"
+    assert await asyncio.to_thread(builder._store.evict, image)
+    assert not await builder.has_image(image)
+    assert not traces(data_dir)
+
+
+async def test_an_image_that_is_not_there_is_told(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="the image nobody-built-this is not here"):
+        async with session(data_dir, "nobody-built-this", tmp_path):
+            pass
+    assert not traces(data_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_an_idle_session_ends_by_itself_and_a_busy_one_does_not(
+    data_dir: Path, image: str, tmp_path: Path
+) -> None:
+    quick = {"sessions": {"idle_timeout": "3s"}}
+    async with (
+        session(data_dir, image, tmp_path / "idle", **quick) as idle,
+        session(data_dir, image, tmp_path / "busy", **quick) as busy,
+    ):
+        assert await idle.notebook.run("print('on')") == "on\n"
+        working = asyncio.create_task(
+            busy.notebook.run("import time\nfor _ in range(150): time.sleep(1)\nprint('done')", deadline_s=300)
+        )
+        assert await idle.wait(180) == 0
+        assert await working == "done\n"
+    assert not traces(data_dir)
+
+
+@pytest.mark.slow
+async def test_a_session_where_nothing_confines(
+    builder: ProcessBuilder, data_dir: Path, cache_dir: Path, git_server: GitServer, tmp_path: Path
+) -> None:
+    from builderkit import settings
+
+    section = {"cache_dir": str(cache_dir), "confine": "off", "python_downloads": False}
+    plain = ProcessBuilder(settings(tmp_path / "data", builder=section))
+    await plain.start()
+    outcome = await build_files(plain, git_server, "unconfined", {**_FILES, "postBuild": "#!/bin/sh\npwd\n"})
+    assert outcome.failure is None, outcome.message
+    assert not plain.confined
+    async with session(tmp_path / "data", outcome.image, tmp_path, builder={"confine": "off"}) as started:
+        code = "import humanize, sys; print(humanize.__version__, open('data.txt').read().strip(), sys.prefix)"
+        version, *text, prefix = (await started.notebook.run(code)).split()
+        assert (version, " ".join(text)) == ("4.12.3", "from the repository")
+        assert "/sessions/" in prefix
+    await plain.close()
+    assert not traces(tmp_path / "data")
