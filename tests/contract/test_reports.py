@@ -1,0 +1,107 @@
+"""Capacity reports: what is believed, and what is refused with the path of the field at fault."""
+
+import contextlib
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.reports import (
+    MAX_IMAGES,
+    Builds,
+    CapacityReport,
+    Check,
+    Image,
+    ReportError,
+    Sessions,
+    Usage,
+    images_digest,
+    parse_report,
+)
+from contract.repos import RepoKey
+
+REPORT = CapacityReport(
+    member="a",
+    boot_id="b",
+    seq=3,
+    sent_at=1700000000.5,
+    public_url="https://a.example/",
+    sessions=Sessions(running=2, pending=1, limit=10, free=7),
+    sessions_by_repo={"github.com/o/r": 2},
+    builds=Builds(1, 2, 3),
+    memory_bytes=Usage(1.0, 2.0),
+    images=(Image(RepoKey("github.com/o/r"), "c" * 40), Image(RepoKey("x"), "d", "registry")),
+    images_digest="e",
+    launches_seen=("f",),
+    checks=(Check("Hub", True), Check("Builder", False, "no")),
+    labels={"cloud": "x"},
+    providers=("gh", "git"),
+    builder="process",
+    confined=True,
+    draining=True,
+    versions={"manybinder": "1"},
+)
+
+
+def _wire() -> dict[str, Any]:
+    wire: dict[str, Any] = json.loads(json.dumps(REPORT.to_wire()))
+    return wire
+
+
+def test_a_report_comes_back_as_it_was() -> None:
+    assert parse_report(_wire()) == REPORT
+
+
+def test_what_a_newer_member_adds_is_passed_over() -> None:
+    assert parse_report({**_wire(), "schema": 2, "mood": "fine", "sessions": {**_wire()["sessions"], "x": 1}}).seq == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"schema": 0}, "schema"),
+        ({"member": ""}, "member"),
+        ({"member": 3}, "member"),
+        ({"seq": -1}, "seq"),
+        ({"seq": True}, "seq"),
+        ({"sent_at": math.nan}, "sent_at"),
+        ({"sent_at": math.inf}, "sent_at"),
+        ({"sent_at": "now"}, "sent_at"),
+        ({"sessions": {"running": -1}}, "sessions.running"),
+        ({"sessions": {"limit": 1, "free": 2}}, "sessions.free"),
+        ({"sessions": []}, "sessions"),
+        ({"memory_bytes": {"used": -1}}, "memory_bytes.used"),
+        ({"cpu": {"used": math.nan}}, "cpu.used"),
+        ({"images": [{"repo": "x"}]}, "images[0].commit"),
+        ({"images": [3]}, "images[0]"),
+        ({"images": [{"repo": "x", "commit": "c"}] * (MAX_IMAGES + 1)}, "images"),
+        ({"checks": [{"service": "x", "ok": 1}]}, "checks[0].ok"),
+        ({"sessions_by_repo": {"x": -3}}, "sessions_by_repo.x"),
+        ({"providers": [1]}, "providers[0]"),
+        ({"labels": {"x": 1}}, "labels.x"),
+        ({"draining": "no"}, "draining"),
+    ],
+)
+def test_what_is_absurd_is_refused_by_its_path(change: dict[str, Any], path: str) -> None:
+    with pytest.raises(ReportError) as caught:
+        parse_report({**_wire(), **change})
+    assert caught.value.path == path
+
+
+@given(st.dictionaries(st.sampled_from(list(_wire())), st.recursive(st.none() | st.floats() | st.text(), st.lists)))
+def test_no_report_crashes_the_reader(change: dict[str, Any]) -> None:
+    with contextlib.suppress(ReportError):
+        assert parse_report({**_wire(), **change}).seq >= 0
+
+
+def test_lists_are_capped_and_the_digest_covers_all() -> None:
+    images = tuple(Image(RepoKey(f"r{n}"), "c") for n in range(MAX_IMAGES + 5))
+    big = CapacityReport("a", "b", 1, 1.0, "", images=images, sessions_by_repo={f"r{n}": n for n in range(1000)})
+    wire = json.loads(json.dumps(big.to_wire()))
+    assert len(wire["images"]) == MAX_IMAGES
+    assert max(wire["sessions_by_repo"].values()) == 999
+    parse_report(wire)
+    assert images_digest(images) == images_digest(images[::-1]) != images_digest(images[1:])

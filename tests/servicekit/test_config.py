@@ -1,0 +1,92 @@
+"""Settings: every error at once, with its path."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from contract.units import Duration, Size
+from servicekit.config import ConfigError, Section, load, parse
+
+
+class Inner(Section):
+    wait: Duration = 1.0
+    size: Size = 1
+    password: SecretStr = SecretStr("")
+
+
+class Item(Section):
+    name: str
+    weight: float = 1
+
+
+class Outer(Section):
+    inner: Inner = Inner()
+    items: tuple[Item, ...] = ()
+    port: int = 80
+
+
+def _parse(text: str, environ: dict[str, str] | None = None) -> Outer:
+    return parse(Outer, text, "test.yaml", environ or {})
+
+
+def test_units_and_defaults() -> None:
+    settings = _parse("schema: 1\ninner: {wait: 1m30s, size: 2Ki}\n")
+    assert (settings.inner.wait, settings.inner.size, settings.port) == (90, 2048, 80)
+
+
+def test_all_errors_come_at_once_each_with_its_path() -> None:
+    with pytest.raises(ConfigError) as caught:
+        _parse("schema: 2\nport: many\ninner: {wait: 10, sise: 3}\nitems: [{name: a}, {weight: x}]\n")
+    said = str(caught.value)
+    assert "test.yaml: 6 errors" in said
+    for path in (
+        "schema: must be 1",
+        "port:",
+        "inner.wait: needs a unit",
+        "inner.sise: is not a setting",
+        "items[1].name: is missing",
+        "items[1].weight:",
+    ):
+        assert path in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("schema: 1\nport: 1\nport: 2\n", "'port' is given twice"),
+        ("schema: [", "not readable as YAML"),
+        ("- 1\n", "expected a mapping"),
+        ("", "schema: must be 1"),
+        ("schema: 1\n1: 2\n", "1"),
+        ("schema: 1\nx: !!python/object:os.system {}\n", "YAML"),
+    ],
+)
+def test_what_is_no_configuration(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=r"test\.yaml") as caught:
+        _parse(text)
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the file: No such file"):
+        load(Outer, tmp_path / "absent.yaml", {})
+
+
+def test_the_environment_overrides() -> None:
+    environ = {"MANYBINDER__PORT": "81", "MANYBINDER__INNER__WAIT": "5s", "OTHER": "x", "MANYBINDER_TEST_CACHE": "x"}
+    settings = _parse("schema: 1\nport: 1\n", environ)
+    assert (settings.port, settings.inner.wait) == (81, 5)
+    with pytest.raises(ConfigError, match="port: cannot be overridden by MANYBINDER__PORT__X"):
+        _parse("schema: 1\nport: 1\n", {"MANYBINDER__PORT__X": "1"})
+
+
+def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("sesame\n")
+    settings = _parse(f"schema: 1\ninner: {{password_file: {tmp_path}/word}}\n")
+    assert settings.inner.password.get_secret_value() == "sesame"
+    assert "sesame" not in repr(settings)
+    with pytest.raises(ConfigError, match=r"inner: password_file: cannot read .*: No such file"):
+        _parse(f"schema: 1\ninner: {{password_file: {tmp_path}/absent}}\n")
+    with pytest.raises(ConfigError, match="exclude each other"):
+        _parse(f"schema: 1\ninner: {{password: x, password_file: {tmp_path}/word}}\n")

@@ -1,0 +1,163 @@
+"""Errors as problem+json, journals as streams, tasks that are not lost, the lifeline."""
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from contract.events import Phase, event
+from contract.journal import Journal
+from contract.sse import Parser
+from servicekit.problems import Problem, problem_middleware
+from servicekit.streams import stream_entries
+from servicekit.tasks import Tasks
+
+LAUNCH = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+async def client(aiohttp_client: object) -> TestClient[web.Request, web.Application]:
+    async def refuse(_: web.Request) -> web.Response:
+        raise Problem(429, "Too Many", "Wait a little.", retry_after_s=3)
+
+    async def crash(_: web.Request) -> web.Response:
+        raise RuntimeError("a secret")
+
+    app = web.Application(middlewares=[problem_middleware])
+    app.router.add_get("/refuse", refuse)
+    app.router.add_get("/crash", crash)
+    client: TestClient[web.Request, web.Application] = await aiohttp_client(app)  # type: ignore[operator]
+    return client
+
+
+async def test_every_error_is_a_problem(
+    client: TestClient[web.Request, web.Application], caplog: pytest.LogCaptureFixture
+) -> None:
+    for method, path, status in (
+        ("GET", "/refuse", 429),
+        ("GET", "/nowhere", 404),
+        ("POST", "/refuse", 405),
+        ("GET", "/crash", 500),
+    ):
+        async with client.request(method, path) as response:
+            body = json.loads(await response.text())
+            assert response.status == body["status"] == status
+            assert response.content_type == "application/problem+json"
+            assert body["detail"]
+            assert "secret" not in body["detail"]
+            if status == 405:
+                assert "GET" in response.headers["Allow"]
+    assert "a secret" in caplog.text
+
+
+async def _serve(
+    aiohttp_client: object, journal: Journal, keepalive_s: float
+) -> TestClient[web.Request, web.Application]:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        return await stream_entries(request, journal.follow(), LAUNCH, keepalive_s=keepalive_s)
+
+    app = web.Application()
+    app.router.add_get("/", stream)
+    client: TestClient[web.Request, web.Application] = await aiohttp_client(app)  # type: ignore[operator]
+    return client
+
+
+async def test_entries_arrive_one_by_one_with_ids_and_comments_in_silence(aiohttp_client: object) -> None:
+    journal = Journal()
+    client = await _serve(aiohttp_client, journal, 0.05)
+    journal.append(event(Phase.WAITING, "1"))
+    async with client.get("/") as response:
+        assert response.content_type == "text/event-stream"
+        parser, seen = Parser(), []
+        raw = b""
+        async for chunk in response.content.iter_any():
+            raw += chunk
+            seen += [item.id for item in parser.feed(chunk)]
+            if raw.count(b":keepalive") == 2 and journal.final is None:
+                journal.append(event(Phase.READY, "2"))
+    assert seen == [f"{LAUNCH}.0", f"{LAUNCH}.1"]
+
+
+async def test_a_client_that_leaves_ends_its_stream_and_no_task_is_left(aiohttp_client: object) -> None:
+    journal = Journal()
+    client = await _serve(aiohttp_client, journal, 0.02)
+    before = len(asyncio.all_tasks())
+    journal.append(event(Phase.WAITING))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), client.get("/") as response:
+            await response.read()
+    async with asyncio.timeout(5):
+        while len(asyncio.all_tasks()) > before:
+            await asyncio.sleep(0.01)
+
+
+async def test_tasks_are_counted_guarded_and_ended(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+
+    async def crash() -> None:
+        raise RuntimeError("expected")
+
+    rounds = 0
+
+    async def step() -> None:
+        nonlocal rounds
+        rounds += 1
+        raise RuntimeError("again")
+
+    with caplog.at_level(logging.ERROR):
+        await asyncio.gather(tasks.spawn("crasher", crash()), return_exceptions=True)
+        looping = tasks.every("looper", 0.001, step)
+        async with asyncio.timeout(5):
+            while rounds < 3:
+                await asyncio.sleep(0.001)
+        await tasks.close()
+    assert tasks.crashes["crasher"] == 1
+    assert tasks.crashes["looper"] >= 3
+    assert looping.cancelled()
+    assert len(tasks) == 0
+    assert "crasher" in caplog.text
+
+
+_CHILD = """
+import asyncio, signal
+from servicekit import lifeline
+async def main():
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    lifeline.watch(loop, lifeline.inherited_fd())
+    print("watching", flush=True)
+    await stop.wait()
+asyncio.run(main())
+"""
+
+
+def test_a_child_ends_when_its_supervisor_is_gone() -> None:
+    reading, writing = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD],
+        pass_fds=[reading],
+        env={**os.environ, "MANYBINDER_LIFELINE_FD": str(reading)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(reading)
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"watching\n"
+        assert child.poll() is None
+        os.close(writing)
+        assert child.wait(15) == 0
+
+
+def test_without_a_supervisor_there_is_no_lifeline() -> None:
+    from servicekit.lifeline import inherited_fd
+
+    assert inherited_fd({}) is None
+    assert inherited_fd({"MANYBINDER_LIFELINE_FD": "x"}) is None
+    assert inherited_fd({"MANYBINDER_LIFELINE_FD": "987654"}) is None
