@@ -54,7 +54,8 @@ def load(model: type[M], path: Path) -> M:
 def _serve(run: Callable[[], None], *refusals: type[Exception]) -> None:
     from servicekit.serving import CannotListenError
 
+    expected: tuple[type[Exception], ...] = (CannotListenError, *refusals)
     try:
         run()
-    except (CannotListenError, *refusals) as error:
+    except expected as error:
         raise CommandError(str(error), Exit.USAGE) from error

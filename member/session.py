@@ -121,9 +121,9 @@ class Session:
             start=meta.start,
         )
         seen = view(mounted, tmp, python_prefix=meta.python_prefix, uv_config_too=False)
-        argv = confinement.argv(server_argv(notebook), seen, limits)
+        invocation = confinement.invocation(server_argv(notebook), seen, limits)
         cwd = "/" if confinement.confined else str(home)
-        return warden.Command(argv, environ, limits, [env, home, tmp], cwd=cwd)
+        return warden.Command(invocation, environ, limits, [env, home, tmp], cwd=cwd)
 
 
 async def run(settings: MemberSettings, request: SessionRequest) -> int:

@@ -68,10 +68,12 @@ class GitProvider:
 
     async def resolve(self, spec: RepoSpec) -> Resolved:
         """Find the commit of a branch, a tag or ``HEAD``."""
-        if is_commit(spec.ref):
-            return self._resolved(spec, spec.ref, spec.repo_url)
         try:
             async with asyncio.timeout(self._settings.timeout):
+                if is_commit(spec.ref):
+                    url = parse_git_url(spec.repo_url, self._settings.allowed_protocols)
+                    await self._checked_addresses(url, spec)
+                    return self._resolved(spec, spec.ref, spec.repo_url)
                 commit, repo_url = await self._look_up(spec)
         except (TimeoutError, lsremote.GitTimeoutError) as error:
             host = URL(spec.repo_url).host

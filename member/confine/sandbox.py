@@ -105,12 +105,14 @@ class View:
     work_dir: str = HOME_PATH
 
 
-def bwrap_argv(bwrap: str, view: View, etc: Path, system: "System") -> list[str]:
-    """The arguments before the command; ``etc`` holds the passwd and group files that the sandbox gets.
+def bwrap_options(view: View, etc: Path, system: "System") -> list[str]:
+    """Bubblewrap's options; ``etc`` holds the passwd and group files that the sandbox gets.
 
-    The environment is inherited, because other users of the machine could read secrets from an argument list.
+    They name paths of this machine, and the first process in the sandbox is bubblewrap's own, whose arguments the
+    command can read: so they go by ``--args``.  The environment is inherited, because an argument list is no place for
+    secrets.
     """
-    argv = [bwrap, *_ISOLATION]
+    argv = [*_ISOLATION]
     argv += ["--ro-bind", "/usr", "/usr"]
     for name, target in system.links.items():
         argv += ["--symlink", target, f"/{name}"]
@@ -124,7 +126,7 @@ def bwrap_argv(bwrap: str, view: View, etc: Path, system: "System") -> list[str]
     argv += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
     argv += ["--size", str(SHM_SIZE), "--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
     argv += _places(view)
-    return [*argv, "--remount-ro", "/", "--chdir", view.work_dir, "--"]
+    return [*argv, "--remount-ro", "/", "--chdir", view.work_dir]
 
 
 @dataclass(frozen=True, slots=True)

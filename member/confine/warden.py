@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from member.confine.confinement import Invocation
 from member.confine.limits import LimitExceededError, Limits, breach_of_tree, disk_usage, kill_tree
 from member.confine.lines import LineSplitter
 
@@ -26,12 +27,11 @@ OnLine = Callable[[str], Awaitable[None]]
 class Command:
     """What to run, as this machine sees it; ``watched`` are the directories that it may fill."""
 
-    argv: Sequence[str]
+    invocation: Invocation
     environ: Mapping[str, str]
     limits: Limits
     watched: Sequence[Path] = ()
     cwd: str = "/"
-    pass_fds: Sequence[int] = ()
 
 
 async def run(command: Command, on_line: OnLine | None = None) -> int:
@@ -41,15 +41,16 @@ async def run(command: Command, on_line: OnLine | None = None) -> int:
     was ended for taking too much.  However this ends, cancellation included, nothing of the command runs afterwards.
     """
     piped = asyncio.subprocess.PIPE if on_line else None
-    process = await asyncio.create_subprocess_exec(
-        *command.argv,
-        env=dict(command.environ),
-        cwd=command.cwd,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=piped,
-        stderr=asyncio.subprocess.STDOUT if on_line else None,
-        pass_fds=command.pass_fds,
-    )
+    with command.invocation.opened() as (argv, fds):
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            env=dict(command.environ),
+            cwd=command.cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=piped,
+            stderr=asyncio.subprocess.STDOUT if on_line else None,
+            pass_fds=fds,
+        )
     watcher = asyncio.create_task(_watch(process.pid, command), name=f"watch {process.pid}")
     waiting = asyncio.create_task(process.wait(), name=f"wait {process.pid}")
     tasks: list[asyncio.Task[Any]] = [watcher, waiting]

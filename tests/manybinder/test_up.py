@@ -37,7 +37,7 @@ async def test_killed_outright_it_leaves_nothing_and_can_be_started_again_at_onc
     processes = first.processes()
     assert len(processes) >= 9
     first.process.kill()
-    first.process.wait()
+    first.process.communicate()
     second = await asyncio.to_thread(Federation.start, tmp_path / "up", "--member-config", str(config))
     _, alive = psutil.wait_procs(processes, timeout=0)
     assert not alive

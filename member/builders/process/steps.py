@@ -128,7 +128,7 @@ class Site:
             work_dir=f"{HOME_PATH}/{folder}".rstrip("/"),
         )
         cwd = "/" if self.confinement.confined else str(self.home / folder)
-        command = warden.Command(self.confinement.argv(argv, seen, limits), variables, limits, watched, cwd=cwd)
+        command = warden.Command(self.confinement.invocation(argv, seen, limits), variables, limits, watched, cwd=cwd)
         try:
             return await warden.run(command, on_line)
         except LimitExceededError as error:

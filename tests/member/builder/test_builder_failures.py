@@ -29,14 +29,18 @@ def _has_failed(outcome: Outcome, failure: Failure, *said: str) -> None:
     [
         ("apt", {"apt.txt": "cowsay\n"}, "apt.txt asks for Debian packages"),
         ("docker", {"Dockerfile": "FROM scratch\n"}, "Dockerfile asks for"),
-        ("install-r", {"install.R": "install.packages('x')\n"}, "install.R asks for R"),
-        ("description", {"DESCRIPTION": "Package: x\n"}, "DESCRIPTION asks for R"),
-        ("runtime-r", {"runtime.txt": "r-4.1-2023-01-01"}, "runtime.txt asks for R"),
+        pytest.param(
+            "install-r", {"install.R": "install.packages('x')\n"}, "install.R asks for R", marks=pytest.mark.slow
+        ),
+        pytest.param("description", {"DESCRIPTION": "Package: x\n"}, "DESCRIPTION asks for R", marks=pytest.mark.slow),
+        pytest.param(
+            "runtime-r", {"runtime.txt": "r-4.1-2023-01-01"}, "runtime.txt asks for R", marks=pytest.mark.slow
+        ),
         ("julia", {"Project.toml": "[deps]\n"}, "Project.toml asks for Julia"),
-        ("julia-old", {"REQUIRE": "julia 0.6\n"}, "Julia"),
-        ("nix", {"default.nix": "{}\n"}, "default.nix asks for Nix"),
+        pytest.param("julia-old", {"REQUIRE": "julia 0.6\n"}, "Julia", marks=pytest.mark.slow),
+        pytest.param("nix", {"default.nix": "{}\n"}, "default.nix asks for Nix", marks=pytest.mark.slow),
         ("conda", {"environment.yml": "dependencies:\n- six\n- gdal-from-nowhere\n"}, "gdal-from-nowhere"),
-        ("python2", {"runtime.txt": "python-2.7"}, "Python 2.7"),
+        pytest.param("python2", {"runtime.txt": "python-2.7"}, "Python 2.7", marks=pytest.mark.slow),
     ],
 )
 async def test_what_another_builder_can_do_is_refused_by_name(
@@ -51,14 +55,26 @@ async def test_what_another_builder_can_do_is_refused_by_name(
     ("name", "files", "said"),
     [
         ("unresolvable", {"requirements.txt": "six==0.0.0.1\n"}, "there is no version of six==0.0.0.1"),
-        ("unknown", {"requirements.txt": "this-package-does-not-exist-anywhere-2739\n"}, "this-package-does-not"),
-        ("garbled", {"requirements.txt": "=== not a requirement\n"}, "requirements.txt could not be installed"),
+        pytest.param(
+            "unknown",
+            {"requirements.txt": "this-package-does-not-exist-anywhere-2739\n"},
+            "this-package-does-not",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "garbled",
+            {"requirements.txt": "=== not a requirement\n"},
+            "requirements.txt could not be installed",
+            marks=pytest.mark.slow,
+        ),
         ("post-fails", {"postBuild": "#!/bin/sh\necho it hurts\nexit 3\n"}, "postBuild failed with status 3"),
         ("not-a-mapping", {"environment.yml": "- a\n"}, "environment.yml"),
         ("broken-toml", {"pyproject.toml": "[project\n"}, "configuration files cannot be used: Expected"),
-        ("both", {"binder/x": "", ".binder/x": ""}, "binder"),
-        ("broken-setup", {"setup.py": "raise SystemExit('no thanks')\n"}, "no thanks"),
-        ("odd-runtime", {"runtime.txt": "python-x.y"}, ""),
+        pytest.param("both", {"binder/x": "", ".binder/x": ""}, "binder", marks=pytest.mark.slow),
+        pytest.param(
+            "broken-setup", {"setup.py": "raise SystemExit('no thanks')\n"}, "no thanks", marks=pytest.mark.slow
+        ),
+        pytest.param("odd-runtime", {"runtime.txt": "python-x.y"}, "", marks=pytest.mark.slow),
     ],
 )
 async def test_what_is_wrong_in_a_repository_is_told(

@@ -43,7 +43,7 @@ attempt('python', lambda: append(os.path.realpath(sys.executable) + '.planted'))
 attempt('python', lambda: append(os.path.realpath(sys.executable)))
 attempt('uv', lambda: append('/srv/bin/uv'))
 attempt('memory of others', lambda: [open(f'/proc/{pid}/mem', 'rb') for pid in os.listdir('/proc')
-    if pid.isdigit() and int(pid) > 1 and os.path.exists(f'/proc/{pid}/root/work')])
+    if pid.isdigit() and int(pid) > 1 and os.path.exists(f'/proc/{pid}/root/work')] or 1 / 0)
 attempt('disk', lambda: open('/dev/vda', 'rb'))
 attempt('mount', lambda: os.system('mount -t tmpfs none /tmp') == 0 or 1 / 0)
 attempt('user namespace', lambda: os.system('unshare -U true 2>/dev/null') == 0 or 1 / 0)
@@ -51,7 +51,7 @@ attempt('environ', lambda: [name for name in os.environ if 'MANYBINDER' in name 
 attempt('parent', lambda: open('/proc/1/environ', 'rb').read().index(b'hub-secret'))
 pids = [pid for pid in os.listdir('/proc') if pid.isdigit()]
 lines = [open(f'/proc/{pid}/cmdline').read() for pid in pids if os.path.exists(f'/proc/{pid}/cmdline')]
-worked += [['sees process', line] for line in lines if 'pytest' in line or 'member.session' in line]
+worked += [['sees process', line] for line in lines if any(word in line for word in ('pytest', 'member', 'images/', 'sessions/'))]
 print('SPY' + json.dumps(worked))
 """
 
@@ -103,6 +103,7 @@ async def test_a_build_and_a_session_reach_nothing_of_the_machine(
     assert Path("/proc/sys/kernel/core_pattern").read_text() == core_pattern
 
 
+@pytest.mark.slow
 async def test_code_that_is_built_or_installed_cannot_change_what_others_use(
     builder: ProcessBuilder, data_dir: Path, cache_dir: Path, git_server: GitServer
 ) -> None:

@@ -38,11 +38,19 @@ async def test_requirements_are_installed_and_the_second_build_finds_the_image(
     ("name", "files"),
     [
         ("in-binder", {"binder/requirements.txt": "six\n", "binder/postBuild": _post("import six"), "setup.py": "1/0"}),
-        ("in-dot-binder", {".binder/requirements.txt": "six\n", ".binder/postBuild": _post("import six")}),
-        ("nothing", {"README.md": "nothing to install\n"}),
+        pytest.param(
+            "in-dot-binder",
+            {".binder/requirements.txt": "six\n", ".binder/postBuild": _post("import six")},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("nothing", {"README.md": "nothing to install\n"}, marks=pytest.mark.slow),
         ("latin-name", {"requirements.txt": "six\n", "übung.ipynb": "{}", "postBuild": "test -e übung.ipynb\n"}),
-        ("no-interpreter-line", {"postBuild": "python -c 'import jupyterlab'\n"}),
-        ("python-script", {"postBuild": "#!/usr/bin/env python\nimport sys; assert sys.prefix == '/srv/env'\n"}),
+        pytest.param("no-interpreter-line", {"postBuild": "python -c 'import jupyterlab'\n"}, marks=pytest.mark.slow),
+        pytest.param(
+            "python-script",
+            {"postBuild": "#!/usr/bin/env python\nimport sys; assert sys.prefix == '/srv/env'\n"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 async def test_repositories_that_build(builder: ProcessBuilder, git_server: GitServer, name: str, files: Files) -> None:
