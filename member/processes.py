@@ -23,8 +23,8 @@ _PROXY_API_PASSWORD = "proxy_api_password"  # noqa: S105 - a file's name
 
 _HUB_CONFIG = Path(__file__).parent / "hub" / "jupyterhub_config.py"
 
-#: Seconds between two looks of the culler; a session's end by age is late by at most this.
-_CULL_EVERY = 60
+#: Seconds between two looks of the culler, at most; a session's end by age is late by at most this.
+_CULL_EVERY_S = 60
 
 
 def hub_api_token(settings: MemberSettings) -> str:
@@ -58,6 +58,7 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, config_pat
     logs = settings.data_dir / "logs"
     name = settings.name
     hub_url = f"http://127.0.0.1:{hub.hub_port}/"
+    max_age_s = int(settings.sessions.max_age)
     return [
         ProcessSpec(
             name=f"{name}/proxy",
@@ -78,10 +79,15 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, config_pat
             name=f"{name}/culler",
             argv=(
                 sys.executable,
-                *("-m", "jupyterhub_idle_culler", f"--url={hub_url}hub/api", f"--cull-every={_CULL_EVERY}"),
+                *(
+                    "-m",
+                    "jupyterhub_idle_culler",
+                    f"--url={hub_url}hub/api",
+                    f"--cull-every={max(1, min(_CULL_EVERY_S, max_age_s // 4))}",
+                ),
                 # Idleness is judged inside the session, which alone sees it; here only age counts.
-                f"--max-age={int(settings.sessions.max_age)}",
-                f"--timeout={int(settings.sessions.max_age)}",
+                f"--max-age={max_age_s}",
+                f"--timeout={max_age_s}",
                 "--cull-users=true",
             ),
             log=str(logs / "culler.log"),

@@ -12,6 +12,7 @@ import re
 import secrets
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class Session:
         self._request = request
         self._store = Store(settings.data_dir)
         self._locks: list[Lock] = []
+        self._short: Path | None = None
         readable = _UNSAFE.sub("-", request.name)[:40]
         self.place = sessions_dir(settings.data_dir) / f"{readable}-{secrets.token_hex(4)}"
 
@@ -78,10 +80,19 @@ class Session:
         """Remove everything."""
         try:
             remove_tree(self.place)
+            if self._short is not None:
+                remove_tree(self._short)
         except OSError as error:
             logger.error("what the session leaves stays for the reaper: %s", error)  # noqa: TRY400
         for lock in self._locks:
             lock.release()
+
+    def _short_directory(self, confinement: Confinement) -> Path:
+        """Where kernels have their sockets, whose paths may have no more than 107 bytes."""
+        if confinement.confined:
+            return Path()
+        self._short = Path(tempfile.mkdtemp(prefix="session-"))
+        return self._short
 
     def _hold_image(self, confinement: Confinement) -> ImageMeta:
         """Keep the image from being removed; raises ``FileNotFoundError``."""
@@ -101,7 +112,7 @@ class Session:
         env, home = mounted[ENV_PATH].upper, mounted[HOME_PATH].upper
         sessions = self._settings.sessions
         limits = Limits(sessions.memory, sessions.processes, sessions.disk, deadline_s=sessions.max_age)
-        runtime = confinement.seen_at("/tmp/jupyter", tmp / "jupyter")  # noqa: S108 - the sandbox's own
+        runtime = confinement.seen_at("/tmp/jupyter", self._short_directory(confinement))  # noqa: S108
         environ = program_environ(confinement, env, home, tmp, trusted=False) | {
             "JUPYTER_RUNTIME_DIR": runtime,
             "JUPYTER_PREFER_ENV_PATH": "1",

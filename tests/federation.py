@@ -1,6 +1,7 @@
 """A whole federation for tests: ``manybinder up`` as a real process, with what a visitor does to it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -83,11 +84,19 @@ class Federation:
         """Every process below it."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def commands(self) -> list[tuple[psutil.Process, list[str]]]:
+        """Every process below it with its command line."""
+        found = []
+        for process in self.processes():
+            # One that has ended meanwhile has none any more.
+            with contextlib.suppress(psutil.Error):
+                found.append((process, process.cmdline()))
+        return found
+
     def member_api(self, name: str) -> psutil.Process:
         """The API process of a member."""
-        for process in self.processes():
-            command = " ".join(process.cmdline())
-            if f"{name}.yaml" in command and "--only api" in command:
+        for process, command in self.commands():
+            if "--only" in command and any(f"{name}.yaml" in argument for argument in command):
                 return process
         raise AssertionError(f"no API process of {name} runs")
 

@@ -78,17 +78,18 @@ class Invocation:
     command: tuple[str, ...]
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-        """The argument list, and the descriptors that the program has to inherit."""
+    def opened(self) -> Iterator[tuple[str, list[str], tuple[int, ...]]]:
+        """The program, its argument list, and the descriptors that it has to inherit."""
         if not self.hidden:
-            yield [*self.program, *self.command], ()
+            yield self.program[0], [*self.program, *self.command], ()
             return
         fd = os.memfd_create("arguments", os.MFD_CLOEXEC)
         try:
             with os.fdopen(fd, "wb", closefd=False) as file:
                 file.write(b"".join(os.fsencode(text) + b"\0" for text in self.hidden))
             os.lseek(fd, 0, os.SEEK_SET)
-            yield [*self.program, "--args", str(fd), "--", *self.command], (fd,)
+            # By its name alone: the command can read these arguments, and a path says where things are.
+            yield self.program[0], [Path(self.program[0]).name, "--args", str(fd), "--", *self.command], (fd,)
         finally:
             os.close(fd)
 
@@ -160,9 +161,17 @@ def _try(data_dir: Path, confinement: Confinement) -> str:
         view = View({HOME_PATH: confinement.layer(place / "home", [place / "lower"])}, tmp=place / "tmp")
         script = f"cd {HOME_PATH} && cat old && mkdir new && touch new/file && mv new moved && rm old && test ! -e old"
         invocation = confinement.invocation(["/bin/sh", "-c", script], view, Limits(2**30, 64, 2**30))
-        with invocation.opened() as (argv, fds):
+        with invocation.opened() as (program, argv, fds):
             done = subprocess.run(
-                argv, capture_output=True, text=True, timeout=20, check=False, cwd="/", env=_PLAIN, pass_fds=fds
+                argv,
+                executable=program,
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=False,
+                cwd="/",
+                env=_PLAIN,
+                pass_fds=fds,
             )
         if done.returncode:
             return " ".join(done.stderr.split())[-200:] or f"it ended with status {done.returncode}"

@@ -19,10 +19,11 @@ class LineSplitter:
 
     def feed(self, chunk: bytes) -> list[str]:
         """The lines that this chunk completes."""
-        if self._after_cr and chunk.startswith(b"\n"):
-            chunk = chunk[1:]
-        if chunk:
-            self._after_cr = chunk.endswith(b"\r")
+        if self._after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        if chunk.endswith(b"\r"):
+            self._after_cr = True
         lines: list[str] = []
         rows = chunk.replace(b"\r\n", b"\n").split(b"\n")
         for number, row in enumerate(rows):

@@ -41,9 +41,10 @@ async def run(command: Command, on_line: OnLine | None = None) -> int:
     was ended for taking too much.  However this ends, cancellation included, nothing of the command runs afterwards.
     """
     piped = asyncio.subprocess.PIPE if on_line else None
-    with command.invocation.opened() as (argv, fds):
+    with command.invocation.opened() as (program, argv, fds):
         process = await asyncio.create_subprocess_exec(
             *argv,
+            executable=program,
             env=dict(command.environ),
             cwd=command.cwd,
             stdin=asyncio.subprocess.DEVNULL,

@@ -90,7 +90,8 @@ def translate(environment: object, name: str = "environment.yml") -> CondaEnviro
 def _pip_part(item: Mapping[Any, Any], name: str) -> list[str]:
     if set(item) != {"pip"}:
         raise UnsupportedError(
-            f"{name} has a part {next(iter(item))!r}", "which this member's process builder does not know"
+            f"{name} has a part {str(next(iter(item), None))[:40]!r}",
+            "which this member's process builder does not know",
         )
     lines = item["pip"] or []
     if not isinstance(lines, Sequence) or isinstance(lines, str):

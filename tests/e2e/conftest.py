@@ -21,7 +21,8 @@ def member_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What differs from the defaults of ``up``: one package cache for the whole test run."""
     path = tmp_path_factory.mktemp("config") / "members.yaml"
     cache = shared_cache_dir(tmp_path_factory.getbasetemp())
-    path.write_text(f"builder:\n  cache_dir: {cache}\n")
+    sessions = "sessions:\n  limit: 60\n  idle_timeout: 90s\n"
+    path.write_text(f"builder:\n  cache_dir: {cache}\n{sessions}")
     return path
 
 

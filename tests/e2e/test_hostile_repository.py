@@ -37,26 +37,25 @@ for pid in filter(str.isdigit, os.listdir('/proc')):
         line = open(f'/proc/{pid}/cmdline').read()
     except OSError:
         continue
-    if 'jupyterhub' in line or 'manybinder' in line or 'traefik' in line:
+    if any(word in line for word in ('jupyterhub_config', '--only', 'configfile', 'manybinder\\0up', 'member.session')):
         found['processes'].append(line)
 print('SPY' + json.dumps(found))
 """
 
 #: Asks every listening loopback port for what a neighbour might want, without a secret.
 KNOCK = """
-import json, socket, urllib.request, urllib.error
-ports = json.load(open('ports.json'))
-answers = {}
-for port, paths in ports.items():
-    for path in paths:
-        try:
-            with urllib.request.urlopen(f'http://127.0.0.1:{port}{path}', timeout=5) as response:
-                answers[f'{port}{path}'] = [response.status, response.read(300).decode(errors='replace')]
-        except urllib.error.HTTPError as error:
-            answers[f'{port}{path}'] = [error.code, '']
-        except Exception as error:
-            answers[f'{port}{path}'] = [0, type(error).__name__]
-print('KNOCK' + json.dumps(answers))
+import concurrent.futures, json, urllib.request, urllib.error
+def knock(address):
+    try:
+        with urllib.request.urlopen(f'http://127.0.0.1:{address}', timeout=10) as response:
+            return address, [response.status, response.read(300).decode(errors='replace')]
+    except urllib.error.HTTPError as error:
+        return address, [error.code, '']
+    except Exception as error:
+        return address, [0, type(error).__name__]
+addresses = [port + path for port, paths in json.load(open('ports.json')).items() for path in paths]
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    print('KNOCK' + json.dumps(dict(pool.map(knock, addresses))))
 """
 
 

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from member.builders.process.store import Partial, Store
-from member.builders.process.tools import program_environ, python_in, uv_environ, view
+from member.builders.process.tools import program_environ, python_in, uv_environ, uv_seen, view
 from member.confine import warden
 from member.confine.confinement import Confinement
 from member.confine.files import remove_tree_async
@@ -70,12 +70,13 @@ class Bases:
                 directory.mkdir()
             env_seen = self._confinement.seen_at(ENV_PATH, env)
             lock = self._confinement.seen_at(_LOCK_PATH, self._lock_file)
-            install = ["uv", "pip", "install", "--python", python_in(env_seen), "--require-hashes", "--only-binary"]
+            uv = uv_seen(self._confinement)
+            install = [uv, "pip", "install", "--python", python_in(env_seen), "--require-hashes", "--only-binary"]
             for argv in (
-                ["uv", "venv", "--quiet", "--relocatable", "--allow-existing", "--python", python.executable, env_seen],
+                [uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", python.executable, env_seen],
                 [*install, ":all:", "--compile-bytecode", "-r", lock],
                 # A kernel under its debugger listens on loopback, and does whatever a neighbour there asks of it.
-                ["uv", "pip", "uninstall", "--quiet", "--python", python_in(env_seen), "debugpy"],
+                [uv, "pip", "uninstall", "--quiet", "--python", python_in(env_seen), "debugpy"],
             ):
                 await self._run(argv, python, partial.path, on_line)
             for directory in (home, tmp):

@@ -12,6 +12,7 @@ from member.builders.process import steps
 from member.builders.process.bases import BaseFailedError, Bases
 from member.builders.process.interpreters import Interpreters
 from member.builders.process.log import BoundedLog
+from member.builders.process.site import Site
 from member.builders.process.store import ImageMeta, Partial, Store
 from member.confine import layers
 from member.confine.confinement import Confinement, detect
@@ -166,7 +167,7 @@ class ProcessBuilder:
                     await events.put(event(phase, text))
 
                 limits = Limits(self._settings.memory, self._settings.processes, self._settings.disk)
-                site = steps.Site(
+                site = Site(
                     confinement,
                     partial.path,
                     self._cache,
@@ -182,7 +183,7 @@ class ProcessBuilder:
         finally:
             await asyncio.shield(asyncio.to_thread(partial.discard))
 
-    async def _install(self, site: steps.Site, plan: Plan) -> None:
+    async def _install(self, site: Site, plan: Plan) -> None:
         async def told(line: str) -> None:
             if not line.startswith(" + "):  # the hundred packages of JupyterLab
                 await site.say(Phase.BUILDING, line + "\n")
@@ -200,9 +201,9 @@ class ProcessBuilder:
         await steps.install(site, plan)
         await steps.post_build(site, plan)
         await steps.prepare_start(site, plan)
-        await steps.compile_bytecode(site)
+        await steps.compile_bytecode(site, plan)
 
-    async def _choose(self, site: steps.Site, plan: Plan) -> pythons.Python:
+    async def _choose(self, site: Site, plan: Plan) -> pythons.Python:
         """The interpreter for a plan; raises :class:`BuildFailedError` or ``RepositoryError``."""
         pythons.check_wanted(plan.python)
         found = pythons.matching(plan.python, self._interpreters.present)
@@ -220,7 +221,7 @@ class ProcessBuilder:
             await site.say(Phase.BUILDING, pythons.substitution(plan.python, substitute))
         return substitute
 
-    async def _complete(self, request: BuildRequest, partial: Partial, site: steps.Site, plan: Plan) -> None:
+    async def _complete(self, request: BuildRequest, partial: Partial, site: Site, plan: Plan) -> None:
         if site.python is None or site.env is None or self._bases is None:
             raise AssertionError("the build came to its end")
         for path in (site.tmp, site.place / "cache", site.place / "cache.work", site.env.work):

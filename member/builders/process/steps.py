@@ -6,27 +6,19 @@ import logging
 import os
 import shlex
 import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from contract.events import Failure, Phase
 from member.builders.base import BuildFailedError, BuildRequest
-from member.builders.process.tools import program_environ, python_in, uv_environ, view
+from member.builders.process.site import REMEMBERED, Site
+from member.builders.process.tools import pristine_environ, python_in, uv_seen
 from member.builders.process.words import begins_error, git_failure, uv_failure
-from member.confine import layers, warden
-from member.confine.confinement import Confinement, Mode
-from member.confine.limits import LimitExceededError, Limits
-from member.confine.sandbox import CACHE_PATH, ENV_PATH, HOME_PATH, Layer
+from member.confine import layers
+from member.confine.confinement import Mode
+from member.confine.sandbox import ENV_PATH, Layer
 from member.core.environment import Detected, Plan, read_detected
-from member.core.pythons import Python
 
 logger = logging.getLogger(__name__)
-
-#: Tells the visitor a line.
-Say = Callable[[Phase, str], Awaitable[None]]
 
 _GIT = (
     "git",
@@ -42,100 +34,17 @@ _GIT = (
     "advice.detachedHead=false",
 )
 _GIT_ENVIRON = {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "true",
+    **pristine_environ(),
     "SSH_ASKPASS": "true",
-    "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
     "GIT_SSH_COMMAND": "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     " -o IdentityAgent=none -o ConnectTimeout=10",
     "LC_ALL": "C",
 }
 
-#: Lines that are remembered of a command, to say why it failed.
-_REMEMBERED = 60
-
 #: Where this interpreter and its packages are, among them repo2docker.
 _OWN_CODE = tuple(dict.fromkeys(map(Path, (sys.prefix, sys.base_prefix, os.path.realpath(sys.base_prefix)))))
 
 _MAX_DETECTED = 2 * 2**20
-
-
-@dataclass
-class Site:
-    """Where one build happens, and how far it got."""
-
-    confinement: Confinement
-    place: Path
-    shared_cache: Path
-    bytecode: Path
-    limits: Limits
-    timeout_s: float
-    say: Say
-    begun: float = field(default_factory=time.monotonic)
-    env: Layer | None = None
-    python: Python | None = None
-
-    def __post_init__(self) -> None:
-        self.home, self.tmp = self.place / "home", self.place / "tmp"
-        for directory in (self.home, self.tmp):
-            directory.mkdir()
-
-    async def run(self, argv: Sequence[str], phase: Phase, **options: Any) -> tuple[int, list[str]]:
-        """Run a command with its lines told to the visitor; its exit status and last lines."""
-        remembered: list[str] = []
-
-        async def told(line: str) -> None:
-            remembered.append(line)
-            del remembered[:-_REMEMBERED]
-            await self.say(phase, line + "\n")
-
-        return await self.command(argv, told, **options), remembered
-
-    async def command(
-        self,
-        argv: Sequence[str],
-        on_line: warden.OnLine,
-        *,
-        cache: Layer | None = None,
-        environ: dict[str, str] | None = None,
-        read_only: Sequence[Path] = (),
-        placed: dict[Path, str] | None = None,
-        folder: str = "",
-        deadline_s: float | None = None,
-    ) -> int:
-        """Run a command in this build's sandbox; raises :class:`BuildFailedError` if it breaks a limit."""
-        left = max(0.1, self.begun + self.timeout_s - time.monotonic())
-        limits = replace(self.limits, deadline_s=left if deadline_s is None else min(left, deadline_s))
-        env = self.env.upper if self.env else self.place / "env"
-        variables = program_environ(self.confinement, env, self.home, self.tmp, trusted=True) | (environ or {})
-        mounted = {HOME_PATH: Layer(self.home)}
-        watched = [self.home, self.tmp]
-        if self.env is not None:
-            mounted[ENV_PATH] = self.env
-            watched.append(self.env.upper)
-        if cache is not None:
-            mounted[CACHE_PATH] = cache
-            variables |= uv_environ(self.confinement, cache.upper)
-            watched += [cache.upper] if cache.upper.is_relative_to(self.place) else []
-        seen = view(
-            mounted,
-            self.tmp,
-            python_prefix=self.python.prefix if self.python else "",
-            read_only=read_only,
-            placed=placed,
-            work_dir=f"{HOME_PATH}/{folder}".rstrip("/"),
-        )
-        cwd = "/" if self.confinement.confined else str(self.home / folder)
-        command = warden.Command(self.confinement.invocation(argv, seen, limits), variables, limits, watched, cwd=cwd)
-        try:
-            return await warden.run(command, on_line)
-        except LimitExceededError as error:
-            why = str(error)
-            if time.monotonic() >= self.begun + self.timeout_s:
-                why = f"it took longer than {self.timeout_s:g} seconds"
-            raise BuildFailedError(Failure.USER, f"The build was ended: {why}.") from error
 
 
 async def prepare_bytecode(directory: Path) -> None:
@@ -188,7 +97,7 @@ async def detect(site: Site) -> Detected:
 
     async def collect(line: str) -> None:
         output.append(line)
-        del output[:-_REMEMBERED]
+        del output[:-REMEMBERED]
 
     program = site.confinement.seen_at("/srv/detect.py", script)
     placed = {script: "/srv/detect.py"}
@@ -213,7 +122,7 @@ def _read_bounded(path: Path) -> bytes:
 async def install(site: Site, plan: Plan) -> None:
     """Install what the plan says into the environment; raises :class:`BuildFailedError`."""
     env = site.confinement.seen_at(ENV_PATH, _env(site))
-    uv = ["uv", "pip", "install", "--python", python_in(env)]
+    uv = [uv_seen(site.confinement), "pip", "install", "--python", python_in(env)]
     command: list[str] = []
     if plan.requirements_file:
         command = [*uv, "-r", plan.requirements_file]
@@ -243,7 +152,9 @@ async def _install_from_index(site: Site, plan: Plan, command: list[str]) -> Non
             await site.say(Phase.BUILDING, line + "\n")
 
     without_builds = [*command, "--no-build"]
-    status = await site.command(without_builds, told, cache=Layer(site.shared_cache), folder=plan.directory)
+    status = await site.command(
+        without_builds, told, cache=Layer(site.shared_cache), folder=plan.directory, environ=pristine_environ()
+    )
     if status:
         await _install_with_builds(site, command, plan.source, plan.directory)
 
@@ -256,20 +167,24 @@ async def _install_with_builds(site: Site, command: list[str], what: str, folder
         raise BuildFailedError(failure, message)
 
 
-async def compile_bytecode(site: Site) -> None:
+async def compile_bytecode(site: Site, plan: Plan) -> None:
     """Compile what was installed, so that sessions start faster; a failure is of no consequence."""
-    packages = sorted(_env(site).glob("lib/python3.*/site-packages/*"))
-    names = [path.name for path in packages if path.is_dir() and not path.name.endswith((".dist-info", "__pycache__"))]
-    if not names or site.python is None:
+    if not (plan.source or plan.install_package):
         return
     env = site.confinement.seen_at(ENV_PATH, _env(site))
-    folder = f"{env}/lib/python{site.python.version[0]}.{site.python.version[1]}/site-packages"
-    script = f"import compileall, sys; [compileall.compile_dir({folder!r} + '/' + n, quiet=2) for n in sys.argv[1:]]"
+    # The tests that packages bear are more than half of their files, and nobody imports them.
+    script = (
+        "import compileall, re, sysconfig\n"
+        "if __name__ == '__main__':\n"
+        "    skipped = re.compile(r'/tests?/|/testing/')\n"
+        "    compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, rx=skipped, workers=0)"
+    )
 
     async def ignore(line: str) -> None:
         logger.debug("compileall: %s", line)
 
-    await site.command([python_in(env), "-I", "-c", script, *names[:2000]], ignore, deadline_s=300)
+    # Large packages take long; what is not done in time, sessions do as they need it.
+    await site.command(["/usr/bin/timeout", "5", python_in(env), "-I", "-c", script], ignore)
 
 
 async def post_build(site: Site, plan: Plan) -> None:

@@ -10,7 +10,7 @@ from member.confine.confinement import Confinement
 from member.confine.environ import named_files, network_environ
 from member.confine.sandbox import BIN_PATH, CACHE_PATH, ENV_PATH, HOME_PATH, USER, Layer, View, covered
 
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UV_CONFIG_PATH = "/srv/uv.toml"
 
 
@@ -23,7 +23,7 @@ def program_environ(confinement: Confinement, env: Path, home: Path, tmp: Path, 
     path = [f"{home_seen}/.local/bin", f"{env_seen}/bin", str(Path(confinement.seen_at(BIN_PATH, uv_program().parent)))]
     return {
         **network_environ(os.environ, trusted=trusted),
-        "PATH": ":".join([*path, _SYSTEM_PATH]),
+        "PATH": ":".join([*path, SYSTEM_PATH]),
         "HOME": home_seen,
         "REPO_DIR": home_seen,
         "USER": USER,
@@ -42,7 +42,7 @@ def program_environ(confinement: Confinement, env: Path, home: Path, tmp: Path, 
 
 
 def uv_environ(confinement: Confinement, cache: Path) -> dict[str, str]:
-    """What uv is told besides: nothing that a repository's files could change."""
+    """What uv is told besides: its configuration is none of the repository's."""
     environ = {
         "UV_CACHE_DIR": confinement.seen_at(CACHE_PATH, cache),
         "UV_LINK_MODE": "copy",  # the cache is another mount, and its files are not the environment's to change
@@ -53,6 +53,27 @@ def uv_environ(confinement: Confinement, cache: Path) -> dict[str, str]:
     if config is None:
         return environ | {"UV_NO_CONFIG": "1"}
     return environ | {"UV_CONFIG_FILE": confinement.seen_at(_UV_CONFIG_PATH, config)}
+
+
+def pristine_environ() -> dict[str, str]:
+    """For a command that must run no code of the repository, whose files are the home: no program and no
+    configuration, of uv or of the Git that uv starts, is looked for there.
+    """
+    return {
+        "PATH": SYSTEM_PATH,
+        "HOME": "/nonexistent",
+        "XDG_CONFIG_HOME": "/nonexistent",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
+    }
+
+
+def uv_seen(confinement: Confinement) -> str:
+    """The uv program as a command sees it; never looked up, since a repository may bring a program of that name."""
+    return confinement.seen_at(f"{BIN_PATH}/uv", uv_program())
 
 
 def uv_program() -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from builderkit import build_files, session
+from gitrepos import make_repo
 from gitserver import GitServer
 
 from member.builders.process.builder import ProcessBuilder
@@ -51,7 +52,8 @@ attempt('environ', lambda: [name for name in os.environ if 'MANYBINDER' in name 
 attempt('parent', lambda: open('/proc/1/environ', 'rb').read().index(b'hub-secret'))
 pids = [pid for pid in os.listdir('/proc') if pid.isdigit()]
 lines = [open(f'/proc/{pid}/cmdline').read() for pid in pids if os.path.exists(f'/proc/{pid}/cmdline')]
-worked += [['sees process', line] for line in lines if any(word in line for word in ('pytest', 'member', 'images/', 'sessions/'))]
+telling = ('pytest', 'member', 'images/', 'sessions/', 'site-packages')
+worked += [['sees process', line] for line in lines if any(word in line for word in telling)]
 print('SPY' + json.dumps(worked))
 """
 
@@ -136,6 +138,24 @@ async def test_code_that_is_built_or_installed_cannot_change_what_others_use(
     if cache != _digest(cache_dir):
         spoilt = [path for path in cache_dir.rglob("*.py") if b"# spoilt" in path.read_bytes()]
         assert spoilt == []
+
+
+async def test_what_a_repository_puts_in_its_home_does_not_run_where_the_shared_cache_is(
+    builder: ProcessBuilder, cache_dir: Path, git_server: GitServer
+) -> None:
+    make_repo(git_server.root, "dependency", {"setup.py": "from setuptools import setup; setup(name='dep')\n"})
+    trap = "#!/bin/sh\n: > /srv/cache/trapped\nexit 1\n"
+    files = {
+        "requirements.txt": f"six\ndep @ git+{git_server.url('dependency')}\n",
+        **{f".local/bin/{name}": trap for name in ("uv", "git", "python", "sh", "printf")},
+        ".gitconfig": "[core]\n fsmonitor = /home/jovyan/.local/bin/git\n sshCommand = /home/jovyan/.local/bin/git\n",
+        ".config/git/config": "[core]\n fsmonitor = /home/jovyan/.local/bin/git\n",
+        "uv.toml": "no-build = false\n",
+        "sitecustomize.py": "open('/srv/cache/trapped', 'w')\n",
+    }
+    outcome = await build_files(builder, git_server, "trap", files)
+    assert "Installing the packages of requirements.txt" in outcome.log
+    assert not list(cache_dir.rglob("trapped"))
 
 
 @pytest.mark.parametrize("link", ["/etc", "../../../../../../etc"])
