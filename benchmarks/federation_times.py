@@ -5,6 +5,7 @@ nothing of ours but the spawner in between.
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -22,6 +23,8 @@ import yaml
 from federation import Federation, git_spec, ready
 from gitrepos import make_repo
 from gitserver import GitServer
+
+from member.processes import HUB_API_TOKEN
 
 UP = "up, warm, to its ready line"
 COLD = "cold launch of a small repository, in all"
@@ -92,7 +95,8 @@ def _small_repo(git_server: GitServer, name: str) -> str:
 
 async def _hub_spawn(federation: Federation, http: aiohttp.ClientSession, fields: dict[str, Any]) -> None:
     settings = yaml.safe_load((federation.data_dir / f"{fields['member']}.yaml").read_text())
-    hub, token = settings["hub"]["url"].rstrip("/"), Path(settings["hub"]["api_token_file"]).read_text().strip()
+    hub = settings["hub"]["url"].rstrip("/")
+    token = (Path(settings["data_dir"]) / "secrets" / HUB_API_TOKEN).read_text().strip()
     user = f"bench-{uuid.uuid4().hex[:8]}"
     api, headers = f"{hub}/hub/api/users/{user}", {"Authorization": f"token {token}"}
     options = {"image": fields["image"], "token": secrets.token_urlsafe(24), "repo_url": fields["repo_url"]}
@@ -109,13 +113,11 @@ async def _hub_spawn(federation: Federation, http: aiohttp.ClientSession, fields
 
 def _memory(federation: Federation) -> dict[str, float]:
     sizes: dict[str, float] = {}
-    for process in [psutil.Process(federation.process.pid), *federation.processes()]:
-        try:
-            command, size = process.cmdline(), process.memory_full_info().pss / 1e6
-        except psutil.Error:
-            continue
-        name = _name(command)
-        sizes[name] = max(size, sizes.get(name, 0))
+    supervisor = psutil.Process(federation.process.pid)
+    for process, command in [(supervisor, supervisor.cmdline()), *federation.commands()]:
+        with contextlib.suppress(psutil.Error):
+            size, name = process.memory_full_info().pss / 1e6, _name(command)
+            sizes[name] = max(size, sizes.get(name, 0))
     return sizes
 
 
