@@ -17,9 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CLONE = os.environ.get("MANYBINDER_TEST_BINDER_EXAMPLES")
 
 
-@pytest.mark.skipif(
-    CLONE is None, reason="needs MANYBINDER_TEST_BINDER_EXAMPLES, a clone of it"
-)
+@pytest.mark.skipif(CLONE is None, reason="needs MANYBINDER_TEST_BINDER_EXAMPLES, a clone of it")
 async def test_binder_examples_requirements(
     federation: Federation, http: aiohttp.ClientSession, git_server: GitServer
 ) -> None:
@@ -29,7 +27,5 @@ async def test_binder_examples_requirements(
     git(Path(CLONE), "clone", "--quiet", "--bare", "--no-local", CLONE, str(bare))
     fields = ready(await federation.launch(http, git_spec(git_server.url("requirements")), deadline_s=500))
     notebook = Notebook(http, fields["url"], fields["token"])
-    assert (
-        await notebook.run("import numpy, scipy, seaborn, pandas; print(pandas.__version__)") == "2.2.3\n"
-    )
+    assert await notebook.run("import numpy, scipy, seaborn, pandas; print(pandas.__version__)") == "2.2.3\n"
     assert "index.ipynb" in [item["name"] for item in (await notebook.get("api/contents"))["content"]]
