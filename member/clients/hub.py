@@ -109,12 +109,16 @@ class HubClient:
         await self._patiently("DELETE", f"{self._user(user)}/server", accept=(202, 204, 400, 404))
         await self._patiently("DELETE", self._user(user), accept=(204, 404), retry=(400,))
 
-    async def users(self) -> list[HubUser]:
-        """All users; raises :class:`HubError`."""
+    async def users(self, *, patient: bool = False) -> list[HubUser]:
+        """All users; ``patient``: asking again while the Hub is busy, the caller sets the deadline.
+
+        Raises :class:`HubError`.
+        """
+        ask = self._patiently if patient else self._once
         found: list[HubUser] = []
         offset: int | None = 0
         while offset is not None:
-            page = await self._once("GET", f"users?limit={_PAGE}&offset={offset}", headers=_PAGINATED)
+            page = await ask("GET", f"users?limit={_PAGE}&offset={offset}", headers=_PAGINATED)
             found += [_hub_user(item) for item in page.get("items", [])]
             following = (page.get("_pagination") or {}).get("next")
             offset = following["offset"] if following else None
@@ -128,21 +132,20 @@ class HubClient:
         method: str,
         path: str,
         *,
-        accept: tuple[int, ...],
+        accept: tuple[int, ...] = (200,),
         body: dict[str, str] | None = None,
         retry: tuple[int, ...] = (),
-    ) -> None:
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """A request, made again with growing pauses while the Hub is busy, until the caller's deadline ends it."""
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                await self._once(method, path, accept=accept, body=body, retry=retry)
+                return await self._once(method, path, accept=accept, body=body, retry=retry, headers=headers)
             except HubBusyError as error:
                 logger.info("%s; trying again in %g s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
-            else:
-                return
 
     async def _once(
         self,

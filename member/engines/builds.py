@@ -22,7 +22,7 @@ GRACE_S = 10.0
 
 @dataclass
 class _Build:
-    """A build that waits or runs; ``error`` is set once it has failed."""
+    """A build that waits or runs; ``error`` is set once it has failed, ``place`` is the one it was told last."""
 
     request: BuildRequest
     journal: Journal = field(default_factory=Journal)
@@ -30,6 +30,8 @@ class _Build:
     unwatched: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
     error: BuildFailedError | None = None
+    given_up: bool = False
+    place: int = 0
 
 
 class Builds:
@@ -75,7 +77,10 @@ class Builds:
 
         Raises :class:`BuildFailedError`.  A build that nobody follows any more is given up after a grace period.
         """
-        build = self._builds.get(request.image) or self._enter(request)
+        while (build := self._builds.get(request.image)) is not None and build.given_up and build.task is not None:
+            # It is being cleared away; who comes now is not to share its end.
+            await asyncio.wait({build.task})
+        build = build or self._enter(request)
         build.watchers += 1
         if build.unwatched is not None:
             build.unwatched.cancel()
@@ -111,6 +116,9 @@ class Builds:
 
     def _tell_positions(self) -> None:
         for place, build in enumerate(self._queue, 1):
+            if place == build.place:
+                continue
+            build.place = place
             message = f"Waiting for a build slot: place {place} in the queue.\n"
             build.journal.append(event(Phase.WAITING, message, position=place))
 
@@ -123,7 +131,8 @@ class Builds:
                 contextlib.aclosing(self._builder.build(build.request)) as lines,
             ):
                 async for line in lines:
-                    build.journal.append(line)
+                    # Whether it is the end is not for a tool's output to say.
+                    build.journal.append(event(Phase.UNKNOWN, line.message) if line.is_final else line)
             success = True
         except BuildFailedError as error:
             build.error = error
@@ -149,7 +158,7 @@ class Builds:
         self._tell_positions()
 
     def _give_up(self, build: _Build) -> None:
-        build.unwatched = None
+        build.unwatched, build.given_up = None, True
         logger.info("nobody waits for %s any more; its build is given up", build.request.image)
         if build.task is not None:
             build.task.cancel()

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 #: Seconds that the Hub gets to remove what a launch has left there.
 _REMOVE_TIMEOUT_S = 120.0
 
+#: Seconds that the end of this process waits for that; the Hub may be ending too.
+_CLOSE_TIMEOUT_S = 3.0
+
 _ENDINGS = {
     Outcome.CANCELLED: failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled"),
     Outcome.ABANDONED: failed(Failure.USER, "Nobody was waiting for the launch any more.\n", reason="abandoned"),
@@ -81,6 +84,9 @@ class Launches:
         self._endings: dict[str, Outcome] = {}
         self._claimed: set[str] = set()
         """Users for whom a server is being started, which the Hub may not count yet."""
+        self._removals: set[asyncio.Task[None]] = set()
+        metrics.inprogress_launches.set_function(lambda: len(self._running))
+        metrics.queued_launches.set_function(lambda: self._queue.waiting)
 
     @property
     def queued(self) -> int:
@@ -140,11 +146,13 @@ class Launches:
                 self._end(launch, Outcome.ABANDONED)
 
     async def close(self) -> None:
-        """End all launches, each with an event that says so."""
+        """End all launches, each with an event that says so; the Hub gets a moment to remove their servers."""
         tasks = list(self._running.values())
         for launch in list(self._launches.values()):
             self._end(launch, Outcome.MEMBER)
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._removals:
+            await asyncio.wait(self._removals, timeout=_CLOSE_TIMEOUT_S)
 
     def _end(self, launch: Launch, outcome: Outcome) -> None:
         task = self._running.get(launch.order.launch_id)
@@ -209,7 +217,9 @@ class Launches:
                     url = await self._spawn(launch, token)
         except BaseException:
             if started:
-                self._tasks.spawn(f"remove the server of launch {launch.short}", self._remove(launch.user))
+                removal = self._tasks.spawn(f"remove the server of launch {launch.short}", self._remove(launch.user))
+                self._removals.add(removal)
+                removal.add_done_callback(self._removals.discard)
             raise
         finally:
             self._claimed.discard(launch.user)
@@ -218,7 +228,7 @@ class Launches:
     async def _claim(self, user: str) -> None:
         """Take one of the member's sessions; raises :class:`FullError`."""
         async with asyncio.timeout(self._settings.timeout):
-            there = {item.name for item in await self._hub.users() if item.has_server}
+            there = {item.name for item in await self._hub.users(patient=True) if item.has_server}
         if len(there | self._claimed | {user}) > self._session_limit:
             raise FullError
         self._claimed.add(user)
@@ -245,7 +255,10 @@ class Launches:
         while True:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 timeout = aiohttp.ClientTimeout(total=10)
-                async with self._http.get(f"{url}api/status", headers=headers, timeout=timeout) as response:
+                # Until the proxy has the route, the Hub answers, and sends on to a page of its own.
+                async with self._http.get(
+                    f"{url}api/status", headers=headers, timeout=timeout, allow_redirects=False
+                ) as response:
                     if response.status == 200:
                         return
             await asyncio.sleep(0.1)

@@ -1,11 +1,15 @@
 """Clears away what ended sessions have left: users of the Hub without a server."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 
 from member.clients.hub import HubClient, HubError
 
 logger = logging.getLogger(__name__)
+
+#: Seconds that the Hub gets to remove a user.
+_REMOVE_TIMEOUT_S = 60.0
 
 
 class Reaper:
@@ -21,8 +25,9 @@ class Reaper:
             idle = {user.name for user in await self._hub.users() if not user.has_server}
             idle -= set(self._under_way())
             for name in sorted(idle & self._suspects):
-                await self._hub.remove(name)
+                async with asyncio.timeout(_REMOVE_TIMEOUT_S):
+                    await self._hub.remove(name)
                 logger.debug("removed the user %s, whose session has ended", name)
             self._suspects = idle - self._suspects
-        except HubError as error:
-            logger.info("cannot look for ended sessions: %s", error)
+        except (HubError, TimeoutError) as error:
+            logger.info("cannot clear ended sessions away: %s", str(error) or "the Hub takes too long")

@@ -321,10 +321,11 @@ async def test_what_is_wrong_with_a_request_is_one_event(start: Starter) -> None
 
 
 async def test_a_repository_that_cannot_be_resolved_is_the_visitors_failure(start: Starter) -> None:
-    gateway = await start.gateway(1)
-    last = (await gateway.launch("git/http%3A%2F%2F127.0.0.1%3A1%2Frepo/main"))[-1]
-    assert last.phase == Phase.FAILED
-    assert last.failure == Failure.USER
+    gateway = await start.gateway(1, providers={"git": {"allow_private_addresses": False}})
+    for ref in ("main", "c" * 40):
+        last = (await gateway.launch(f"git/http%3A%2F%2F127.0.0.1%3A1%2Frepo/{ref}"))[-1]
+        assert last.phase == Phase.FAILED
+        assert last.failure == Failure.USER
     assert not gateway.members[0].builds
 
 

@@ -21,7 +21,8 @@ from tests.gateway.harness import SPEC
 PROGRAM = """
 import sys
 from pathlib import Path
-from gateway.app import CannotListenError, run
+from gateway.app import run
+from servicekit.serving import CannotListenError
 from gateway.settings import load
 try:
     run(load(Path(sys.argv[1])))

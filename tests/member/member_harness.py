@@ -1,0 +1,120 @@
+"""A member's engines over a fake Hub and a fake builder: what several tests share."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from contract.events import BuildEvent
+from contract.launches import launch_id
+from contract.repos import repo_key
+from member.builders.base import BuildRequest
+from member.clients.hub import HubClient
+from member.core.images import image_name
+from member.core.launching import Launch, LaunchOrder
+from member.engines.builds import Builds
+from member.engines.launches import Launches
+from member.metrics import Metrics
+from member.settings import LaunchSettings
+from servicekit.tasks import Tasks
+from tests.fakes.builder import FakeBuilder
+from tests.fakes.hub import TOKEN, FakeHub
+
+COMMIT = "c0ffee" + "0" * 34
+
+
+async def until(condition: Callable[[], object], deadline_s: float = 20) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def build_request(name: str) -> BuildRequest:
+    """What to build of a repository."""
+    url = f"https://git.example/org/{name}"
+    return BuildRequest(repo_key(url), url, COMMIT, image_name("test-", repo_key(url), COMMIT))
+
+
+def order(name: str = "repo", **changes: Any) -> LaunchOrder:
+    """A new launch of a repository."""
+    request = build_request(name)
+    fields: dict[str, Any] = {
+        "launch_id": launch_id(os.urandom(16)),
+        "spec": f"gh/org/{name}/main",
+        "repo": request.repo,
+        "repo_url": request.repo_url,
+        "commit": request.commit,
+        "image": request.image,
+        "launch_host": "https://gateway.example/",
+        "ref_url": f"{request.repo_url}/tree/{COMMIT}",
+        "persistent_spec": f"gh/org/{name}/{COMMIT}",
+        "client_ip": "192.0.2.7",
+    }
+    return LaunchOrder(**{**fields, **changes})
+
+
+@dataclass
+class Rig:
+    """Engines that run; ``skew`` (seconds) is added to the clock of launches."""
+
+    http: aiohttp.ClientSession
+    hub: FakeHub
+    client: HubClient
+    builder: FakeBuilder
+    builds: Builds
+    tasks: Tasks
+    metrics: Metrics
+    launches: Launches
+    skew: float = 0.0
+
+    async def events(self, launch: Launch, deadline_s: float = 30) -> list[BuildEvent]:
+        """All events of a launch, to its end."""
+        async with asyncio.timeout(deadline_s):
+            return [entry.event async for entry in launch.journal.follow()]
+
+    async def launch(self, what: LaunchOrder) -> list[BuildEvent]:
+        """Launch, and follow to the end."""
+        return await self.events(self.launches.start(what))
+
+    def gauge(self, name: str) -> float:
+        """A metric's value."""
+        return self.metrics.registry.get_sample_value(name) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def rig(
+    *, slots: int = 1, session_limit: int = 100, hub_timeout_s: float = 5, **launch_settings: Any
+) -> AsyncIterator[Rig]:
+    """Start one; afterwards no task of it is left, and none has crashed."""
+    tasks, metrics, builder = Tasks(), Metrics(), FakeBuilder()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with FakeHub() as hub, aiohttp.ClientSession(connector=connector) as http:
+        client = HubClient(http, hub.url, TOKEN, hub_timeout_s)
+        builds = Builds(builder, slots=slots, timeout_s=30, tasks=tasks, metrics=metrics, grace_s=0.05)
+        started: Rig
+
+        launches = Launches(
+            builds,
+            client,
+            http,
+            LaunchSettings.model_validate(launch_settings),
+            public_url=hub.url,
+            session_limit=session_limit,
+            tasks=tasks,
+            metrics=metrics,
+            clock=lambda: time.monotonic() + started.skew,
+        )
+        started = Rig(http, hub, client, builder, builds, tasks, metrics, launches)
+        try:
+            yield started
+        finally:
+            await launches.close()
+            await tasks.close()
+        assert not tasks.crashes
+        assert not builder.running

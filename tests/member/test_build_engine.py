@@ -1,0 +1,293 @@
+"""One build for each image, whoever follows; slots, queue, and builds that nobody waits for any more."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from contract.events import BuildEvent, Failure, Phase, event
+from member.builders.base import BuildFailedError, BuildRequest
+from member.engines.builds import Builds
+from member.metrics import Metrics
+from servicekit.tasks import Tasks
+from tests.fakes.builder import FakeBuilder
+from tests.member.member_harness import build_request, until
+
+LOG = ["Waiting for build to start...\n", "Fetching the repository\n", "Step 1\n", "Step 2\n"]
+
+
+@dataclass
+class Follower:
+    """Who follows a build."""
+
+    events: list[BuildEvent] = field(default_factory=list)
+    error: BuildFailedError | None = None
+    task: asyncio.Task[None] | None = None
+
+    async def end(self) -> list[str]:
+        """Wait for the end; what was told."""
+        assert self.task is not None
+        async with asyncio.timeout(10):
+            await self.task
+        return self.log
+
+    async def leave(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    @property
+    def log(self) -> list[str]:
+        return [item.message for item in self.events]
+
+    @property
+    def positions(self) -> list[int]:
+        return [item.fields["position"] for item in self.events if "position" in item.fields]
+
+
+@dataclass
+class Engine:
+    """Builds over a fake builder."""
+
+    builds: Builds
+    builder: FakeBuilder
+    metrics: Metrics
+    tasks: Tasks
+    followers: list[Follower] = field(default_factory=list)
+
+    async def follow(self, request: BuildRequest) -> Follower:
+        """Begin to follow, as a launch does."""
+        follower = Follower()
+
+        async def read() -> None:
+            try:
+                async with contextlib.aclosing(self.builds.follow(request)) as events:
+                    async for item in events:
+                        follower.events.append(item)
+            except BuildFailedError as error:
+                follower.error = error
+
+        follower.task = asyncio.create_task(read())
+        self.followers.append(follower)
+        await until(lambda: follower.events or (follower.task and follower.task.done()))
+        return follower
+
+    def value(self, name: str) -> float:
+        return self.metrics.registry.get_sample_value(name) or 0
+
+
+@contextlib.asynccontextmanager
+async def engine(slots: int = 1, grace_s: float = 0.05, timeout_s: float = 30) -> AsyncIterator[Engine]:
+    tasks, metrics, builder = Tasks(), Metrics(), FakeBuilder()
+    builds = Builds(builder, slots=slots, timeout_s=timeout_s, tasks=tasks, metrics=metrics, grace_s=grace_s)
+    made = Engine(builds, builder, metrics, tasks)
+    yield made
+    for follower in made.followers:
+        await follower.leave()
+    await until(lambda: not builds.requests)
+    # Whatever happened before, the next build works.
+    follower = await made.follow(build_request("the-next"))
+    assert await follower.end() == LOG
+    assert (builds.running, builds.queued, len(tasks), builder.running) == (0, 0, 0, 0)
+    assert made.value("binderhub_inprogress_builds") == made.value("manybinder_member_queued_builds") == 0
+    assert builder.ended == builder.begun or sorted(builder.ended) == sorted(builder.begun)
+    assert not tasks.crashes
+
+
+async def test_one_build_has_many_followers_and_a_late_one_gets_the_log_so_far() -> None:
+    async with engine() as made:
+        request = build_request("popular")
+        gate = made.builder.hold(request.image)
+        first = [await made.follow(request) for _ in range(5)]
+        await until(lambda: first[0].log == LOG[:3])
+        late = await made.follow(request)
+        await until(lambda: late.log == LOG[:3])
+        assert [item.phase for item in late.events] == [Phase.WAITING, Phase.FETCHING, Phase.BUILDING]
+        assert made.builds.requests == [request]
+        assert not await made.builds.has_image(request.image)
+        gate.set()
+        for follower in (*first, late):
+            assert await follower.end() == LOG
+            assert follower.error is None
+        assert made.builder.begun == [request.image]
+        assert await made.builds.has_image(request.image)
+
+
+async def test_slots_count_builds_not_followers() -> None:
+    async with engine(slots=2) as made:
+        popular, other, third = (build_request(name) for name in ("popular", "other", "third"))
+        gates = [made.builder.hold(request.image) for request in (popular, other, third)]
+        for _ in range(10):
+            await made.follow(popular)
+        await made.follow(other)
+        assert (made.builds.running, made.builds.queued) == (2, 0)
+        await made.follow(third)
+        assert (made.builds.running, made.builds.queued) == (2, 1)
+        assert made.value("binderhub_inprogress_builds") == 2
+        assert made.value("manybinder_member_queued_builds") == 1
+        for gate in gates:
+            gate.set()
+        for follower in made.followers:
+            await follower.end()
+        assert made.builder.most_running == 2
+
+
+async def test_builds_wait_in_order_and_are_told_their_places() -> None:
+    async with engine() as made:
+        requests = [build_request(f"repo-{n}") for n in range(4)]
+        gates = [made.builder.hold(request.image) for request in requests]
+        followers = [await made.follow(request) for request in requests]
+        await until(lambda: followers[3].positions == [3])
+        for gate in gates:
+            gate.set()
+        for follower in followers:
+            await follower.end()
+        assert made.builder.begun == [request.image for request in requests]
+        assert [follower.positions[0] if follower.positions else 0 for follower in followers] == [0, 1, 2, 3]
+        assert followers[3].positions == [3, 2, 1]
+        assert followers[1].events[1].phase == Phase.WAITING
+
+
+async def test_a_place_in_the_queue_is_told_again_only_when_it_changes() -> None:
+    async with engine() as made:
+        requests = [build_request(f"repo-{n}") for n in range(4)]
+        gates = [made.builder.hold(request.image) for request in requests]
+        followers = [await made.follow(request) for request in requests]
+        for gate in gates:
+            gate.set()
+        for follower in followers:
+            await follower.end()
+            assert follower.positions == sorted(set(follower.positions), reverse=True)
+
+
+async def test_a_failure_reaches_all_followers_each_with_an_error_of_its_own() -> None:
+    async with engine() as made:
+        request = build_request("broken")
+        gate = made.builder.hold(request.image)
+        made.builder.fail(request.image, BuildFailedError(Failure.USER, "requirements.txt names no package."))
+        followers = [await made.follow(request) for _ in range(3)]
+        gate.set()
+        for follower in followers:
+            assert await follower.end() == LOG[:3]
+            assert follower.error is not None
+            assert (follower.error.failure, str(follower.error)) == (Failure.USER, "requirements.txt names no package.")
+        assert len({id(follower.error) for follower in followers}) == 3
+        # The next one tries again.
+        del made.builder.failures[request.image]
+        assert await (await made.follow(request)).end() == LOG
+        assert made.metrics.registry.get_sample_value("binderhub_build_count_total", {"status": "failure"}) == 1
+
+
+async def test_a_fault_of_the_builder_is_the_members_and_tells_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with engine() as made:
+        request = build_request("cursed")
+        made.builder.failures[request.image] = KeyError("a secret of ours")
+        follower = await made.follow(request)
+        await follower.end()
+        assert follower.error is not None
+        assert follower.error.failure == Failure.MEMBER
+        assert "secret" not in str(follower.error)
+    assert "a secret of ours" in caplog.text
+
+
+async def test_a_build_that_takes_too_long_is_ended() -> None:
+    async with engine(timeout_s=0.2) as made:
+        request = build_request("endless")
+        made.builder.hold(request.image)
+        follower = await made.follow(request)
+        await follower.end()
+        assert follower.error is not None
+        assert follower.error.failure == Failure.USER
+        assert "longer than 0.2 seconds" in str(follower.error)
+        assert made.builder.ended == [request.image]
+
+
+async def test_a_line_that_looks_final_ends_nothing() -> None:
+    class Talkative(FakeBuilder):
+        async def build(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            yield event(Phase.FAILED, "so a tool says\n")
+            async for item in super().build(request):
+                yield item
+
+    async with engine() as made:
+        made.builds = Builds(
+            Talkative(), slots=1, timeout_s=30, tasks=made.tasks, metrics=made.metrics, grace_s=0.05
+        )
+        follower = await made.follow(build_request("talkative"))
+        assert await follower.end() == [LOG[0], "so a tool says\n", *LOG[1:]]
+        assert not any(item.is_final for item in follower.events)
+        made.builds = Builds(
+            made.builder, slots=1, timeout_s=30, tasks=made.tasks, metrics=made.metrics, grace_s=0.05
+        )
+
+
+async def test_a_build_that_nobody_follows_is_given_up_after_the_grace_and_not_before() -> None:
+    async with engine(grace_s=0.3) as made:
+        request = build_request("lonely")
+        made.builder.hold(request.image)
+        await (await made.follow(request)).leave()
+        assert made.builds.running == 1
+        # Within the grace somebody comes again.
+        second = await made.follow(request)
+        await asyncio.sleep(0.5)  # longer than the grace: nothing may happen
+        assert made.builder.begun == [request.image]
+        assert made.builds.running == 1
+        await second.leave()
+        await until(lambda: not made.builds.requests)
+        assert made.builder.ended == [request.image]
+        assert made.builds.running == 0
+
+
+async def test_who_comes_while_a_build_is_being_given_up_gets_a_new_one() -> None:
+    async with engine() as made:
+        request = build_request("unlucky")
+        gate = made.builder.hold(request.image)
+        made.builder.close_gate = asyncio.Event()
+        await (await made.follow(request)).leave()
+        await asyncio.sleep(0.2)  # the grace is over; the builder still clears away
+        assert (made.builder.running, made.builds.running) == (1, 1)
+        follower = Follower()
+
+        async def read() -> None:
+            async with contextlib.aclosing(made.builds.follow(request)) as events:
+                async for item in events:
+                    follower.events.append(item)
+
+        follower.task = asyncio.create_task(read())
+        made.followers.append(follower)
+        await asyncio.sleep(0.05)
+        gate.set()
+        made.builder.close_gate.set()
+        assert await follower.end() == LOG
+        assert made.builder.begun == [request.image] * 2
+        assert made.builder.most_running == 1
+
+
+async def test_a_queued_build_disappears_with_its_only_follower_and_the_others_move_up() -> None:
+    async with engine() as made:
+        requests = [build_request(name) for name in ("first", "second", "third")]
+        gate = made.builder.hold(requests[0].image)
+        followers = [await made.follow(request) for request in requests]
+        await until(lambda: followers[2].positions == [2])
+        await followers[1].leave()
+        await until(lambda: followers[2].positions == [2, 1])
+        assert made.builds.queued == 1
+        assert requests[1] not in made.builds.requests
+        gate.set()
+        await followers[2].end()
+        assert made.builder.begun == [requests[0].image, requests[2].image]
+
+
+async def test_the_builder_is_closed_when_the_member_ends() -> None:
+    async with engine() as made:
+        request = build_request("cut-short")
+        made.builder.hold(request.image)
+        follower = await made.follow(request)
+        await until(lambda: made.builder.running)
+        await made.tasks.close()
+        await follower.end()
+        assert made.builder.ended == [request.image]
+        assert follower.error is not None
+        assert follower.error.failure == Failure.MEMBER
