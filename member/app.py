@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import aiohttp
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import make_site
@@ -46,11 +47,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
     """
     builder = ProcessBuilder(settings)
     try:
-        await builder.start()
         token = hub_api_token(settings)
+        launch_keys, report_key = _keys(settings)
+        await builder.start()
     except (RuntimeError, ValueError) as error:
         raise CannotStartError(str(error)) from error
     if not builder.confined and not _is_loopback(settings.listen.host):
+        await builder.close()
         raise CannotStartError(
             f"listen.host: {settings.listen.host} can be reached from elsewhere, and what runs of a repository would be"
             f" {builder.confinement_reason}; listen on 127.0.0.1, or make bubblewrap work"
@@ -98,7 +101,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         capacity=capacity,
         registry=metrics.registry,
         image_prefix=settings.builder.image_prefix,
-        launch_keys=[load_public_key(path.read_text()) for path in federation.launch_keys_files] if federation else [],
+        launch_keys=launch_keys,
         require_launch_token=federation is not None and federation.require_launch_token,
         versions=lambda: {
             "builder_info": {"repo2docker-version": version("jupyter-repo2docker")},
@@ -115,12 +118,12 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("sweep launches", 1.0, launches.sweep)
         tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
-        if federation is not None:
+        if federation is not None and report_key is not None:
             reporter = Reporter(
                 capacity,
                 http,
                 url=federation.report_url,
-                key=load_private_key(federation.report_key.get_secret_value()),
+                key=report_key,
                 interval_s=federation.report_interval,
                 metrics=metrics,
             )
@@ -153,6 +156,25 @@ def run(settings: MemberSettings) -> None:
     """Run the member's API as this process; raises as :func:`serve` does."""
     logs.configure(settings.log_level)
     asyncio.run(serve(settings))
+
+
+def _keys(settings: MemberSettings) -> tuple[list[Ed25519PublicKey], Ed25519PrivateKey | None]:
+    """The gateway's keys and our own; raises ``ValueError`` with the setting at fault."""
+    if settings.federation is None:
+        return [], None
+    launch_keys = []
+    for n, path in enumerate(settings.federation.launch_keys_files):
+        setting = f"federation.launch_keys_files[{n}]"
+        try:
+            launch_keys.append(load_public_key(path.read_text()))
+        except OSError as error:
+            raise ValueError(f"{setting}: cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ValueError(f"{setting}: {path} is {error}") from error
+    try:
+        return launch_keys, load_private_key(settings.federation.report_key.get_secret_value())
+    except ValueError as error:
+        raise ValueError(f"federation.report_key: {error}") from error
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,7 +18,7 @@ from contract.json_types import loads_object
 logger = logging.getLogger(__name__)
 
 #: Seconds before a second try; doubled for each further one, at most :data:`_LONGEST_PAUSE_S`.
-_FIRST_PAUSE_S = 0.5
+_FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 8.0
 
 #: Users in one answer of the Hub.

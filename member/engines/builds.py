@@ -52,6 +52,8 @@ class Builds:
         self._builds: dict[str, _Build] = {}
         self._queue: list[_Build] = []
         self._running: list[_Build] = []
+        metrics.inprogress_builds.set_function(lambda: self.running)
+        metrics.queued_builds.set_function(lambda: self.queued)
 
     @property
     def running(self) -> int:
@@ -112,7 +114,6 @@ class Builds:
             self._running.append(build)
             build.task = self._tasks.spawn(f"build {build.request.image}", self._run(build))
             build.task.add_done_callback(functools.partial(self._ended, build))
-        self._show()
 
     def _tell_positions(self) -> None:
         for place, build in enumerate(self._queue, 1):
@@ -166,8 +167,3 @@ class Builds:
             self._queue.remove(build)
             del self._builds[build.request.image]
             self._tell_positions()
-            self._show()
-
-    def _show(self) -> None:
-        self._metrics.inprogress_builds.set(self.running)
-        self._metrics.queued_builds.set(self.queued)

@@ -85,8 +85,13 @@ class Launches:
         self._claimed: set[str] = set()
         """Users for whom a server is being started, which the Hub may not count yet."""
         self._removals: set[asyncio.Task[None]] = set()
-        metrics.inprogress_launches.set_function(lambda: len(self._running))
-        metrics.queued_launches.set_function(lambda: self._queue.waiting)
+        metrics.inprogress_launches.set_function(lambda: self.running)
+        metrics.queued_launches.set_function(lambda: self.queued)
+
+    @property
+    def running(self) -> int:
+        """How many launches are not finished."""
+        return len(self._running)
 
     @property
     def queued(self) -> int:
@@ -152,7 +157,9 @@ class Launches:
             self._end(launch, Outcome.MEMBER)
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._removals:
-            await asyncio.wait(self._removals, timeout=_CLOSE_TIMEOUT_S)
+            _, late = await asyncio.wait(self._removals, timeout=_CLOSE_TIMEOUT_S)
+            for removal in late:
+                removal.cancel()
 
     def _end(self, launch: Launch, outcome: Outcome) -> None:
         task = self._running.get(launch.order.launch_id)
@@ -244,7 +251,7 @@ class Launches:
                 break
             except HubBusyError as error:
                 logger.info("launch %s: %s; following again", launch.short, error)
-                await asyncio.sleep(1)
+                await asyncio.sleep(0.5)
         url = f"{self._public_url}user/{user}/"
         await self._until_it_answers(url, token)
         return url

@@ -229,7 +229,6 @@ class FakeHub:
             return web.Response(status=403)
         return web.json_response({"started": "now"}, status=self.session_status)
 
-
     async def _login(self, _: web.Request) -> web.Response:
         self.asked.append("login ")
         return web.Response(text="<html>Who are you?</html>", content_type="text/html")

@@ -1,0 +1,310 @@
+"""The member's own JupyterHub and Traefik, really started; sessions are a stand-in that answers at once."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from contract.events import Phase
+from manybinder.ports import free_ports
+from member.clients.hub import HubClient, SpawnFailedError
+from member.core.launching import user_options
+from member.engines.builds import Builds
+from member.engines.launches import Launches
+from member.metrics import Metrics
+from member.processes import processes
+from member.settings import LaunchSettings, MemberSettings
+from servicekit.tasks import Tasks
+from tests.fakes.builder import FakeBuilder
+from tests.manybinder import supervised
+from tests.member import stand_in_session
+from tests.member.member_harness import order, until
+
+STAND_IN = [sys.executable, stand_in_session.__file__]
+
+
+@dataclass
+class RealHub:
+    """A Hub and its proxy that run."""
+
+    settings: MemberSettings
+    process: subprocess.Popen[bytes]
+    secrets: dict[str, str]
+
+    @property
+    def data_dir(self) -> Path:
+        return self.settings.data_dir
+
+    def logs(self) -> str:
+        return "".join(path.read_text() for path in sorted((self.data_dir / "logs").iterdir()))
+
+    def below(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def client(self, http: aiohttp.ClientSession) -> HubClient:
+        return HubClient(http, self.settings.hub.url, self.secrets["hub_api_token"], 10)
+
+
+def hub_settings(data_dir: Path) -> MemberSettings:
+    api, proxy, hub, proxy_api = free_ports(4)
+    return MemberSettings.model_validate(
+        {
+            "name": "member-1",
+            "listen": {"port": api},
+            "public_url": f"http://127.0.0.1:{api}/",
+            "data_dir": str(data_dir),
+            "hub": {
+                "url": f"http://127.0.0.1:{hub}/",
+                "public_url": f"http://127.0.0.1:{proxy}/",
+                "managed": {"hub_port": hub, "proxy_port": proxy, "proxy_api_port": proxy_api},
+            },
+            "launch": {"timeout": "20s"},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
+    """One for all tests of this file."""
+    base = tmp_path_factory.mktemp("real-hub")
+    settings = hub_settings(base / "data")
+    specs = [spec for spec in processes(settings, base / "member.yaml") if not spec.name.endswith("/api")]
+    hub_json = settings.data_dir / "hub" / "hub.json"
+    config = json.loads(hub_json.read_text())
+    hub_json.write_text(json.dumps({**config, "session_command": STAND_IN}))
+    argv = [sys.executable, supervised.__file__, supervised.as_json(specs), str(base / "changes")]
+    process = subprocess.Popen(argv)
+    try:
+        end = time.monotonic() + 60
+        while not (base / "changes").exists() or "culler READY" not in (base / "changes").read_text():
+            if time.monotonic() > end or process.poll() is not None:
+                raise AssertionError((settings.data_dir / "logs" / "hub.log").read_text())
+            time.sleep(0.1)
+        secrets = {path.name: path.read_text().strip() for path in (settings.data_dir / "secrets").iterdir()}
+        yield RealHub(settings, process, secrets)
+    finally:
+        started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.send_signal(signal.SIGTERM)
+        process.wait(40)
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive, f"left running: {alive}"
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield session
+
+
+@contextlib.asynccontextmanager
+async def launching(real: RealHub, http: aiohttp.ClientSession) -> AsyncIterator[Launches]:
+    tasks, metrics = Tasks(), Metrics()
+    launches = Launches(
+        Builds(FakeBuilder(), slots=1, timeout_s=30, tasks=tasks, metrics=metrics),
+        real.client(http),
+        http,
+        LaunchSettings(),
+        public_url=real.settings.hub.public_url,
+        session_limit=10,
+        tasks=tasks,
+        metrics=metrics,
+    )
+    try:
+        yield launches
+    finally:
+        await launches.close()
+        await tasks.close()
+
+
+async def launch(launches: Launches, **changes: Any) -> dict[str, Any]:
+    """The fields of its ready event, and its user."""
+    started = launches.start(order(**changes))
+    async with asyncio.timeout(40):
+        events = [entry.event async for entry in started.journal.follow()]
+    assert events[-1].phase == Phase.READY, events[-1]
+    assert any(event.message == "Starting the notebook server...\n" for event in events)
+    return {"user": started.user, **events[-1].fields}
+
+
+def test_what_is_written_and_shown_holds_no_secret_that_others_can_read(tmp_path: Path) -> None:
+    settings = hub_settings(tmp_path / "data")
+    specs = processes(settings, tmp_path / "member.yaml")
+    assert [spec.name.partition("/")[2] for spec in specs] == ["proxy", "hub", "culler", "api"]
+    secrets = [path.read_text() for path in (settings.data_dir / "secrets").iterdir()]
+    assert len(set(secrets)) == 4
+    assert all(len(secret) == 64 for secret in secrets)
+    for spec in specs:
+        assert not any(secret in argument for secret in secrets for argument in spec.argv)
+    for path in settings.data_dir.rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o777 == 0o600, path
+    assert (settings.data_dir / "secrets").stat().st_mode & 0o777 == 0o700
+    # A second start finds them as they were.
+    processes(settings, tmp_path / "member.yaml")
+    assert [path.read_text() for path in (settings.data_dir / "secrets").iterdir()] == secrets
+
+
+def test_an_operators_hub_is_not_run_here(tmp_path: Path) -> None:
+    settings = hub_settings(tmp_path / "data")
+    own = settings.model_copy(update={"hub": settings.hub.model_copy(update={"managed": None})})
+    assert [spec.name for spec in processes(own, tmp_path / "member.yaml")] == ["member-1/api"]
+
+
+@pytest.mark.slow
+async def test_a_launch_passes_through_hub_and_proxy(real: RealHub, http: aiohttp.ClientSession) -> None:
+    async with launching(real, http) as launches:
+        ready = await launch(launches)
+        assert ready["url"] == f"{real.settings.hub.public_url}user/{ready['user']}/"
+        status = f"{ready['url']}api/status"
+        async with http.get(status, headers={"Authorization": f"token {ready['token']}"}) as response:
+            assert response.status == 200
+            assert await response.text() == "v2/gh/org/repo/main"
+        for headers in ({}, {"Authorization": "token wrong"}):
+            async with http.get(status, headers=headers) as response:
+                assert response.status == 403
+        client = real.client(http)
+        (user,) = [user for user in await client.users() if user.name == ready["user"]]
+        assert (user.ready, user.pending, user.repo_url) == (True, False, "https://git.example/org/repo")
+        # Asking again for what runs already is no error, and starts nothing.
+        await client.start(user.name, {"image": "i", "token": "t"})
+        assert [message async for message in client.progress(user.name)] == []
+        await client.remove(user.name)
+        assert user.name not in {user.name for user in await client.users()}
+        await client.remove(user.name)
+        async with http.get(status, allow_redirects=False) as response:
+            assert response.status not in (200, 403)
+
+
+@pytest.mark.slow
+async def test_a_cancelled_launch_leaves_no_user_and_no_process(real: RealHub, http: aiohttp.ClientSession) -> None:
+    async with launching(real, http) as launches:
+        started = launches.start(order("cancelled"))
+        client = real.client(http)
+        while started.user not in {user.name for user in await client.users()}:
+            await asyncio.sleep(0.02)
+        launches.cancel(started)
+        async with asyncio.timeout(30):
+            while started.user in {user.name for user in await client.users()}:
+                await asyncio.sleep(0.1)
+        await until(lambda: not any(started.user in " ".join(_argv(process)) for process in real.below()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["image", "token"])
+async def test_a_server_without_image_or_token_is_refused(
+    real: RealHub, http: aiohttp.ClientSession, missing: str
+) -> None:
+    client = real.client(http)
+    options = {**user_options(order(), "a-token"), missing: ""}
+    user = f"without-{missing}"
+    await client.start(user, options)
+    with pytest.raises(SpawnFailedError, match=f"{missing} is required"):
+        async for _ in client.progress(user):
+            pass
+    await client.remove(user)
+
+
+@pytest.mark.slow
+async def test_nothing_secret_stands_in_an_argv_or_a_log(real: RealHub, http: aiohttp.ClientSession) -> None:
+    async with launching(real, http) as launches:
+        ready = await launch(launches)
+        secrets = {**real.secrets, "token": ready["token"]}
+        seen = [" ".join(_argv(process)) for process in real.below()]
+        assert any(ready["user"] in argv for argv in seen)
+        for name, secret in secrets.items():
+            assert not any(secret in argv for argv in seen), name
+            assert secret not in real.logs(), name
+        await real.client(http).remove(ready["user"])
+
+
+@pytest.mark.slow
+async def test_a_session_inherits_none_of_the_hubs_secrets(real: RealHub, http: aiohttp.ClientSession) -> None:
+    async with launching(real, http) as launches:
+        ready = await launch(launches)
+        (session,) = [process for process in real.below() if ready["user"] in " ".join(_argv(process))]
+        environ = session.environ()
+        assert environ["JUPYTER_TOKEN"] == ready["token"]
+        assert environ["BINDER_REQUEST"] == "v2/gh/org/repo/main"
+        assert not [name for name in environ if name.startswith("JUPYTERHUB_")]
+        assert not any(secret in value for secret in real.secrets.values() for value in environ.values())
+        fd = int(environ["MANYBINDER_LIFELINE_FD"])
+        assert str(Path(f"/proc/{session.pid}/fd/{fd}").readlink()).startswith("pipe:")
+        await real.client(http).remove(ready["user"])
+
+
+@pytest.mark.slow
+async def test_nobody_gets_in_without_a_secret(real: RealHub, http: aiohttp.ClientSession) -> None:
+    managed = real.settings.hub.managed
+    assert managed is not None
+    hub, proxy = real.settings.hub.url, real.settings.hub.public_url
+    proxy_api = f"http://127.0.0.1:{managed.proxy_api_port}/"
+    asked = [
+        *(
+            f"{base}hub/api/{path}"
+            for base in (hub, proxy)
+            for path in ("users", "proxy", "services", "info", "groups")
+        ),
+        *(f"{base}api/{path}" for base in (proxy, proxy_api) for path in ("rawdata", "http/routers", "overview")),
+        f"{proxy}dashboard/",
+        f"{proxy_api}dashboard/",
+    ]
+    for url in asked:
+        for headers in ({}, {"Authorization": "token wrong"}, {"Authorization": "Basic anVweXRlcmh1Yjp3cm9uZw=="}):
+            async with http.get(url, headers=headers, allow_redirects=False) as response:
+                text = await response.text()
+                assert response.status != 200, url
+                assert "member-1" not in text
+                assert "routers" not in text
+    async with http.post(f"{hub}hub/api/users/intruder") as response:
+        assert response.status == 403
+    # No one can log in, with whatever name.
+    async with http.post(
+        f"{proxy}hub/login", data={"username": "admin", "password": "admin"}, allow_redirects=False
+    ) as response:
+        assert response.status in (403, 404, 405)
+    for process in real.below():
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip in ("127.0.0.1", "::1"), (process, connection)
+
+
+@pytest.mark.slow
+async def test_sessions_outlive_the_hub(real: RealHub, http: aiohttp.ClientSession) -> None:
+    async with launching(real, http) as launches:
+        ready = await launch(launches)
+        (hub,) = [process for process in real.below() if "jupyterhub" in _argv(process)]
+        hub.send_signal(signal.SIGKILL)
+        headers = {"Authorization": f"token {ready['token']}"}
+        async with http.get(f"{ready['url']}api/status", headers=headers) as response:
+            assert response.status == 200
+        client = real.client(http)
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(Exception):
+                    users = {user.name: user for user in await client.users()}
+                    if users[ready["user"]].ready:
+                        break
+                await asyncio.sleep(0.1)
+        async with http.get(f"{ready['url']}api/status", headers=headers) as response:
+            assert response.status == 200
+        again = await launch(launches)
+        for user in (ready["user"], again["user"]):
+            await client.remove(user)
+
+
+def _argv(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
