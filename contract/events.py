@@ -73,7 +73,7 @@ class BuildEvent:
         except (KeyError, ValueError):
             return None
 
-    def with_fields(self, **fields: Any) -> "BuildEvent":
+    def with_fields(self, /, **fields: Any) -> "BuildEvent":
         """The same event with further fields; one that is ``None`` is left out."""
         added = {name: value for name, value in fields.items() if value is not None}
         return replace(self, fields=MappingProxyType({**self.fields, **added}))
@@ -108,4 +108,6 @@ def parse_event(data: str | bytes) -> BuildEvent:
         known = Phase(phase.lower()) if isinstance(phase, str) else Phase.UNKNOWN
     except ValueError:
         known = Phase.UNKNOWN
+    if message is None:
+        message = ""
     return event(known, message if isinstance(message, str) else json_types.dumps(message), **wire)

@@ -2,18 +2,25 @@
 
 A launch or a build writes its events here once; every stream that watches it is a reader, so a late or reconnecting
 listener gets what it missed and goes on.  Memory is bounded: when the log grows too large, its oldest log lines are
-dropped (never an event that carries more than a message), and a reader that has missed some is told how many.
+dropped, and only if those are not enough other events (never the final one).  A reader that has missed some is told
+how many.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from contract.events import BuildEvent, Phase, event
 
-#: Characters of messages kept, after which the oldest log lines are dropped.
-DEFAULT_KEEP = 2 * 1024 * 1024
+#: Bytes, roughly, that a journal keeps.
+DEFAULT_KEEP = 4 * 1024 * 1024
+
+#: What an entry takes besides its texts; without it a log of empty lines would be free.
+_ENTRY_BYTES = 250
+
+#: Who sent an event: each of a gateway's bears these, and is a mere log line with them.
+_ORIGIN = frozenset({"launch_id", "member", "attempt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +59,12 @@ class Journal:
         entry = Entry(self._next, item)
         self._next += 1
         self._entries.append(entry)
-        self._size += len(item.message)
+        self._size += _weight(item)
         if item.is_final:
             self._final = entry
         if self._size > self._keep:
-            self._drop_oldest_lines()
+            self._drop_oldest(_is_line)
+            self._drop_oldest(lambda other: not other.is_final)
         grown, self._grown = self._grown, asyncio.Event()
         grown.set()
         return entry
@@ -80,10 +88,14 @@ class Journal:
                 await grown.wait()
 
     def _since(self, seen: int) -> list[Entry]:
-        entries: list[Entry] = []
-        for entry in self._entries:
+        new: list[Entry] = []
+        # From the end, where a reader nearly always is: looking through all that it has seen would be quadratic.
+        for entry in reversed(self._entries):
             if entry.n <= seen:
-                continue
+                break
+            new.append(entry)
+        entries: list[Entry] = []
+        for entry in reversed(new):
             missed = entry.n - seen - 1
             if missed > 0:
                 notice = event(Phase.UNKNOWN, f"… {missed} earlier lines are not kept …\n")
@@ -92,13 +104,24 @@ class Journal:
             seen = entry.n
         return entries
 
-    def _drop_oldest_lines(self) -> None:
+    def _drop_oldest(self, droppable: Callable[[BuildEvent], bool]) -> None:
         # Down to three quarters, so that a long log is not searched anew at each line.
         target = self._keep * 3 // 4
+        if self._size <= target:
+            return
         kept: deque[Entry] = deque()
         for entry in self._entries:
-            if self._size > target and not entry.event.fields and not entry.event.is_final:
-                self._size -= len(entry.event.message)
+            if self._size > target and droppable(entry.event):
+                self._size -= _weight(entry.event)
             else:
                 kept.append(entry)
         self._entries = kept
+
+
+def _is_line(item: BuildEvent) -> bool:
+    return not item.is_final and _ORIGIN.issuperset(item.fields)
+
+
+def _weight(item: BuildEvent) -> int:
+    texts = (value if isinstance(value, str) else repr(value) for value in item.fields.values())
+    return _ENTRY_BYTES + len(item.message) + sum(len(text) for text in texts)

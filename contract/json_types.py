@@ -7,6 +7,12 @@ from typing import Any
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
 JsonObject = Mapping[str, JsonValue]
 
+#: Objects and lists within each other; far below what would exhaust the stack of whoever writes the value again.
+MAX_DEPTH = 100
+
+
+_TOO_DEEP = "JSON is nested too deeply"
+
 
 def dumps(value: Any) -> str:
     """Serialise to one line of JSON; NaN and infinities, which JSON does not have, raise ``ValueError``."""
@@ -14,14 +20,31 @@ def dumps(value: Any) -> str:
 
 
 def loads_object(text: str | bytes) -> dict[str, Any]:
-    """Parse a JSON object; anything else raises ``ValueError`` with a sentence."""
+    """Parse a JSON object; anything else raises ``ValueError`` with a sentence.
+
+    A lone surrogate, which JSON can escape and no stream can carry, becomes ``?``.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
     except RecursionError:
-        raise ValueError("JSON is nested too deeply") from None
+        raise ValueError(_TOO_DEEP) from None
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    if "\\ud" in text.lower():
+        value = json.loads(dumps(value).encode(errors="replace"))
     return value
+
+
+def _depth(value: Any) -> int:
+    depth, layer = 0, [value]
+    while layer := [item for item in layer if isinstance(item, dict | list)]:
+        depth += 1
+        layer = [child for item in layer for child in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def _refuse_constant(name: str) -> None:

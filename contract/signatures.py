@@ -23,6 +23,10 @@ REPORT_TYPE = "manybinder-report+jwt"
 _TEXTS = ("provider", "spec", "repo_url", "resolved_ref", "client", "launch_host", "ref_url", "persistent_spec")
 
 
+#: What reading a token may raise: a header may also bring bytes that are no text, or JSON that is nested without end.
+_UNREADABLE = (jwt.PyJWTError, UnicodeError, RecursionError)
+
+
 class SignatureRefusedError(ValueError):
     """A token that is forged, expired, for another audience or not readable; the text says which."""
 
@@ -147,7 +151,7 @@ def reported_member(token: str) -> str:
     """
     try:
         member = jwt.decode(token, options={"verify_signature": False}).get("member")
-    except jwt.PyJWTError as error:
+    except _UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable report: {error}") from error
     if not isinstance(member, str):
         raise SignatureRefusedError("the report names no member")
@@ -170,7 +174,7 @@ def _verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[s
                 return jwt.decode(token, key, [ALGORITHM], options=options)
             except (jwt.InvalidSignatureError, InvalidSignature):
                 continue
-    except jwt.PyJWTError as error:
+    except _UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable token: {error}") from error
     raise SignatureRefusedError("the signature is not by a key that is known here")
 

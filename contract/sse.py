@@ -13,6 +13,10 @@ CONTENT_TYPE = "text/event-stream"
 KEEPALIVE = b":keepalive\n\n"
 
 
+#: Digits of a ``retry`` that is believed: ten days, in milliseconds.
+_RETRY_DIGITS = 9
+
+
 class StreamTooLongError(ValueError):
     """A peer sent an event larger than the parser was told to hold."""
 
@@ -33,7 +37,7 @@ def encode(data: str, *, event: str | None = None, event_id: str | None = None) 
     """Write one event.
 
     Raises ``ValueError`` if ``event`` or ``event_id`` holds what the format cannot carry (a line break, or U+0000 in
-    the id).
+    the id).  What is no Unicode text (a lone surrogate) becomes ``?``.
     """
     lines = []
     for name, value in (("id", event_id), ("event", event)):
@@ -44,19 +48,21 @@ def encode(data: str, *, event: str | None = None, event_id: str | None = None) 
     # A bare CR and a CRLF are line ends of the format, like LF: each begins a new data line.
     text = data.replace("\r\n", "\n").replace("\r", "\n")
     lines += [f"data: {line}" for line in text.split("\n")]
-    return ("\n".join(lines) + "\n\n").encode()
+    return ("\n".join(lines) + "\n\n").encode(errors="replace")
 
 
 class Parser:
     """Reads a stream chunk by chunk, wherever the chunks are cut.
 
     ``max_bytes`` bounds what one event may hold before it is dispatched (its data and its longest line).
-    ``retry_ms`` and ``last_event_id`` hold the stream's latest values.
+    ``retry_ms`` is the stream's latest value.  ``last_event_id`` is that of the latest event that was dispatched: a
+    client that reconnects with it gets an event again that was cut in the middle.
     """
 
     def __init__(self, max_bytes: int = 1024 * 1024) -> None:
         self.last_event_id = ""
         self.retry_ms: int | None = None
+        self._id: str | None = None
         self._max = max_bytes
         self._decode = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode
         self._line: list[str] = []
@@ -107,14 +113,16 @@ class Parser:
             case "event":
                 self._event = value
             case "id" if "\0" not in value:
-                self.last_event_id = value
-            case "retry" if value.isascii() and value.isdigit():
+                self._id = value
+            case "retry" if value.isascii() and value.isdigit() and len(value) <= _RETRY_DIGITS:
                 self.retry_ms = int(value)
             case _:  # a comment or an unknown field
                 pass
 
     def _dispatch(self) -> ServerSentEvent | None:
         data, event = self._data, self._event
+        if self._id is not None:
+            self.last_event_id, self._id = self._id, None
         self._data, self._data_length, self._event = [], 0, ""
         if not data:
             return None

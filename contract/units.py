@@ -4,6 +4,7 @@
 program works with, and how pydantic is to read the text, without importing it.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,16 +22,16 @@ _BYTES = {
     "Gi": 2**30,
     "Ti": 2**40,
 }
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti|)")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(k|M|G|T|Ki|Mi|Gi|Ti|)")
 
 
 def parse_duration(text: str) -> float:
     """Seconds in a duration such as ``500ms``, ``10s`` or ``1h30m``; raises ``ValueError``."""
     if not _DURATION.fullmatch(text.strip()):
         raise ValueError(f"not a duration: {text!r} (write for example 500ms, 10s, 5m, 1h30m or 7d)")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    return _finite(sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text)))
 
 
 def parse_size(text: str) -> int:
@@ -38,7 +39,13 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match:
         raise ValueError(f"not a size: {text!r} (write for example 512Mi, 2Gi or 10G)")
-    return int(float(match[1]) * _BYTES[match[2]])
+    return int(_finite(float(match[1]) * _BYTES[match[2]]))
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("too large a number")
+    return value
 
 
 def format_size(size: float) -> str:

@@ -1,7 +1,7 @@
 """The gateway's settings: one tree, checked as a whole."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
@@ -94,12 +94,6 @@ class MemberSettings(Section):
         )
 
 
-def _without_nothing(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    return {key: _without_nothing(value) for key, value in tree.items() if value is not None}
-
-
 class GatewaySettings(Section):
     """All of them."""
 
@@ -136,12 +130,6 @@ class GatewaySettings(Section):
     launch: LaunchSettings = LaunchSettings()
 
     providers: ProvidersSettings = ProvidersSettings()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_is_a_section(cls, data: Any) -> Any:
-        """A section whose lines are all commented out is read as null; it has its defaults."""
-        return _without_nothing(data)
 
     @field_validator("signing_key")
     @classmethod

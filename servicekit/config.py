@@ -81,7 +81,7 @@ def parse(model: type[M], text: str, source: str, environ: Mapping[str, str]) ->
     problems = []
     if tree.get("schema") != SCHEMA:
         problems.append(f"schema: must be {SCHEMA}, got {tree.get('schema')!r}")
-    tree = {key: value for key, value in tree.items() if key != "schema"}
+    tree = _without_nothing({key: value for key, value in tree.items() if key != "schema"})
     problems += _override(tree, environ)
     try:
         settings = model.model_validate(tree)
@@ -90,6 +90,12 @@ def parse(model: type[M], text: str, source: str, environ: Mapping[str, str]) ->
     if problems:
         raise ConfigError(source, problems)
     return settings
+
+
+def _without_nothing(tree: dict[str, Any]) -> dict[str, Any]:
+    """Without what is null: a section whose lines are all commented out has its defaults."""
+    given = {key: value for key, value in tree.items() if value is not None}
+    return {key: _without_nothing(value) if isinstance(value, dict) else value for key, value in given.items()}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

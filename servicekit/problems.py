@@ -30,9 +30,23 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
 @web.middleware
 async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error of a handler into a problem; one that nobody expected is logged, its text kept inside."""
+    """Turn every error of a handler into a problem; one that nobody expected is logged, its text kept inside.
+
+    An answer that has begun cannot become another one: it is cut off, which its client notices.
+    """
     try:
         return await handler(request)
+    except Exception as error:
+        if not request.writer.output_size:
+            return _told(request, error)
+        logger.exception("unexpected error in the middle of the answer to %s %s", *_line(request))
+        raise ConnectionError("the answer has begun") from error
+
+
+def _told(request: web.Request, error: Exception) -> web.StreamResponse:
+    """The response that tells of an error; raises those that are responses already."""
+    try:
+        raise error
     except Problem as problem:
         return problem.response()
     except web.HTTPException as error:
@@ -44,7 +58,11 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
             response.headers["Allow"] = error.headers["Allow"]
         return response
     except Exception:
-        logger.exception("unexpected error answering %s %s", request.method, request.rel_url.raw_path)
+        logger.exception("unexpected error answering %s %s", *_line(request))
         return Problem(
             500, "Internal Server Error", "This is our fault; the log of this service has the details."
         ).response()
+
+
+def _line(request: web.Request) -> tuple[str, str]:
+    return request.method, request.rel_url.raw_path

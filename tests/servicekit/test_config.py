@@ -35,6 +35,10 @@ def test_units_and_defaults() -> None:
     assert (settings.inner.wait, settings.inner.size, settings.port) == (90, 2048, 80)
 
 
+def test_a_section_whose_lines_are_all_comments_has_its_defaults() -> None:
+    assert _parse("schema: 1\ninner:\n  # wait: 10s\nport:\n") == Outer()
+
+
 def test_all_errors_come_at_once_each_with_its_path() -> None:
     with pytest.raises(ConfigError) as caught:
         _parse("schema: 2\nport: many\ninner: {wait: 10, sise: 3}\nitems: [{name: a}, {weight: x}]\n")
