@@ -35,7 +35,7 @@ def loads_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
     if "\\ud" in text.lower():
-        value = json.loads(dumps(value).encode(errors="replace"))
+        return dict(json.loads(dumps(value).encode(errors="replace")))
     return value
 
 

@@ -7,10 +7,18 @@ A service's ``settings.py`` describes its tree with :class:`Section`; :func:`loa
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 ENV_PREFIX = "MANYBINDER__"
 
@@ -35,25 +43,38 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _read_secret_files(cls, data: Any) -> Any:
-        """Fill each secret field from the file that ``<name>_file`` names."""
+    def _read_secret_files(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Fill each secret field from the file that ``<name>_file`` names; what fails is told with all other errors."""
         if not isinstance(data, dict):
-            return data
-        data = dict(data)
+            return handler(data)
+        data, failures = dict(data), dict[str, InitErrorDetails]()
         for name, field in cls.model_fields.items():
             file_key = f"{name}_file"
             if file_key not in data or file_key in cls.model_fields or SecretStr not in _types(field.annotation):
                 continue
             path = data.pop(file_key)
             if name in data:
-                raise ValueError(f"{name} and {file_key} exclude each other")
+                failures[name] = _line_error("secret_file", (file_key,), f"excludes {name}: give one of them", path)
+                continue
             try:
-                data[name] = Path(str(path)).read_text().strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"{file_key}: cannot read {path}: {_reason(error)}") from error
-        return data
+                data[name] = _secret(path)
+            except ValueError as error:
+                failures[name] = _line_error("secret_file", (file_key,), str(error), path)
+        if not failures:
+            return handler(data)
+        errors = list(failures.values())
+        try:
+            handler(data)
+        except ValidationError as error:
+            # That such a field is missing as well is no news.
+            errors += [
+                _line_error(item["type"], item["loc"], item["msg"], item["input"])
+                for item in error.errors(include_url=False)
+                if item["loc"][:1] not in {(name,) for name in failures}
+            ]
+        raise ValidationError.from_exception_data(cls.__name__, errors, hide_input=True)
 
 
 def load(model: type[M], path: Path, environ: Mapping[str, str] = os.environ) -> M:
@@ -74,6 +95,8 @@ def parse(model: type[M], text: str, source: str, environ: Mapping[str, str]) ->
         tree = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derived from SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(source, [f"not readable as YAML: {' '.join(str(error).split())}"]) from error
+    except RecursionError:
+        raise ConfigError(source, ["not readable as YAML: it is nested too deeply"]) from None
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -105,6 +128,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
@@ -128,8 +153,8 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[str]
         else:
             try:
                 place[key] = yaml.safe_load(text)
-            except yaml.YAMLError:
-                place[key] = text
+            except (yaml.YAMLError, ValueError, RecursionError):
+                place[key] = text  # whether it will do is the setting's to say
 
 
 def _sentence(location: tuple[int | str, ...], message: str, kind: str) -> str:
@@ -142,6 +167,18 @@ def _sentence(location: tuple[int | str, ...], message: str, kind: str) -> str:
         message = "is missing"
     message = message.removeprefix("Value error, ")
     return f"{path}: {message}" if path else message
+
+
+def _secret(path: Any) -> str:
+    try:
+        return Path(str(path)).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {_reason(error)}") from error
+
+
+def _line_error(kind: str, location: tuple[int | str, ...], message: str, given: Any) -> InitErrorDetails:
+    # The message goes in as a value: braces in a path are not placeholders.
+    return InitErrorDetails(type=PydanticCustomError(kind, "{said}", {"said": message}), loc=location, input=given)
 
 
 def _types(annotation: Any) -> set[Any]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -15,17 +16,23 @@ CONTENT_TYPE = "application/problem+json"
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """An error to be told to the client.
 
-    ``detail`` is a sentence for people that says what to do; ``fields`` are added to the JSON object.
+    ``detail`` is a sentence for people that says what to do; ``headers`` are the response's, ``fields`` are added to
+    the JSON object.
     """
 
-    def __init__(self, status: int, title: str, detail: str, **fields: Any) -> None:
+    def __init__(
+        self, status: int, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **fields: Any
+    ) -> None:
         super().__init__(detail)
         self.status, self.title, self.detail, self.fields = status, title, detail, fields
+        self.headers = headers or {}
 
     def response(self) -> web.Response:
         """The response that tells it."""
         body = {"type": "about:blank", "title": self.title, "status": self.status, "detail": self.detail, **self.fields}
-        return web.Response(status=self.status, text=json.dumps(body), content_type=CONTENT_TYPE)
+        return web.Response(
+            status=self.status, text=json.dumps(body), content_type=CONTENT_TYPE, headers=dict(self.headers)
+        )
 
 
 @web.middleware
@@ -37,32 +44,30 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     try:
         return await handler(request)
     except Exception as error:
-        if not request.writer.output_size:
-            return _told(request, error)
-        logger.exception("unexpected error in the middle of the answer to %s %s", *_line(request))
-        raise ConnectionError("the answer has begun") from error
+        if request.writer.output_size:
+            return _cut_off(request, error)
+        if isinstance(error, Problem):
+            return error.response()
+        if isinstance(error, web.HTTPException):
+            if error.status < 400 or error.content_type not in ("text/plain", "application/octet-stream"):
+                raise
+            return _problem_of(error).response()
+        logger.exception("unexpected error answering %s %s", request.method, request.rel_url.raw_path)
+        detail = "This is our fault; the log of this service has the details."
+        return Problem(500, "Internal Server Error", detail).response()
 
 
-def _told(request: web.Request, error: Exception) -> web.StreamResponse:
-    """The response that tells of an error; raises those that are responses already."""
-    try:
-        raise error
-    except Problem as problem:
-        return problem.response()
-    except web.HTTPException as error:
-        if error.status < 400 or error.content_type not in ("text/plain", "application/octet-stream"):
-            raise
-        detail = "There is nothing at this address." if error.status == 404 else error.reason
-        response = Problem(error.status, error.reason, detail).response()
-        if "Allow" in error.headers:
-            response.headers["Allow"] = error.headers["Allow"]
-        return response
-    except Exception:
-        logger.exception("unexpected error answering %s %s", *_line(request))
-        return Problem(
-            500, "Internal Server Error", "This is our fault; the log of this service has the details."
-        ).response()
+def _problem_of(error: web.HTTPException) -> Problem:
+    detail = "There is nothing at this address." if error.status == 404 else error.reason
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return Problem(error.status, error.reason, detail, headers=headers)
 
 
-def _line(request: web.Request) -> tuple[str, str]:
-    return request.method, request.rel_url.raw_path
+def _cut_off(request: web.Request, error: Exception) -> web.Response:
+    """Close the connection; what this returns is not sent."""
+    if request.transport is not None and not request.transport.is_closing():
+        # Else the client has left, and that is what the error is about.
+        line = (request.method, request.rel_url.raw_path)
+        logger.error("unexpected error amid the answer to %s %s", *line, exc_info=error)
+        request.transport.close()
+    return web.Response(status=500)
