@@ -75,7 +75,7 @@ routing: {{policy: fastest}}
         "members[0].weight",
         "members[1].origins[0]",
         "members[1].report_key",
-        "members[2]",
+        "members[2].report_key_file",
         "probes.interval",
         "probes.timeout",
         "probes.intervall",
