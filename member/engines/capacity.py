@@ -14,7 +14,7 @@ from member.builders.base import Builder
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
 from member.engines.builds import Builds
-from member.engines.health import Health
+from member.engines.health import DEADLINE_S, FRESH_S, Health
 from member.engines.launches import Launches
 from member.settings import MemberSettings
 
@@ -37,16 +37,32 @@ class Capacity:
         self._settings, self._hub, self._health, self._builder = settings, hub, health, builder
         self._builds, self._launches, self._versions, self._prefixes = builds, launches, versions, tuple(prefixes)
         self._boot_id = uuid.uuid4().hex
-        self._seq = 0
+        self._seq = -1
+        self._recent: CapacityReport | None = None
+        self._recent_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def recent(self) -> CapacityReport:
+        """The state of not more than a few seconds ago: anyone may ask, and the Hub is not asked for each of them."""
+        async with self._lock:
+            if self._recent is not None and time.monotonic() - self._recent_at <= FRESH_S:
+                return self._recent
+            return await self.report()
 
     async def report(self) -> CapacityReport:
         """The state now.  A Hub that does not answer is a failing check, with no free sessions."""
+        self._recent, self._recent_at = await self._count(), time.monotonic()
+        return self._recent
+
+    async def _count(self) -> CapacityReport:
         checks = list(await self._health.checks())
         settings = self._settings
         memory = psutil.virtual_memory()
         limit = settings.sessions.limit
         try:
-            users = [user for user in await self._hub.users() if user.has_server]
+            # A report that waits for a Hub that hangs comes too late to be believed.
+            async with asyncio.timeout(DEADLINE_S):
+                users = [user for user in await self._hub.users() if user.has_server]
             under_way = self._launches.users - {user.name for user in users}
             running = sum(user.ready for user in users)
             sessions = capacity.sessions(
@@ -56,10 +72,10 @@ class Capacity:
                 memory_free=memory.available,
                 memory_each=settings.sessions.memory,
             )
-        except HubError as error:
+        except (HubError, TimeoutError) as error:
             users = []
-            sessions = capacity.sessions(0, limit, limit, memory_free=0, memory_each=1)
-            checks.append(Check("Sessions", False, str(error)))
+            sessions = capacity.unknown_sessions(limit)
+            checks.append(Check("Sessions", False, str(error) or "the Hub takes too long to list them"))
         images = tuple(Image(item.repo, item.commit) for item in await self._builder.images())
         disk = await asyncio.to_thread(psutil.disk_usage, str(settings.data_dir))
         self._seq += 1
