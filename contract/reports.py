@@ -21,7 +21,11 @@ SCHEMA = 1
 #: At most so many images and repos are listed; ``images_digest`` covers all of them.
 MAX_IMAGES = 500
 MAX_REPOS = 500
+MAX_CHECKS = 100
 MAX_LAUNCHES = 1000
+
+#: Characters of one text.  A repository's address may be longer, and must not cost its member the whole report.
+MAX_TEXT = 2048
 
 
 class ReportError(ValueError):
@@ -109,12 +113,14 @@ class CapacityReport:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
-        """The report as a JSON object, its lists capped."""
+        """The report as a JSON object, its lists and texts capped so that :func:`parse_report` takes it."""
         wire = asdict(self)
-        wire["images"] = wire["images"][:MAX_IMAGES]
-        wire["launches_seen"] = wire["launches_seen"][-MAX_LAUNCHES:]
+        wire["images"] = [image for image in wire["images"] if len(image["repo"]) <= MAX_TEXT][:MAX_IMAGES]
+        wire["launches_seen"] = list(self.launches_seen[-MAX_LAUNCHES:])
+        wire["checks"] = [{**check, "message": check["message"][:MAX_TEXT]} for check in wire["checks"][:MAX_CHECKS]]
+        wire["providers"] = list(self.providers)
         busiest = sorted(self.sessions_by_repo.items(), key=lambda item: (-item[1], item[0]))
-        wire["sessions_by_repo"] = dict(busiest[:MAX_REPOS])
+        wire["sessions_by_repo"] = dict([item for item in busiest if len(item[0]) <= MAX_TEXT][:MAX_REPOS])
         return wire
 
 
@@ -166,7 +172,7 @@ def parse_report(wire: Mapping[str, Any]) -> CapacityReport:
         launches_seen=read.texts("launches_seen", MAX_LAUNCHES),
         checks=tuple(
             Check(item.text("service", required=True), item.flag("ok"), item.text("message"))
-            for item in read.sections("checks", 100)
+            for item in read.sections("checks", MAX_CHECKS)
         ),
         labels=read.mapping("labels"),
         providers=read.texts("providers", 100),
@@ -214,8 +220,8 @@ class _Reader:
         value = self._typed(name, str, "")
         if required and not value:
             raise ReportError(self._at(name), "is missing")
-        if len(value) > 2048:
-            raise ReportError(self._at(name), "is longer than 2048 characters")
+        if len(value) > MAX_TEXT:
+            raise ReportError(self._at(name), f"is longer than {MAX_TEXT} characters")
         return value
 
     def maybe_text(self, name: str) -> str | None:

@@ -14,7 +14,8 @@ RepoKey = NewType("RepoKey", str)
 CASELESS_HOSTS = frozenset({"github.com", "gist.github.com", "gitlab.com", "bitbucket.org"})
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
-_SCP_STYLE = re.compile(r"(?:[\w.-]+@)?(?P<host>[\w.-]+):(?!\d+(?:/|$))(?P<path>[^/\\].*)")
+#: Without a user, ``host:8080/path`` is an address with a port.
+_SCP_STYLE = re.compile(r"(?P<user>[\w.-]+@)?(?P<host>[\w.-]+):(?(user)|(?!\d+(?:/|$)))(?P<path>[^/\\].*)")
 
 
 def repo_key(url: str) -> RepoKey:

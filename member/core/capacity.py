@@ -18,6 +18,11 @@ def sessions(running: int, pending: int, limit: int, *, memory_free: int, memory
     return Sessions(running=running, pending=pending, limit=limit, free=min(by_limit, by_memory))
 
 
+def unknown_sessions(limit: int) -> Sessions:
+    """What is told while nobody knows how many sessions there are: no room."""
+    return Sessions(limit=limit, free=0)
+
+
 def by_repo(repo_urls: Iterable[str]) -> dict[str, int]:
     """Sessions of each repository."""
     return dict(Counter(repo_key(url) for url in repo_urls if url))

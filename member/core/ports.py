@@ -36,3 +36,6 @@ class CapacityPort(Protocol):
 
     async def report(self) -> CapacityReport:
         """The state now, as it would be told to a gateway."""
+
+    async def recent(self) -> CapacityReport:
+        """The state of not more than a few seconds ago."""

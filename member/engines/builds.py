@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 #: Seconds that a build goes on which nobody waits for any more.
 GRACE_S = 10.0
 
+_GIVEN_UP = "The build was given up."
+
 
 @dataclass
 class _Build:
@@ -140,7 +142,7 @@ class Builds:
         except TimeoutError:
             build.error = BuildFailedError(Failure.USER, f"The build took longer than {self._timeout_s:g} seconds.")
         except asyncio.CancelledError:
-            build.error = BuildFailedError(Failure.MEMBER, "The build was given up.")
+            build.error = BuildFailedError(Failure.MEMBER, _GIVEN_UP)
             raise
         except Exception:
             logger.exception("unexpected error building %s", build.request.image)
@@ -148,7 +150,10 @@ class Builds:
         finally:
             self._metrics.built(success, time.monotonic() - begun)
 
-    def _ended(self, build: _Build, _task: asyncio.Task[None]) -> None:
+    def _ended(self, build: _Build, task: asyncio.Task[None]) -> None:
+        if task.cancelled() and build.error is None:
+            # Before its first step, it could not say so itself.
+            build.error = BuildFailedError(Failure.MEMBER, _GIVEN_UP)
         if build.unwatched is not None:
             build.unwatched.cancel()
         self._running.remove(build)

@@ -16,8 +16,11 @@ logger = logging.getLogger(__name__)
 #: Seconds for one report.
 TIMEOUT_S = 5.0
 
+#: Of what a gateway says of a report that it does not take.
+_SHOWN_BYTES = 300
+
 #: While reports do not arrive, the pause grows up to this many intervals.
-_MOST_INTERVALS = 10
+_MOST_INTERVALS = 4
 
 
 class Reporter:
@@ -73,7 +76,8 @@ class Reporter:
             ) as response:
                 if response.status == 204:
                     return ""
-                return f"HTTP {response.status}: {(await response.text())[:300]}"
+                said = await response.content.read(_SHOWN_BYTES)
+                return f"HTTP {response.status}: {said.decode(errors='replace')}"
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
         except Exception:

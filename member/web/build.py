@@ -7,7 +7,7 @@ from contract.launches import parse_event_id, short
 from frontend.admission import unknown_launch
 from frontend.refusals import FINAL_N, Refused
 from member.core.launching import Launch
-from member.web.orders import read_order
+from member.web.orders import gateway_token, read_order
 from member.web.parts import PARTS, Parts
 from servicekit.problems import Problem
 from servicekit.streams import stream_entries
@@ -43,7 +43,7 @@ def _resumed(request: web.Request, parts: Parts) -> tuple[Launch, int] | None:
     launch = parts.launches.find(launch_id)
     if launch is not None:
         return launch, seen
-    if "Authorization" in request.headers:
+    if gateway_token(request, parts):
         return None  # a gateway's order stands for itself, and has one launch whoever asks
     raise Refused(unknown_launch(Failure.MEMBER))
 

@@ -23,11 +23,16 @@ from providers.base import ProviderError
 _BEARER = "Bearer "
 
 
+def gateway_token(request: web.Request, parts: Parts) -> str:
+    """The launch token that a request claims to bear, not verified; "" for a visitor's."""
+    authorization = request.headers.get("Authorization", "")
+    return authorization.removeprefix(_BEARER) if parts.launch_keys and authorization.startswith(_BEARER) else ""
+
+
 async def read_order(request: web.Request, parts: Parts) -> LaunchOrder:
     """The order in a request; raises :class:`Refused`."""
-    authorization = request.headers.get("Authorization", "")
-    if parts.launch_keys and authorization.startswith(_BEARER):
-        return _from_gateway(request, authorization.removeprefix(_BEARER), parts)
+    if token := gateway_token(request, parts):
+        return _from_gateway(request, token, parts)
     if parts.require_launch_token:
         message = "This member takes launches from its federation only; launch at the federation's own address.\n"
         raise Refused(failed(Failure.REFUSED, message, status_code=403))

@@ -29,7 +29,7 @@ async def versions(request: web.Request) -> web.Response:
 
 async def capacity(request: web.Request) -> web.Response:
     """What this member can take; which repositories run here is the gateway's to know, and stays out."""
-    report = (await request.app[PARTS].capacity.report()).to_wire()
+    report = (await request.app[PARTS].capacity.recent()).to_wire()
     shown = ("schema", "sessions", "builds", "memory_bytes", "cpu", "disk_bytes", "draining", "builder", "confined")
     return web.json_response({name: report[name] for name in shown}, headers=_NO_STORE)
 

@@ -33,14 +33,33 @@ def test_phases_as_others_write_them(wire: dict[str, object], phase: Phase) -> N
     assert parse_event(json.dumps(wire)).phase == phase
 
 
-@pytest.mark.parametrize("data", ["", "[]", "3", "{", '{"a": NaN}', "[" * 100_000])
-def test_what_is_no_object_is_refused(data: str) -> None:
+@pytest.mark.parametrize(
+    "data", ["", "[]", "3", "{", '{"a": NaN}', "[" * 100_000, '{"a":' + "[" * 200 + "]" * 200 + "}", b"\xff"]
+)
+def test_what_is_no_object_is_refused(data: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_event(data)
 
 
+def test_many_brackets_side_by_side_are_no_depth() -> None:
+    wide = {"phase": "built", "list": [[] for _ in range(500)], "text": "[" * 500}
+    assert parse_event(json.dumps(wide)).fields["list"] == wide["list"]
+
+
 def test_a_message_that_is_no_text_is_shown_as_it_is() -> None:
     assert parse_event('{"message": {"a": 1}}').message == '{"a":1}'
+    assert parse_event('{"message": null}').message == ""
+
+
+@pytest.mark.parametrize("name", ["self", "fields", "item", "failure", "cls"])
+def test_a_field_may_have_any_name(name: str) -> None:
+    assert parse_event(json.dumps({"phase": "built", name: "x"})).fields == {name: "x"}
+
+
+def test_half_a_character_cannot_break_who_passes_it_on() -> None:
+    read = parse_event(r'{"phase":"building","message":"a\ud800b \ud83d\ude00","\udfff":["\udc00"]}')
+    assert (read.message, dict(read.fields)) == ("a?b 😀", {"?": ["?"]})
+    read.to_json().encode()
 
 
 def test_an_overlong_line_is_cut_and_says_so() -> None:

@@ -2,8 +2,13 @@
 
 import asyncio
 import random
+import re
+from collections import deque
+from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contract.events import BuildEvent, Phase, event
 from contract.journal import Entry, Journal
@@ -60,13 +65,14 @@ async def test_a_late_reader_of_a_complete_journal_gets_what_it_missed_and_ends(
 
 
 async def test_only_log_lines_are_dropped_and_readers_are_told() -> None:
-    journal = Journal(keep=1000)
+    journal = Journal(keep=10_000)
     journal.append(event(Phase.BUILT, "kept", imageName="x"))
     for number in range(200):
-        journal.append(event(Phase.BUILDING, f"{number:09}\n"))
+        # A gateway says of every line whose it is.
+        journal.append(event(Phase.BUILDING, f"{number:09}\n", launch_id="l", member="m", attempt=1))
     journal.append(event(Phase.READY, "done", url="u"))
     entries = await _all(journal)
-    assert sum(len(entry.event.message) for entry in entries) < 1200
+    assert 20 < len(entries) < 50
     assert [entry.n for entry in entries] == sorted({entry.n for entry in entries})
     assert entries[0].event.fields == {"imageName": "x"}
     assert "earlier lines are not kept" in entries[1].event.message
@@ -74,3 +80,66 @@ async def test_only_log_lines_are_dropped_and_readers_are_told() -> None:
     shown = sum(isinstance(entry.event, BuildEvent) and "not kept" not in entry.event.message for entry in entries)
     missed = int(entries[1].event.message.split()[1])
     assert shown + missed == 202
+
+
+@pytest.mark.parametrize("line", [event(Phase.BUILDING, "\n"), event(Phase.PUSHING, "", progress={"layer": "x" * 500})])
+async def test_no_kind_of_event_grows_without_bound(line: BuildEvent) -> None:
+    journal = Journal(keep=100_000)
+    for _ in range(2000):
+        journal.append(line)
+    journal.append(event(Phase.FAILED, "why"))
+    entries = await _all(journal)
+    assert len(entries) < 500
+    assert "not kept" in entries[0].event.message
+    assert entries[-1] == Entry(2000, event(Phase.FAILED, "why"))
+
+
+async def test_a_long_log_does_not_get_slower_with_its_length() -> None:
+    """Each wake looks at what is new alone: counted in entries looked at, not in seconds."""
+    journal, looked = Journal(), 0
+
+    class Counted(deque[Entry]):
+        def __reversed__(self) -> Iterator[Entry]:
+            nonlocal looked
+            for entry in super().__reversed__():
+                looked += 1
+                yield entry
+
+        def __iter__(self) -> Iterator[Entry]:
+            raise AssertionError("looked through from the beginning")
+
+    journal._entries = Counted()
+    reader = asyncio.create_task(_all(journal))
+    for _ in range(2000):
+        journal.append(event(Phase.BUILDING, "x\n"))
+        await asyncio.sleep(0)
+    journal.append(event(Phase.READY))
+    assert len(await reader) == 2001
+    assert looked < 10_000
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=40),
+    keep=st.integers(500, 20_000),
+    after=st.integers(-1, 50),
+)
+async def test_a_reader_gets_every_number_once_or_is_told_that_it_is_gone(
+    steps: list[tuple[int, bool]], keep: int, after: int
+) -> None:
+    journal = Journal(keep)
+    reader = asyncio.create_task(_all(journal, after))
+    total = 0
+    for count, pause in steps:
+        for _ in range(count):
+            journal.append(event(Phase.BUILDING, f"{total}\n"))
+            total += 1
+        if pause:
+            await asyncio.sleep(0)
+    journal.append(event(Phase.READY))
+    seen = after
+    for entry in await reader:
+        gone = re.match(r"… (\d+) earlier", entry.event.message)
+        seen += int(gone[1]) if gone else 1
+        assert entry.n == seen
+        assert gone or entry.event.is_final or entry.event.message == f"{entry.n}\n"
+    assert seen == max(total, after)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +71,8 @@ def test_what_a_newer_member_adds_is_passed_over() -> None:
         ({"sent_at": math.nan}, "sent_at"),
         ({"sent_at": math.inf}, "sent_at"),
         ({"sent_at": "now"}, "sent_at"),
+        ({"sent_at": 10**400}, "sent_at"),
+        ({"seq": 10**400}, "seq"),
         ({"sessions": {"running": -1}}, "sessions.running"),
         ({"sessions": {"limit": 1, "free": 2}}, "sessions.free"),
         ({"sessions": []}, "sessions"),
@@ -91,10 +94,33 @@ def test_what_is_absurd_is_refused_by_its_path(change: dict[str, Any], path: str
     assert caught.value.path == path
 
 
-@given(st.dictionaries(st.sampled_from(list(_wire())), st.recursive(st.none() | st.floats() | st.text(), st.lists)))
+@given(
+    st.dictionaries(
+        st.sampled_from(list(_wire())), st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists)
+    )
+)
 def test_no_report_crashes_the_reader(change: dict[str, Any]) -> None:
     with contextlib.suppress(ReportError):
         assert parse_report({**_wire(), **change}).seq >= 0
+
+
+TEXTS = st.text(min_size=1, max_size=5) | st.just("x" * 5000)
+
+
+@given(
+    images=st.lists(st.builds(Image, TEXTS.map(RepoKey), st.just("c")), max_size=4),
+    by_repo=st.dictionaries(TEXTS, st.integers(0, 9), max_size=4),
+    checks=st.lists(st.builds(Check, st.just("Hub"), st.booleans(), TEXTS), max_size=4),
+)
+def test_no_address_and_no_message_costs_a_member_its_report(
+    images: list[Image], by_repo: dict[str, int], checks: list[Check]
+) -> None:
+    report = replace(REPORT, images=tuple(images), sessions_by_repo=by_repo, checks=tuple(checks))
+    told = parse_report(report.to_wire())
+    assert told == parse_report(json.loads(json.dumps(report.to_wire())))
+    assert told.images == tuple(image for image in images if len(image.repo) < 100)
+    assert told.sessions_by_repo == {repo: count for repo, count in by_repo.items() if len(repo) < 100}
+    assert [check.ok for check in told.checks] == [check.ok for check in checks]
 
 
 def test_lists_are_capped_and_the_digest_covers_all() -> None:

@@ -42,6 +42,23 @@ def test_keys(url: str, key: str) -> None:
 
 
 @given(
+    host=st.sampled_from(["github.com", "gitlab.com", "git.example.org", "127.0.0.1"]),
+    path=st.lists(st.from_regex(r"[A-Za-z0-9_~é-]{1,8}", fullmatch=True), min_size=2, max_size=4).map("/".join),
+    scheme=st.sampled_from(["http://", "https://", "git://", "ssh://git@", "HTTPS://", "https://me:word@"]),
+    end=st.sampled_from(["", "/", ".git", ".git/"]),
+    upper=st.booleans(),
+    encoded=st.booleans(),
+)
+def test_no_spelling_makes_a_second_key(
+    host: str, path: str, scheme: str, end: str, upper: bool, encoded: bool
+) -> None:
+    spelt = "".join(f"%{byte:02x}" for byte in path.encode()).replace("%2f", "/") if encoded else path
+    address = host.upper() if upper else host
+    assert repo_key(f"{scheme}{address}/{spelt}{end}") == repo_key(f"https://{host}/{path}")
+    assert repo_key(f"git@{address}:{path}{end}") == repo_key(f"https://{host}/{path}")
+
+
+@given(
     st.one_of(
         st.text(max_size=60),
         st.from_regex(r"(https?|ssh|git)://([a-z]+@)?[a-zA-Z0-9.-]{1,20}(:[0-9]{1,5})?/[ -~]{0,40}", fullmatch=True),

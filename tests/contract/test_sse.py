@@ -49,8 +49,32 @@ def test_what_is_not_ended_is_not_dispatched() -> None:
     assert _parse([b"data: half\n"]) == []
 
 
+def test_an_id_counts_once_its_event_is_whole() -> None:
+    parser = sse.Parser()
+    parser.last_event_id = "a"
+    assert parser.feed(b"data: 1\n\nid: b\nda") == [sse.ServerSentEvent("1", id="a")]
+    # Cut here, a reconnect must ask for b again.
+    assert parser.last_event_id == "a"
+    assert parser.feed(b"ta: 2\n\n") == [sse.ServerSentEvent("2", id="b")]
+    assert parser.last_event_id == "b"
+
+
+def test_an_absurd_retry_is_passed_over() -> None:
+    parser = sse.Parser()
+    assert parser.feed(b"retry: 20\nretry: " + b"9" * 5000 + b"\n\n") == []
+    assert parser.retry_ms == 20
+
+
 def test_bytes_that_are_no_text_are_replaced() -> None:
     assert _parse([b"data: \xff\n\n"]) == [sse.ServerSentEvent("\ufffd")]
+    # What Python makes of a file name that is no UTF-8.
+    assert _parse([sse.encode(b"caf\xe9".decode(errors="surrogateescape"))]) == [sse.ServerSentEvent("caf?")]
+
+
+@given(st.lists(st.binary(max_size=20), max_size=10))
+def test_no_stream_crashes_the_parser(chunks: list[bytes]) -> None:
+    parser = sse.Parser()
+    assert [item for chunk in chunks for item in parser.feed(chunk)] == sse.Parser().feed(b"".join(chunks))
 
 
 @pytest.mark.parametrize("stream", [b"data: " + b"x" * 2000, b"data: x\n" * 1000])

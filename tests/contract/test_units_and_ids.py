@@ -1,5 +1,7 @@
 """Durations, sizes, launch ids."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,13 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "10 parsecs", "1e3s", "NaN", "10s!"])
+@pytest.mark.parametrize("parse", [parse_duration, parse_size])
+def test_a_number_beyond_all_numbers(parse: Callable[[str], float]) -> None:
+    with pytest.raises(ValueError, match="too large"):
+        parse("9" * 400 + ("s" if parse is parse_duration else "Gi"))
+
+
+@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "10 parsecs", "1e3s", "NaN", "10s!", "\u0661s"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)

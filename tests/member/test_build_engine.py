@@ -276,6 +276,27 @@ async def test_a_queued_build_disappears_with_its_only_follower_and_the_others_m
         assert made.builder.begun == [requests[0].image, requests[2].image]
 
 
+async def test_a_build_that_is_ended_before_its_first_step_is_no_success() -> None:
+    async with engine() as made:
+        follower = Follower()
+
+        async def read() -> None:
+            try:
+                async for item in made.builds.follow(build_request("unborn")):
+                    follower.events.append(item)
+            except BuildFailedError as error:
+                follower.error = error
+
+        follower.task = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        assert made.builds.running == 1
+        await made.tasks.close()
+        await follower.end()
+        assert made.builder.begun == []
+        assert follower.error is not None
+        assert follower.error.failure == Failure.MEMBER
+
+
 async def test_the_builder_is_closed_when_the_member_ends() -> None:
     async with engine() as made:
         request = build_request("cut-short")

@@ -26,10 +26,11 @@ from frontend.settings import SecuritySettings, make_site
 from frontend.tokens import make_build_token
 from member.app import CannotStartError, make_app
 from member.core.launching import Outcome
+from member.engines import capacity as capacity_module
 from member.engines.capacity import Capacity
 from member.engines.health import Health
 from member.settings import BuilderSettings, LaunchSettings, MemberSettings, SessionSettings
-from member.web.parts import Parts
+from member.web.parts import PARTS, Parts
 from member.web.routes import add_member_routes
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
@@ -342,7 +343,12 @@ async def test_a_member_that_stands_alone_admits_visitors_by_itself(tmp_path: Pa
         event = await member.refusal({"Accept": "text/html"}, spec=DIRECT)
         assert event.failure == Failure.USER
         # A bearer token means nothing to a member without a gateway.
-        assert (await member.events(member.bearer(member.claims()), spec=DIRECT))[-1][1].phase == Phase.READY
+        bearer = member.bearer(member.claims())
+        assert (await member.events(bearer, spec=DIRECT))[-1][1].phase == Phase.READY
+        seen = member.engines.launches.seen
+        event = await member.refusal({**bearer, "Last-Event-ID": event_id("0" * 32, 3)}, spec=DIRECT)
+        assert "start again" in event.message
+        assert member.engines.launches.seen == seen
 
 
 async def test_where_build_tokens_are_required_only_pages_of_this_member_launch(tmp_path: Path) -> None:
@@ -414,7 +420,27 @@ async def test_capacity_names_no_repository(member: Member) -> None:
 async def test_without_the_hub_there_is_no_free_session(member: Member) -> None:
     member.engines.hub.errors["users"] = [503]
     body = await member.json("api/v1/capacity")
-    assert body["sessions"]["free"] == 0
+    assert body["sessions"] == {"running": 0, "pending": 0, "limit": 10, "free": 0}
+
+
+async def test_a_hub_that_hangs_does_not_hold_a_report_up(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity_module, "DEADLINE_S", 0.1)
+    member.engines.hub.hang.add("users")
+    async with asyncio.timeout(3):
+        report = await member.app[PARTS].capacity.report()
+    assert report.sessions.free == 0
+    assert [check.message for check in report.checks if not check.ok] == ["the Hub takes too long to list them"]
+
+
+async def test_who_asks_for_capacity_often_does_not_make_the_hub_work_as_often(member: Member) -> None:
+    member.engines.hub.server("busy")
+    first = await member.json("api/v1/capacity")
+    # A Hub that were asked again would answer otherwise.
+    member.engines.hub.server("busier")
+    assert [await member.json("api/v1/capacity") for _ in range(5)] == [first] * 5
+    report = await member.app[PARTS].capacity.report()
+    assert report.sessions.running == 2
+    assert (await member.json("api/v1/capacity"))["sessions"]["running"] == 2
 
 
 async def test_metrics_name_no_repository_and_count(member: Member) -> None:
@@ -514,8 +540,10 @@ async def test_a_hub_that_is_not_managed_needs_a_token(tmp_path: Path) -> None:
 
 async def test_sessions_that_are_not_confined_are_for_this_machine_alone(tmp_path: Path) -> None:
     settings = member_settings(tmp_path, listen={"host": "0.0.0.0", "port": 9001}, builder={"confine": "off"})  # noqa: S104
+    before = asyncio.all_tasks()
     with pytest.raises(CannotStartError, match=r"listen\.host: 0\.0\.0\.0 can be reached from elsewhere"):
         await make_app(settings)
+    assert asyncio.all_tasks() == before
 
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "member.yaml"

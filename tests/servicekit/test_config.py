@@ -15,6 +15,10 @@ class Inner(Section):
     password: SecretStr = SecretStr("")
 
 
+class Door(Section):
+    key: SecretStr
+
+
 class Item(Section):
     name: str
     weight: float = 1
@@ -23,6 +27,7 @@ class Item(Section):
 class Outer(Section):
     inner: Inner = Inner()
     items: tuple[Item, ...] = ()
+    doors: tuple[Door, ...] = ()
     port: int = 80
 
 
@@ -63,6 +68,9 @@ def test_all_errors_come_at_once_each_with_its_path() -> None:
         ("- 1\n", "expected a mapping"),
         ("", "schema: must be 1"),
         ("schema: 1\n1: 2\n", "1"),
+        ("schema: 1\n? [a, b]\n: 1\n", "a key must be a text"),
+        ("schema: 1\nport: " + "[" * 3000, "nested too deeply"),
+        ("schema: 1\nport: 2020-99-99\n", "YAML"),
         ("schema: 1\nx: !!python/object:os.system {}\n", "YAML"),
     ],
 )
@@ -81,6 +89,8 @@ def test_the_environment_overrides() -> None:
     environ = {"MANYBINDER__PORT": "81", "MANYBINDER__INNER__WAIT": "5s", "OTHER": "x", "MANYBINDER_TEST_CACHE": "x"}
     settings = _parse("schema: 1\nport: 1\n", environ)
     assert (settings.port, settings.inner.wait) == (81, 5)
+    with pytest.raises(ConfigError, match="port: Input should be a valid integer"):
+        _parse("schema: 1\n", {"MANYBINDER__PORT": "2020-99-99"})
     with pytest.raises(ConfigError, match="port: cannot be overridden by MANYBINDER__PORT__X"):
         _parse("schema: 1\nport: 1\n", {"MANYBINDER__PORT__X": "1"})
 
@@ -90,7 +100,19 @@ def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
     settings = _parse(f"schema: 1\ninner: {{password_file: {tmp_path}/word}}\n")
     assert settings.inner.password.get_secret_value() == "sesame"
     assert "sesame" not in repr(settings)
-    with pytest.raises(ConfigError, match=r"inner\.password_file: cannot read .*: No such file"):
-        _parse(f"schema: 1\ninner: {{password_file: {tmp_path}/absent}}\n")
     with pytest.raises(ConfigError, match=r"inner\.password_file: excludes password"):
         _parse(f"schema: 1\ninner: {{password: x, password_file: {tmp_path}/word}}\n")
+
+
+def test_a_secret_that_cannot_be_read_hides_no_other_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _parse(
+            f"schema: 1\nport: x\n"
+            f"inner: {{wait: 3, password_file: '{tmp_path}/{{absent}}'}}\n"
+            f"doors: [{{key_file: {tmp_path}}}, {{keys: 1}}]\n"
+        )
+    said = caught.value.problems
+    assert [problem.partition(":")[0] for problem in said] == [
+        *("inner.password_file", "inner.wait", "doors[0].key_file", "doors[1].key", "doors[1].keys", "port")
+    ]
+    assert f"cannot read {tmp_path}/{{absent}}: No such file" in said[0]

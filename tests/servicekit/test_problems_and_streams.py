@@ -29,7 +29,14 @@ async def client(aiohttp_client: object) -> TestClient[web.Request, web.Applicat
     async def crash(_: web.Request) -> web.Response:
         raise RuntimeError("a secret")
 
+    async def break_off(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"begun")
+        raise Problem(500, "Too Late", "a secret") if "problem" in request.query else RuntimeError("a secret")
+
     app = web.Application(middlewares=[problem_middleware])
+    app.router.add_get("/break-off", break_off)
     app.router.add_get("/refuse", refuse)
     app.router.add_get("/crash", crash)
     client: TestClient[web.Request, web.Application] = await aiohttp_client(app)  # type: ignore[operator]
@@ -54,6 +61,21 @@ async def test_every_error_is_a_problem(
             if status == 405:
                 assert "GET" in response.headers["Allow"]
     assert "a secret" in caplog.text
+
+
+@pytest.mark.parametrize("query", ["", "?problem"])
+async def test_an_answer_that_has_begun_is_cut_off_and_gets_no_second_head(
+    client: TestClient[web.Request, web.Application], query: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reading, writing = await asyncio.open_connection("127.0.0.1", client.port)
+    writing.write(f"GET /break-off{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        answer = await reading.read()  # to the end: the connection is closed
+    writing.close()
+    assert answer.count(b"HTTP/1.1") == 1
+    # No last chunk: the client knows that something is missing.
+    assert answer.endswith(b"begun\r\n")
+    assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
 async def _serve(
