@@ -8,7 +8,7 @@ PORT ?= 8585
 .PHONY: up test test-rest test-all lint format lock bench clean
 
 up: .venv/runtime
-	$(BIN)/manybinder up --port $(PORT)
+	@$(BIN)/manybinder up --port $(PORT) || test $$? = 130  # Ctrl-C is how it ends
 
 test: .venv/dev
 	$(BIN)/pytest -m "not slow and not browser"
