@@ -38,7 +38,8 @@ class LaunchClaims:
     ``spec`` is the visitor's own, percent-encoded as it came (``gh/org/repo/main``); ``resolved_ref`` the commit to
     build; ``client`` the visitor's address in the form that the member's registration allows ("" = not told).
     ``launch_host`` is the gateway's public URL, ``ref_url`` shows the commit to people, ``persistent_spec`` is the spec
-    with the commit: what a session is told of its origin.
+    with the commit: what a session is told of its origin.  ``attempt`` counts the attempts of a launch at all members:
+    a higher one begins anew what an earlier one has failed at.
     """
 
     member: str
@@ -53,6 +54,7 @@ class LaunchClaims:
     launch_host: str = ""
     ref_url: str = ""
     persistent_spec: str = ""
+    attempt: int = 1
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -104,6 +106,7 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "launch_host": claims.launch_host,
         "ref_url": claims.ref_url,
         "persistent_spec": claims.persistent_spec,
+        "attempt": claims.attempt,
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 
@@ -122,6 +125,9 @@ def verify_launch(
         if not isinstance(texts[name], str):
             raise SignatureRefusedError(f"the launch token's {name} is not a text")
     issued, expires = _time(payload, "iat"), _time(payload, "exp")
+    attempt = payload.get("attempt", 1)
+    if not isinstance(attempt, int) or isinstance(attempt, bool) or not 1 <= attempt <= 1000:
+        raise SignatureRefusedError("the launch token's attempt is not a count")
     if texts["aud"] != member:
         raise SignatureRefusedError("the launch token is for another member")
     if not is_launch_id(texts["jti"]):
@@ -135,6 +141,7 @@ def verify_launch(
         launch_id=texts["jti"],
         issued_at=issued,
         expires_at=expires,
+        attempt=attempt,
         **{name: texts[name] for name in _TEXTS},
     )
 

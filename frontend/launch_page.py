@@ -41,6 +41,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             "buildToken": token,
             "buildPath": site.path(f"build/{path_spec}"),
             "launchesPath": site.path("api/v1/launches/"),
+            "memberCookie": site.member_cookie,
         },
         spec=spec,
         og_title=title,

@@ -87,7 +87,7 @@ class Pages:
             f"script-src 'self' 'nonce-{nonce}'",
             "style-src 'self'",
             "img-src 'self' data:",
-            "connect-src 'self'",
+            " ".join(["connect-src 'self'", *self.site.connect_origins]),
             "form-action 'self'",
             "base-uri 'none'",
         ]

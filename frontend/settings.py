@@ -45,6 +45,8 @@ def make_site(
     federation: bool = False,
     about: str = "",
     banner: str = "",
+    connect_origins: tuple[str, ...] = (),
+    member_cookie: str = "",
 ) -> Site:
     """The site that these settings describe; raises ``ValueError`` if the public URL cannot be one."""
     parts = urlsplit(public_url)
@@ -62,4 +64,6 @@ def make_site(
         about=about,
         banner=banner,
         federation=federation,
+        connect_origins=connect_origins,
+        member_cookie=member_cookie,
     )

@@ -13,6 +13,8 @@ class Site:
     this service ("" = none, "*" = all).  ``require_build_token`` refuses builds that no page of this service asked
     for; ``confirm_cross_site`` wants a click before a link on another site launches.  ``about`` and ``banner`` are
     the operator's own HTML, shown as it is.  ``federation``: whether many members stand behind this service.
+    ``connect_origins``: where else its pages may follow builds; ``member_cookie``: the cookie that then tells where a
+    visitor was last ("" = none).
     """
 
     name: str
@@ -26,6 +28,8 @@ class Site:
     about: str = ""
     banner: str = ""
     federation: bool = False
+    connect_origins: tuple[str, ...] = ()
+    member_cookie: str = ""
 
     @property
     def base_path(self) -> str:

@@ -9,12 +9,17 @@ from aiohttp import web
 
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import make_site
+from gateway.clients.kinds import Clients
 from gateway.clients.members import MemberClient
+from gateway.core.origins import origin
+from gateway.core.retries import RetryBudget
+from gateway.core.sticky import cookie_name
 from gateway.core.tallies import Tallies
 from gateway.engines.fleet import Fleet
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
 from gateway.engines.prober import Prober
+from gateway.engines.redirects import Redirects
 from gateway.engines.reports import Reports
 from gateway.settings import GatewaySettings
 from gateway.web.parts import Parts
@@ -38,8 +43,8 @@ async def make_app(settings: GatewaySettings) -> web.Application:
     )
     to_providers = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
     tasks, tallies = Tasks(), Tallies()
-    fleet = Fleet([member.member() for member in settings.members], settings.probes)
-    client = MemberClient(to_members, settings.launch)
+    fleet = Fleet([member.member() for member in settings.members], settings.health)
+    client = Clients({"manybinder": MemberClient(to_members, settings.launch)})
     prober = Prober(fleet, client, settings.probes, tasks)
     providers = Providers(settings.providers, to_providers)
     means = Means(
@@ -49,17 +54,28 @@ async def make_app(settings: GatewaySettings) -> web.Application:
         providers=providers,
         signing_key=load_private_key(settings.signing_key.get_secret_value()),
         public_url=settings.public_url,
+        settings=settings.launch,
         routing=settings.routing,
+        budget=RetryBudget(settings.launch, fleet.now()),
         tallies=tallies,
         tasks=tasks,
     )
-    launches = Launches(means, settings.launch)
+    launches = Launches(means)
     keys = {
         member.name: [load_public_key(member.report_key.get_secret_value())]
         for member in settings.members
         if member.report_key.get_secret_value()
     }
+    redirects = Redirects(
+        means,
+        {
+            member.name: member.build_token_secret.get_secret_value()
+            for member in settings.members
+            if member.build_token_secret.get_secret_value()
+        },
+    )
     reports = Reports(fleet, keys, tallies)
+    redirecting = settings.mode == "redirect"
     site = make_site(
         settings.security,
         name=settings.name,
@@ -68,9 +84,14 @@ async def make_app(settings: GatewaySettings) -> web.Application:
         federation=True,
         about=settings.about,
         banner=settings.banner,
+        # In redirect mode pages follow builds at the members themselves.
+        connect_origins=tuple(sorted({origin(member.url) for member in settings.members})) if redirecting else (),
+        member_cookie=cookie_name(settings.public_url) if redirecting else "",
     )
     app = web.Application()
-    add_gateway_routes(app, Parts(site, providers, fleet, launches, reports, settings.routing))
+    add_gateway_routes(
+        app, Parts(site, providers, fleet, launches, reports, redirects, settings.routing, settings.mode)
+    )
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         prober.start()

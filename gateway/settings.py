@@ -9,9 +9,9 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import SecuritySettings
 from gateway.core import origins
-from gateway.core.decision import settings_problem
+from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member
-from gateway.core.settings import LaunchSettings, ProbeSettings, RoutingSettings
+from gateway.core.settings import EjectionSettings, HealthSettings, LaunchSettings, ProbeSettings, RoutingSettings
 from providers.settings import ProvidersSettings
 from servicekit import config
 from servicekit.config import Section
@@ -60,8 +60,8 @@ class MemberSettings(Section):
     url: BaseUrl
     """Where the gateway reaches it."""
 
-    kind: Literal["manybinder"] = "manybinder"
-    """What it runs."""
+    kind: Literal["manybinder", "binderhub"] = "manybinder"
+    """What it runs: a member of manybinder, or any BinderHub, which is driven through its public API."""
 
     weight: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
     """Its size beside the others', on top of its free capacity; 0 = takes no launches."""
@@ -71,6 +71,12 @@ class MemberSettings(Section):
 
     origins: tuple[Origin, ...] = ()
     """Where its notebooks may be served from (``https://hub.example.org``); empty: the origin of ``url``."""
+
+    providers: tuple[str, ...] = ()
+    """Whose repositories it takes (``gh``, ``git``); empty: those that it reports, or all."""
+
+    build_token_secret: SecretStr = SecretStr("")
+    """Of a BinderHub: its ``build_token_secret``; without it a token is fetched from a page of it for each launch."""
 
     report_key: SecretStr = SecretStr("")
     """The public key of its capacity reports (PEM); without one its reports are refused and its capacity is unknown."""
@@ -91,6 +97,7 @@ class MemberSettings(Section):
             weight=self.weight,
             labels=self.labels,
             origins=self.origins or (origins.origin(self.url),),
+            providers=self.providers,
         )
 
 
@@ -118,6 +125,10 @@ class GatewaySettings(Section):
 
     security: SecuritySettings = SecuritySettings()
 
+    mode: Literal["proxy", "redirect"] = "proxy"
+    """``proxy``: launches pass through this gateway, which moves one that a member fails to the next.  ``redirect``: a
+    visitor is sent to a member, which is cheap, and a failure there ends the launch."""
+
     signing_key: SecretStr
     """The private key that signs launch tokens (Ed25519, PEM); give it as ``signing_key_file``."""
 
@@ -125,11 +136,18 @@ class GatewaySettings(Section):
 
     probes: ProbeSettings = ProbeSettings()
 
+    ejection: EjectionSettings = EjectionSettings()
+
     routing: RoutingSettings = RoutingSettings()
 
     launch: LaunchSettings = LaunchSettings()
 
     providers: ProvidersSettings = ProvidersSettings()
+
+    @property
+    def health(self) -> HealthSettings:
+        """What belief in members follows from."""
+        return HealthSettings(self.probes, self.ejection)
 
     @field_validator("signing_key")
     @classmethod
@@ -140,8 +158,8 @@ class GatewaySettings(Section):
     @field_validator("routing")
     @classmethod
     def _known_policy(cls, routing: RoutingSettings) -> RoutingSettings:
-        if problem := settings_problem(routing):
-            raise ValueError(problem)
+        if problems := routing_problems(routing):
+            raise ValueError("; ".join(problems))
         return routing
 
     @field_validator("members")

@@ -98,11 +98,23 @@ function ready(event) {
     fail("The launch went wrong", "The service named no session that could be opened.", HINTS.gateway);
     return;
   }
+  noteReady();
   // Stays where the browser does not go there by itself.
   element("open").href = target;
   element("open").hidden = false;
   document.title = `Ready · ${document.title}`;
   window.location.replace(target);
+}
+
+// Sent to a member, the visitor is the only one who sees how it went (see sticky.py).
+function noteReady() {
+  const name = config.memberCookie;
+  if (!name) return;
+  const found = document.cookie.split("; ").find((item) => item.startsWith(`${name}=`));
+  const [member, , repo] = found?.slice(name.length + 1).split("~") ?? [];
+  if (!repo) return;
+  const secure = name.startsWith("__Host-") ? "; Secure" : "";
+  document.cookie = `${name}=${member}~ready~${repo}; Path=/; Max-Age=14400; SameSite=Lax${secure}`;
 }
 
 function take(message) {
@@ -157,6 +169,9 @@ element("launch").hidden = false;
 element("cancel").addEventListener("click", cancel);
 showStatus("Asking for a session");
 showElapsed();
-source = new EventSource(`${config.buildPath}?build_token=${encodeURIComponent(config.buildToken)}`);
+const query = new URLSearchParams({ build_token: config.buildToken });
+const wanted = new URLSearchParams(window.location.search).get("member");
+if (wanted) query.set("member", wanted);
+source = new EventSource(`${config.buildPath}?${query}`);
 source.addEventListener("message", take);
 source.addEventListener("error", lost);

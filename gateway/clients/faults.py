@@ -18,17 +18,37 @@ class Fault(StrEnum):
     CUT = "cut"
     #: The stream fell silent, without even a comment.
     SILENCE = "silence"
-    #: The member refused the launch, or sent the visitor elsewhere.
-    REFUSED = "refused"
+    #: It took longer than a phase of a launch may take.
+    SLOW = "slow"
+    #: Probes find the member unreachable, and its stream says nothing any more.
+    LOST = "lost"
+    #: The member itself says that it has failed the launch.
+    FAILED = "failed"
+    #: It sends the visitor to an address that is not its own.
     SESSION_URL = "session_url"
+    #: The member takes no such launch, or none now: nobody has failed.
+    REFUSED = "refused"
 
 
 class MemberFault(Exception):  # noqa: N818 - whose it is, not what it is
-    """A member failed a launch; the text is a clause that follows the member's name."""
+    """A member failed a launch; the text is a clause that follows the member's name.
 
-    def __init__(self, fault: Fault, message: str) -> None:
+    ``retry_after_s`` comes with a refusal for want of room: when to ask again.
+    """
+
+    def __init__(self, fault: Fault, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.fault = fault
+        self.fault, self.retry_after_s = fault, retry_after_s
+
+    @property
+    def blames(self) -> bool:
+        """Whether it counts against the member's launches; one that cannot be reached is judged by its probes."""
+        return self.fault not in (Fault.CONNECT, Fault.REFUSED)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the member may be at work on the launch, for nobody."""
+        return self.fault not in (Fault.CONNECT, Fault.REFUSED)
 
     @property
     def unreached(self) -> bool:

@@ -18,6 +18,7 @@ from contract.events import BuildEvent, Phase, event, parse_event
 from contract.json_types import loads_object
 from contract.reports import Check
 from gateway.clients.faults import Fault, MemberFault
+from gateway.clients.orders import LaunchOrder
 from gateway.core.fleet import Member
 from gateway.core.settings import LaunchSettings
 from gateway.core.transitions import ProbeResult
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 #: The longest answer to a probe that is read.
 MAX_ANSWER = 256 * 1024
+
+#: Seconds after which a member that has no room is asked again, where it does not say when.
+RETRY_AFTER = 30.0
 
 _CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
@@ -52,18 +56,18 @@ class MemberClient:
         except ValueError:
             return ProbeResult(True, False, f"It answered its health check with HTTP {status} and no JSON.", (), found)
 
-    async def build(self, member: Member, raw_spec: str, launch_token: str) -> AsyncGenerator[BuildEvent, None]:
+    async def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[BuildEvent, None]:
         """A launch's events, each as soon as it has arrived, up to the final one.
 
         Raises :class:`MemberFault`.  Closing the generator closes the connection.
         """
-        headers = {"Accept": sse.CONTENT_TYPE, "Authorization": f"Bearer {launch_token}", "Cache-Control": "no-cache"}
+        headers = {"Accept": sse.CONTENT_TYPE, "Authorization": f"Bearer {order.token}", "Cache-Control": "no-cache"}
         deadline = asyncio.get_running_loop().time() + self._settings.first_event_timeout
         begun = False
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._session.get(
-                    _address(member, f"build/{raw_spec}"),
+                    _address(member, f"build/{order.spec}"),
                     headers=headers,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
@@ -162,12 +166,19 @@ def _late(error: TimeoutError, settings: LaunchSettings) -> MemberFault:
 
 
 def _check_stream(response: aiohttp.ClientResponse) -> None:
-    if response.status in (403, 429):
-        raise MemberFault(Fault.REFUSED, f"refused the launch (HTTP {response.status})")
+    if response.status == 403:
+        raise MemberFault(Fault.REFUSED, "refused the launch (HTTP 403)")
+    if response.status == 429:
+        raise MemberFault(Fault.REFUSED, "refused the launch (HTTP 429)", _retry_after(response))
     if response.status != 200:
         raise MemberFault(Fault.STATUS, f"answered HTTP {response.status}")
     if response.content_type != sse.CONTENT_TYPE:
         raise MemberFault(Fault.ANSWER, f"answered with {response.content_type[:80]} instead of a build stream")
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() and 0 < int(text) < 3600 else RETRY_AFTER
 
 
 def _event(data: str) -> BuildEvent:

@@ -1,40 +1,94 @@
 """Who takes a launch.  A decision is data: the same object is acted on, logged, shown and explained."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from contract.repos import RepoKey
-from gateway.core.fleet import CapacityState, FleetSnapshot, Health, MemberView, Policy, Status
-from gateway.core.policies import POLICIES
+from gateway.core.fleet import CapacityState, FleetSnapshot, Health, Load, MemberView, Policy, Status
+from gateway.core.policies import POLICIES, Option, Tier, uniform
+from gateway.core.rules import Ruling, rule_problems, ruling
 from gateway.core.settings import RoutingSettings
 
 
-class Tier(IntEnum):
-    """What comes first, before any score."""
+class Standing(IntEnum):
+    """In which order members are asked; policies decide within each."""
 
-    #: Available, with room or with capacity unknown.
-    ROOM = 0
-    #: Available, and full as far as is known: it may have room by now, or it queues.
-    FULL = 1
+    #: Back from ejection: one launch at a time shows whether it has recovered.  Whoever fails it goes on elsewhere.
+    TRIAL = 0
+    #: The visitor was there last.
+    STICKY = 1
+    #: In rotation, with room or with capacity unknown.
+    IN_ROTATION = 2
+    #: In rotation, and in its slow start: this launch is not of the share that it takes by now.
+    RETURNING = 3
+    #: Ejected or failing, but too few others are left (panic): better than to drown them.
+    PANIC = 4
+    #: The visitor has just had a failure there.
+    AVOIDED = 5
+    #: Full as far as is known: it may have room by now, or it queues.
+    FULL = 6
     #: Not probed yet: better than refusing while a gateway starts.
-    UNPROBED = 2
+    UNPROBED = 7
+    #: Ejected or failing, and yet better than nobody.
+    LAST_RESORT = 8
+    #: Has failed this launch; it may succeed the next time.
+    AGAIN = 9
+
+
+#: What a member's standing says of it, as a clause that follows its name.
+_STANDINGS = {
+    Standing.TRIAL: "is back from ejection and due for a trial launch",
+    Standing.STICKY: "had this visitor last",
+    Standing.RETURNING: "has come into rotation only now",
+    Standing.PANIC: "is out of rotation, but too few others are left",
+    Standing.AVOIDED: "has just failed this visitor",
+    Standing.FULL: "is full",
+    Standing.UNPROBED: "has not been probed yet",
+    Standing.LAST_RESORT: "is out of rotation and the last resort",
+    Standing.AGAIN: "has failed this launch before",
+}
+
+_TIERS = {
+    Tier.WARM: "has the image, or builds it",
+    Tier.PULL: "can pull the image",
+    Tier.COLD: "can build it, and has no more than its share of the load",
+    Tier.WARM_BUSY: "has the image, and little room left",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """What is to be launched; ``commit`` is ``None`` before it is resolved.  ``tried`` names members that failed it."""
+    """What is to be launched, and for whom.
+
+    ``commit`` is ``None`` before it is resolved; ``provider`` and ``origin`` may be empty.  ``client`` is the visitor's
+    address.  ``asked`` is the member that the visitor asks for, ``sticky`` the one of last time.  ``tried`` members
+    have failed this launch, ``refused`` ones have just refused it, ``avoid`` failed an earlier one of this visitor.
+    """
 
     repo: RepoKey
     commit: str | None = None
+    provider: str = ""
+    client: str = ""
+    origin: str = ""
+    asked: str = ""
+    sticky: str = ""
     tried: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A member that may take the launch; ``free`` of ``limit`` sessions are believed free (``None`` = not known)."""
+    """A member that may take the launch; ``free`` of ``limit`` sessions are believed free (``None`` = not known).
+
+    ``unmet`` counts the operator's preferences that it does not meet.
+    """
 
     member: str
+    standing: Standing
+    unmet: int
     tier: Tier
     score: float
     warm: bool
@@ -42,40 +96,53 @@ class Candidate:
     limit: int | None
 
     @property
+    def group(self) -> str:
+        """One word for why it was chosen: its tier where it is simply in rotation, else its standing."""
+        return (self.tier if self.standing == Standing.IN_ROTATION else self.standing).name.lower()
+
+    @property
     def reason(self) -> str:
         """Why it stands where it does, as a clause that follows its name."""
-        clauses = []
-        if self.tier == Tier.UNPROBED:
-            clauses.append("has not been probed yet")
-        if self.warm:
-            clauses.append("has an image of it, or builds one")
-        if self.tier == Tier.FULL:
-            clauses.append("is full")
-        elif self.free is None:
+        clauses = [_STANDINGS[self.standing]] if self.standing in _STANDINGS else []
+        if self.tier in _TIERS:
+            clauses.append(_TIERS[self.tier])
+        elif self.warm:
+            clauses.append("has the image, or builds it")
+        if self.free is None:
             clauses.append("does not say how much is free")
-        else:
+        elif self.standing != Standing.FULL:
             of = f" of {self.limit}" if self.limit else ""
             clauses.append(f"has {self.free}{of} sessions free")
+        if self.unmet:
+            clauses.append("is not one that the operator prefers")
         return f"{', '.join(clauses)} and scores {self.score:.3g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A member that may not take the launch; ``reason`` is a clause that follows its name."""
+    """A member that may not take the launch; ``reason`` is a clause that follows its name.
+
+    ``for_now``: with time it may be able to, without anybody's doing.
+    """
 
     member: str
     reason: str
+    for_now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The members for a launch, best first, and those that are out of the question."""
+    """The members for a launch, best first, and those that are out of the question.
+
+    ``panic``: so few members are in rotation that those out of it are asked as well.
+    """
 
     request: LaunchRequest
     policy: str
     at: float
     candidates: tuple[Candidate, ...]
     rejected: tuple[Rejected, ...]
+    panic: bool = False
 
     @property
     def chosen(self) -> Candidate | None:
@@ -101,12 +168,14 @@ class Decision:
             "repo": self.request.repo,
             "commit": self.request.commit,
             "policy": self.policy,
+            "panic": self.panic,
             "at": self.at,
             "member": self.chosen.member if self.chosen else None,
             "sentence": self.explain(),
             "candidates": [
                 {
                     "member": item.member,
+                    "standing": item.standing.name.lower(),
                     "tier": item.tier.name.lower(),
                     "score": item.score,
                     "warm": item.warm,
@@ -119,55 +188,133 @@ class Decision:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A member on its way to becoming a candidate."""
+
+    view: MemberView
+    status: Status
+    load: Load
+    standing: Standing
+    unmet: int
+
+
 def decide(
     snapshot: FleetSnapshot, request: LaunchRequest, settings: RoutingSettings, now: float, draw: float
 ) -> Decision:
     """Order the members for a launch.
 
-    Candidates are ordered by tier, then score, then name.  Deterministic in its arguments; ``draw`` (from [0, 1)) is
-    all the chance there is.
+    Candidates are ordered by standing, then by the operator's preferences, then as the policy places them, then by
+    name.  Deterministic in its arguments; ``draw`` (from [0, 1)) is all the chance there is.
     """
-    candidates, rejected = [], []
-    for view in snapshot.members:
-        status = snapshot.status(view, now)
-        if view.name in request.tried:
-            rejected.append(Rejected(view.name, "has failed this launch"))
-        elif (tier := _tier(status)) is None:
-            rejected.append(Rejected(view.name, _rejection(status)))
-        else:
-            candidates.append(_candidate(view, status, tier, request, settings, draw))
-    candidates.sort(key=lambda item: (item.tier, -item.score, item.member))
+    rules = ruling(settings.rules, request.repo, request.client, request.origin)
+    statuses = [snapshot.status(view, now) for view in snapshot.members]
+    panic = _panic(statuses, settings)
+    seen: list[_Seen] = []
+    rejected = []
+    for view, status in zip(snapshot.members, statuses, strict=True):
+        if (reason := _rejection(view, status, request, rules)) is not None:
+            rejected.append(Rejected(view.name, reason))
+            continue
+        if view.name in request.refused:
+            rejected.append(Rejected(view.name, "has refused this launch", for_now=True))
+            continue
+        standing = _standing(view, status, request, panic, draw)
+        if standing is None:
+            reasons = " ".join(snapshot.reasons(view, now)).rstrip(".")
+            text = f"is {status.state}: {reasons}" if reasons else f"is {status.state}"
+            rejected.append(Rejected(view.name, text, for_now=status.policy == Policy.ACTIVE))
+            continue
+        load = view.load(now, snapshot.settings, settings.assumed_limit)
+        seen.append(_Seen(view, status, load, standing, rules.unmet(view.labels) if rules.prefer else 0))
     rejected.sort(key=lambda item: item.member)
-    return Decision(request, settings.policy, now, tuple(candidates), tuple(rejected))
+    candidates = _placed(seen, request, settings, draw)
+    return Decision(request, settings.policy, now, tuple(candidates), tuple(rejected), panic)
 
 
-def _tier(status: Status) -> Tier | None:
-    if status.available:
-        return Tier.FULL if status.capacity == CapacityState.FULL else Tier.ROOM
-    if status.policy == Policy.ACTIVE and status.health == Health.UNKNOWN:
-        return Tier.UNPROBED
-    return None
+def _panic(statuses: Sequence[Status], settings: RoutingSettings) -> bool:
+    """Whether too few of the members that operators want are in rotation; full ones are."""
+    active = [status for status in statuses if status.policy == Policy.ACTIVE and status.health != Health.UNKNOWN]
+    well = sum(status.health == Health.HEALTHY for status in active)
+    return well < settings.panic_below * len(active)
 
 
-def _rejection(status: Status) -> str:
-    reasons = " ".join(status.reasons).rstrip(".")
-    return f"{status.state}: {reasons}" if reasons else status.state
-
-
-def _candidate(
-    view: MemberView, status: Status, tier: Tier, request: LaunchRequest, settings: RoutingSettings, draw: float
-) -> Candidate:
-    warm = view.holds(request.repo, request.commit)
-    # Among full members free capacity says nothing; their weights do.
-    free = settings.assumed_free if not status.free else float(status.free)
-    size = view.member.weight * view.slow_start * free * (settings.warm_factor if warm else 1.0)
-    score = POLICIES[settings.policy](view.name, size, request.repo, draw)
-    limit = view.received.report.sessions.limit if view.received else None
-    return Candidate(view.name, tier, score, warm, status.free, limit)
-
-
-def settings_problem(settings: RoutingSettings) -> str | None:
-    """What is wrong with a policy's name; ``None`` = nothing."""
-    if settings.policy in POLICIES:
+def _rejection(view: MemberView, status: Status, request: LaunchRequest, rules: Ruling) -> str | None:
+    """Why this launch is not for that member, whatever its state; a clause that follows its name."""
+    if request.asked and view.name != request.asked:
+        return f"is not {request.asked}, which the visitor asks for"
+    if status.policy != Policy.ACTIVE:
         return None
-    return f"unknown policy {settings.policy!r} (known: {', '.join(sorted(POLICIES))})"
+    if request.provider and view.providers and request.provider not in view.providers:
+        return f"takes no repositories of the provider {request.provider!r}"
+    return rules.rejection(view.labels)
+
+
+def _standing(view: MemberView, status: Status, request: LaunchRequest, panic: bool, draw: float) -> Standing | None:
+    """Where a member stands for a launch; ``None`` = it can take none."""
+    if status.policy != Policy.ACTIVE or status.health == Health.UNREACHABLE:
+        return None
+    if view.name in request.tried:
+        return Standing.AGAIN
+    if status.health == Health.UNKNOWN:
+        return Standing.UNPROBED
+    if status.health in (Health.FAILING, Health.EJECTED, Health.HALF_OPEN):
+        # A visitor who has had one failure is not sent on trial.
+        if status.health == Health.HALF_OPEN and not (view.on_trial or request.tried or request.avoid):
+            return Standing.TRIAL
+        return Standing.PANIC if panic else Standing.LAST_RESORT
+    if status.capacity == CapacityState.FULL:
+        return Standing.FULL
+    if view.name in request.avoid:
+        return Standing.AVOIDED
+    if status.slow_start < 1 and uniform(repr(draw), view.name) >= status.slow_start:
+        return Standing.RETURNING
+    return Standing.STICKY if view.name == request.sticky else Standing.IN_ROTATION
+
+
+def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSettings, draw: float) -> list[Candidate]:
+    if not seen:
+        return []
+    # Who shares a registry with a member that holds the image can pull it.
+    registries: frozenset[str] = frozenset().union(
+        *(item.view.registries for item in seen if item.view.holds(request.repo, request.commit))
+    )
+    options = [_option(item, request, registries) for item in seen]
+    places = POLICIES[settings.policy](options, request.repo, draw, settings)
+    candidates = [
+        Candidate(
+            item.view.name,
+            item.standing,
+            item.unmet,
+            tier,
+            score,
+            option.warm,
+            item.status.free,
+            item.load.limit if item.load.known else None,
+        )
+        for item, option, (tier, score) in zip(seen, options, places, strict=True)
+    ]
+    candidates.sort(key=lambda item: (item.standing, item.unmet, item.tier, -item.score, item.member))
+    return candidates
+
+
+def _option(item: _Seen, request: LaunchRequest, registries: frozenset[str]) -> Option:
+    view = item.view
+    builds = view.received.report.builds if view.received else None
+    return Option(
+        view.name,
+        view.member.weight,
+        item.load.used,
+        item.load.limit,
+        warm=view.holds(request.repo, request.commit),
+        pullable=not registries.isdisjoint(view.registries),
+        builds=builds is None or builds.limit is None or builds.running + builds.queued < builds.limit,
+    )
+
+
+def routing_problems(settings: RoutingSettings) -> list[str]:
+    """What is wrong with the settings, each with its path below ``routing``; empty = nothing."""
+    problems = rule_problems(settings.rules)
+    if settings.policy not in POLICIES:
+        problems.append(f"policy: unknown policy {settings.policy!r} (known: {', '.join(sorted(POLICIES))})")
+    return problems

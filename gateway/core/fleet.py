@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from contract.reports import CapacityReport, Check
+from contract.reports import CapacityReport, Check, Sessions
 from contract.repos import RepoKey
-from gateway.core.settings import ProbeSettings
+from gateway.core.outcomes import Outcomes
+from gateway.core.settings import HealthSettings
+
+#: What a member counts for at the start of its slow start.
+SLOW_START_FLOOR = 0.1
 
 
 class Health(StrEnum):
@@ -47,7 +51,11 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member as it is registered; ``origins`` are those that its notebooks may be served from."""
+    """A member as it is registered.
+
+    ``origins`` are those that its notebooks may be served from; ``providers`` those whose repositories it takes, all if
+    empty.
+    """
 
     name: str
     url: str
@@ -55,6 +63,7 @@ class Member:
     weight: float = 1.0
     labels: Mapping[str, str] = field(default_factory=dict)
     origins: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,36 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """Sessions that a probe found counted, and when; of members that send no reports."""
+
+    sessions: Sessions
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change of a member's state (the one word), when, and why, as a sentence."""
+
+    at: float
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A member's believed load: ``used`` of ``limit`` sessions; ``known`` tells whether it said so itself.
+
+    ``used`` includes what was sent there since it last said.
+    """
+
+    used: int
+    limit: int
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What follows of a member's view at one moment."""
 
@@ -108,8 +147,8 @@ class Status:
     """Whether a launch may be sent there: healthy and active.  A full member is available, and comes last."""
     state: str
     """One word for people."""
-    reasons: tuple[str, ...]
-    """Why it is in that state, as sentences."""
+    slow_start: float
+    """What a new or returned member counts for, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +162,26 @@ class MemberView:
     policy: Policy = Policy.ACTIVE
     reachable: Layer = Layer()
     passing: Layer = Layer()
-    slow_start: float = 1.0
-    """What a new or returned member counts for, from 0 to 1."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    settled_health: Health = Health.UNKNOWN
+    """Its health when the state was last looked at."""
+    returned_at: float | None = None
+    """When it came into rotation, or back; its slow start begins there.  ``None``: it was there from the start."""
     checks: tuple[Check, ...] = ()
     received: Received | None = None
+    counted: Counted | None = None
+    full_until: float | None = None
+    """It has refused a launch for want of room: believed until then, or until it reports."""
     reservations: tuple[Reservation, ...] = ()
     warm: frozenset[tuple[RepoKey, str]] = frozenset()
     """(repo, commit) of the images that it holds."""
     warm_repos: frozenset[RepoKey] = frozenset()
+    registries: frozenset[str] = frozenset()
+    """The registries that it names with its images, and pulls from."""
     versions: Mapping[str, str] = field(default_factory=dict)
     probed_at: float | None = None
+    history: tuple[Transition, ...] = ()
+    """Its latest transitions, oldest first."""
 
     @property
     def name(self) -> str:
@@ -140,7 +189,17 @@ class MemberView:
         return self.member.name
 
     @property
-    def health(self) -> Health:
+    def labels(self) -> Mapping[str, str]:
+        """What it says of itself, and over that what it is registered with."""
+        reported = self.received.report.labels if self.received else {}
+        return {**reported, **self.member.labels} if reported else self.member.labels
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Whose repositories it takes; empty = all, as far as is known."""
+        return self.member.providers or (self.received.report.providers if self.received else ())
+
+    def health(self, now: float) -> Health:
         """Its health, from the layers: the first that fails says what it is."""
         if self.reachable.ok is None:
             return Health.UNKNOWN
@@ -148,7 +207,19 @@ class MemberView:
             return Health.UNREACHABLE
         if self.passing.ok is None:
             return Health.UNKNOWN
-        return Health.HEALTHY if self.passing.ok else Health.FAILING
+        if not self.passing.ok:
+            return Health.FAILING
+        if self.outcomes.ejection is not None:
+            return Health.EJECTED if now < self.outcomes.ejection.until else Health.HALF_OPEN
+        return Health.HEALTHY
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether a launch that was sent there since its ejection has not ended yet."""
+        ejection = self.outcomes.ejection
+        return ejection is not None and any(
+            item.made_at >= ejection.until and item.ready_at is None for item in self.reservations
+        )
 
     @property
     def effective_policy(self) -> Policy:
@@ -156,18 +227,47 @@ class MemberView:
         drains = self.member.weight == 0 or (self.received is not None and self.received.report.draining)
         return Policy.DRAINING if self.policy == Policy.ACTIVE and drains else self.policy
 
-    def report(self, now: float, settings: ProbeSettings) -> CapacityReport | None:
+    def slow_start(self, now: float, settings: HealthSettings) -> float:
+        """What it counts for, from 0 to 1: it grows evenly from its return on (Envoy: slow start)."""
+        if self.returned_at is None:
+            return 1.0
+        return min(1.0, max(SLOW_START_FLOOR, (now - self.returned_at) / settings.probes.slow_start))
+
+    def report(self, now: float, settings: HealthSettings) -> CapacityReport | None:
         """Its report, if that is fresh enough to be believed."""
-        if self.received is None or now - self.received.at > settings.report_max_age:
+        if self.received is None or now - self.received.at > settings.probes.report_max_age:
             return None
         return self.received.report
 
-    def free(self, now: float, settings: ProbeSettings) -> int | None:
-        """Sessions believed free; ``None`` = not known."""
+    def sessions(self, now: float, settings: HealthSettings) -> Sessions | None:
+        """Its sessions as it last counted them, if that is fresh enough to be believed."""
         report = self.report(now, settings)
-        if report is None or report.sessions.free is None:
+        if report is not None:
+            return report.sessions
+        if self.counted is None or now - self.counted.at > settings.probes.report_max_age:
             return None
-        return max(0, report.sessions.free - sum(not reservation.seen for reservation in self.reservations))
+        return self.counted.sessions
+
+    def free(self, now: float, settings: HealthSettings) -> int | None:
+        """Sessions believed free; ``None`` = not known."""
+        if self.full_until is not None and now < self.full_until:
+            return 0
+        sessions = self.sessions(now, settings)
+        if sessions is None or sessions.free is None:
+            return None
+        return max(0, sessions.free - self._unseen)
+
+    def load(self, now: float, settings: HealthSettings, assumed_limit: float) -> Load:
+        """Its load; a member that does not say is taken to have ``assumed_limit`` sessions of which only ours run."""
+        sessions = self.sessions(now, settings)
+        if sessions is None or sessions.free is None:
+            return Load(self._unseen, max(1, round(assumed_limit)), known=False)
+        limit = sessions.limit if sessions.limit is not None else sessions.running + sessions.pending + sessions.free
+        return Load(max(0, limit - sessions.free) + self._unseen, limit, known=True)
+
+    @property
+    def _unseen(self) -> int:
+        return sum(not item.seen for item in self.reservations)
 
     def holds(self, repo: RepoKey, commit: str | None) -> bool:
         """Whether it holds an image of the repository (at that commit, where one is given), or builds one for us."""
@@ -177,41 +277,59 @@ class MemberView:
             item.repo == repo and item.commit == commit for item in self.reservations
         )
 
-    def status(self, now: float, settings: ProbeSettings) -> Status:
+    def status(self, now: float, settings: HealthSettings) -> Status:
         """What follows of all this now."""
-        health, policy, free = self.health, self.effective_policy, self.free(now, settings)
+        health, policy, free = self.health(now), self.effective_policy, self.free(now, settings)
         capacity = CapacityState.UNKNOWN
         if free is not None:
             capacity = CapacityState.FREE if free > 0 else CapacityState.FULL
         available = policy == Policy.ACTIVE and health in (Health.HEALTHY, Health.HALF_OPEN)
         if policy != Policy.ACTIVE:
             state = policy.value
-        elif not available:
+        elif health != Health.HEALTHY:
             state = health.value
         else:
             state = "full" if capacity == CapacityState.FULL else "available"
-        reasons = self._reasons(health, policy, capacity, now, settings)
-        return Status(health, capacity, policy, free, available, state, reasons)
+        return Status(health, capacity, policy, free, available, state, self.slow_start(now, settings))
 
-    def _reasons(
-        self, health: Health, policy: Policy, capacity: CapacityState, now: float, settings: ProbeSettings
-    ) -> tuple[str, ...]:
-        reasons = []
+    def reasons(self, now: float, settings: HealthSettings) -> tuple[str, ...]:
+        """Why it is in its state, as sentences."""
+        return tuple(self._policy_reasons() + self._health_reasons(now) + self._capacity_reasons(now, settings))
+
+    def _policy_reasons(self) -> list[str]:
+        policy = self.effective_policy
         if policy == Policy.DRAINING and self.policy == Policy.ACTIVE:
-            reasons.append("Its weight is 0." if self.member.weight == 0 else "It drains itself.")
-        elif policy != Policy.ACTIVE:
-            reasons.append(f"An operator has set it to {policy.value}.")
+            return ["Its weight is 0." if self.member.weight == 0 else "It drains itself."]
+        return [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}."]
+
+    def _health_reasons(self, now: float) -> list[str]:
+        health = self.health(now)
         if health == Health.UNKNOWN:
-            reasons.append("It has not been probed yet.")
-        elif health == Health.UNREACHABLE:
-            reasons.append(self.reachable.reason)
-        elif health == Health.FAILING:
-            reasons.append(self.passing.reason)
-        if capacity == CapacityState.FULL:
+            return ["It has not been probed yet."]
+        if health == Health.UNREACHABLE:
+            return [self.reachable.reason]
+        if health == Health.FAILING:
+            return [self.passing.reason]
+        ejection = self.outcomes.ejection
+        if ejection is None:
+            return []
+        if health == Health.EJECTED:
+            return [ejection.reason, f"It is tried again in {ejection.until - now:.0f} s."]
+        trial = "A trial launch is on its way." if self.on_trial else "The next launch is a trial."
+        return [ejection.reason, trial]
+
+    def _capacity_reasons(self, now: float, settings: HealthSettings) -> list[str]:
+        reasons = []
+        if self.full_until is not None and now < self.full_until:
+            reasons.append("It has refused a launch for want of room.")
+        elif self.free(now, settings) == 0:
             reasons.append("All its sessions are taken.")
         elif self.received is not None and self.report(now, settings) is None:
             reasons.append(f"Its last capacity report came {now - self.received.at:.0f} s ago and has expired.")
-        return tuple(reasons)
+        slow_start = self.slow_start(now, settings)
+        if slow_start < 1 and self.health(now) == Health.HEALTHY:
+            reasons.append(f"It has come into rotation {now - (self.returned_at or now):.0f} s ago, slowly at first.")
+        return reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +337,7 @@ class FleetSnapshot:
     """Every member's view; ``version`` counts its changes.  Members stand in the order of their names."""
 
     members: tuple[MemberView, ...]
-    settings: ProbeSettings
+    settings: HealthSettings
     version: int = 0
 
     def get(self, name: str) -> MemberView | None:
@@ -229,6 +347,10 @@ class FleetSnapshot:
     def status(self, view: MemberView, now: float) -> Status:
         """What follows of a view now."""
         return view.status(now, self.settings)
+
+    def reasons(self, view: MemberView, now: float) -> tuple[str, ...]:
+        """Why a member is in its state, as sentences."""
+        return view.reasons(now, self.settings)
 
     @property
     def probed(self) -> bool:

@@ -23,6 +23,21 @@ class Outcome(StrEnum):
     ABANDONED = "abandoned"
 
 
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks for a launch, and for what beside the repository.
+
+    ``client`` is an address, ``origin`` the Origin of the page that asks (may be empty); ``asked`` the member asked for
+    by name; ``sticky`` is the one of last time, ``avoid`` are those that have just failed this visitor.
+    """
+
+    client: str = ""
+    origin: str = ""
+    asked: str = ""
+    sticky: str = ""
+    avoid: frozenset[str] = frozenset()
+
+
 @dataclass
 class Launch:
     """One launch; ``id`` gives access to it and is never logged or shown whole.
@@ -33,7 +48,7 @@ class Launch:
     id: str
     spec: RepoSpec
     created_at: float
-    client: str = ""
+    visitor: Visitor = Visitor()
     journal: Journal = field(default_factory=Journal)
     member: str | None = None
     attempt: int = 0

@@ -1,33 +1,129 @@
-"""Policies: how a repository's launches are spread over members that can take them.
+"""Policies: how launches are spread over the members that can take them.
 
-A policy gives each member a score for a request; the highest goes first.  All have the signature :data:`Score`.
-A member's score depends on that member and the request alone, so removing a member moves only its own repositories.
+A policy places each member for one launch; the lowest tier goes first, and within it the highest score.  All have the
+signature :data:`PlacingPolicy`, and are deterministic in their arguments.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 
 from contract.repos import RepoKey
-
-#: (member's name, its size: weight times free capacity, repository, a draw from [0, 1) for the launch) → score.
-Score = Callable[[str, float, RepoKey, float], float]
+from gateway.core.settings import RoutingSettings
 
 
-def rendezvous(member: str, size: float, repo: RepoKey, draw: float) -> float:  # noqa: ARG001 - one signature for all
-    """Weighted rendezvous hashing: ``size / -ln U(repo, member)``; a repository stays with its member.
+class Tier(IntEnum):
+    """What comes first, before any score."""
 
-    Source: Schindelhauer and Schomaker, "Weighted distributed hash tables" (SPAA 2005), the logarithmic method.
+    #: Holds the image, or builds it, and has room to spare.
+    WARM = 0
+    #: Can pull the image from a registry, and has no more than its share of the load.
+    PULL = 1
+    #: Would have to build, can do so at once, and has no more than its share of the load.
+    COLD = 2
+    #: Holds the image, and has little room left.
+    WARM_BUSY = 3
+    #: Has room.
+    ROOM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A member as a policy sees it: ``used`` of ``limit`` sessions, and what it has of the image.
+
+    ``builds``: whether a build could begin there at once.
     """
-    return size / -math.log(uniform(repo, member))
+
+    name: str
+    weight: float
+    used: int
+    limit: int
+    warm: bool = False
+    pullable: bool = False
+    builds: bool = True
+
+    @property
+    def free(self) -> int:
+        """Sessions that it has room for."""
+        return max(0, self.limit - self.used)
 
 
-def uniform(repo: RepoKey, member: str) -> float:
+#: (members, repository, draw from [0, 1), settings) → (tier, score) of each member, in the order given.
+PlacingPolicy = Callable[[Sequence[Option], RepoKey, float, RoutingSettings], list[tuple[Tier, float]]]
+
+
+def random(
+    options: Sequence[Option],
+    repo: RepoKey,  # noqa: ARG001 - one signature for all
+    draw: float,
+    settings: RoutingSettings,  # noqa: ARG001
+) -> list[tuple[Tier, float]]:
+    """By chance, in proportion to weight times free capacity; images do not matter."""
+    return [(Tier.ROOM, _hashed(_roomy(option), repr(draw), option.name)) for option in options]
+
+
+def rendezvous(
+    options: Sequence[Option],
+    repo: RepoKey,
+    draw: float,  # noqa: ARG001
+    settings: RoutingSettings,  # noqa: ARG001
+) -> list[tuple[Tier, float]]:
+    """Weighted rendezvous hashing by repository, by weight times free capacity.
+
+    A member's score depends on that member and the repository alone: removing one moves only its own repositories.
+    """
+    return [(Tier.ROOM, _hashed(_roomy(option), repo, option.name)) for option in options]
+
+
+def tiered(
+    options: Sequence[Option],
+    repo: RepoKey,
+    draw: float,  # noqa: ARG001
+    settings: RoutingSettings,
+) -> list[tuple[Tier, float]]:
+    """Members that hold the image first, as long as that overloads none; else each up to its share of the load.
+
+    Members are ordered by rendezvous hashing (by weight times limit), so that a repository meets the same member again
+    when it has to be built, and by free capacity where room is scarce.  The bound on cold placement is that of
+    consistent hashing with bounded loads: ``balance`` times the fair share of what is used and what comes.
+    """
+    size = math.fsum(option.weight * option.limit for option in options) or 1.0
+    comes = settings.balance * (sum(option.used for option in options) + 1) / size
+    return [_placed(option, repo, comes, settings) for option in options]
+
+
+def _placed(option: Option, repo: RepoKey, comes: float, settings: RoutingSettings) -> tuple[Tier, float]:
+    limit, load = option.limit, option.used + 1
+    if option.warm and load <= settings.warm_share * limit:
+        return Tier.WARM, _hashed(option.weight * limit, repo, option.name)
+    within = load <= max(comes * option.weight * limit, settings.idle_share * limit)
+    if option.pullable and within:
+        return Tier.PULL, _hashed(_roomy(option), repo, option.name)
+    if option.builds and within:
+        return Tier.COLD, _hashed(option.weight * limit, repo, option.name)
+    if option.warm and load < limit:
+        return Tier.WARM_BUSY, _hashed(_roomy(option), repo, option.name)
+    return Tier.ROOM, _hashed(_roomy(option), repo, option.name)
+
+
+def _roomy(option: Option) -> float:
+    # Among members without room their weights decide: one of them may have some by now.
+    return option.weight * (option.free or option.limit / 1000)
+
+
+def _hashed(size: float, key: str, member: str) -> float:
+    """Source: Schindelhauer and Schomaker, "Weighted distributed hash tables" (SPAA 2005), the logarithmic method."""
+    return size / -math.log(uniform(key, member))
+
+
+def uniform(key: str, member: str) -> float:
     """A number that is evenly spread over (0, 1), both ends excluded, and the same on every machine."""
-    text = f"{len(repo)}:{repo}{member}".encode(errors="surrogateescape")
+    text = f"{len(key)}:{key}{member}".encode(errors="surrogateescape")
     digest = hashlib.sha256(text).digest()
     # 52 bits and a half: all of them, and their distance from 1, are exact in a float.
     return ((int.from_bytes(digest[:8]) >> 12) + 0.5) / 2**52
 
 
-POLICIES: Mapping[str, Score] = {"rendezvous": rendezvous}
+POLICIES: Mapping[str, PlacingPolicy] = {"random": random, "rendezvous": rendezvous, "tiered": tiered}

@@ -1,10 +1,12 @@
 """What ``web`` may ask of engines, without importing them."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from gateway.core.fleet import FleetSnapshot
-from gateway.core.launch import Launch
+from gateway.core.decision import Decision
+from gateway.core.fleet import FleetSnapshot, Member
+from gateway.core.launch import Launch, Visitor
 from gateway.core.tallies import Tallies
 from providers.base import RepoSpec
 
@@ -48,10 +50,14 @@ class LaunchesPort(Protocol):
         """How many launches are not finished."""
 
     @property
+    def waiting(self) -> int:
+        """How many launches wait for a member that can take them."""
+
+    @property
     def streams(self) -> int:
         """How many streams watch a launch."""
 
-    def start(self, spec: RepoSpec, client: str) -> Launch:
+    def start(self, spec: RepoSpec, visitor: Visitor) -> Launch:
         """Begin a launch; raises :class:`LaunchLimitError`."""
 
     def find(self, launch_id: str) -> Launch | None:
@@ -62,6 +68,17 @@ class LaunchesPort(Protocol):
 
     def cancel(self, launch: Launch) -> None:
         """End a launch by its visitor's wish; one that has finished stays as it is."""
+
+
+class RedirectsPort(Protocol):
+    """Redirect mode: who is sent where."""
+
+    @property
+    def build_token_secrets(self) -> Mapping[str, str]:
+        """The secrets of BinderHubs' build tokens, by member."""
+
+    def choose(self, spec: RepoSpec, visitor: Visitor) -> tuple[Member | None, Decision]:
+        """The member for a launch, and why; ``None``: nobody can take it."""
 
 
 class ReportsPort(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from contract.units import Duration
 
@@ -52,6 +52,42 @@ class ProbeSettings:
     report_max_age: PositiveDuration = 15.0
     """A capacity report older than this is not believed: the member's capacity is unknown from then on."""
 
+    slow_start: PositiveDuration = 60.0
+    """The time in which a member that is new, or was out of rotation, comes to take its full share of launches."""
+
+
+@dataclass(frozen=True)
+class EjectionSettings:
+    """When a member leaves rotation for what becomes of launches there (Envoy: outlier detection)."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
+    consecutive_failures: PositiveCount = 3
+    """Failed launches in a row after which a member is ejected."""
+
+    window: PositiveDuration = 300.0
+    """How far back launches count."""
+
+    failures: PositiveCount = 5
+    """In the window, at least so many failed launches, and more of them than good ones, eject a member as well."""
+
+    base_time: PositiveDuration = 30.0
+    """How long the first ejection lasts; the n-th in a row lasts n times as long, varied by a tenth."""
+
+    max_time: PositiveDuration = 300.0
+    """The longest ejection; then trial launches decide."""
+
+    forget_after: PositiveDuration = 600.0
+    """A member that has been well for so long starts again from ``base_time``."""
+
+
+@dataclass(frozen=True)
+class HealthSettings:
+    """What belief in a member follows from."""
+
+    probes: ProbeSettings = ProbeSettings()
+    ejection: EjectionSettings = EjectionSettings()
+
 
 @dataclass(frozen=True)
 class LaunchSettings:
@@ -68,6 +104,33 @@ class LaunchSettings:
     silence_timeout: PositiveDuration = 90.0
     """For anything at all on a stream that has begun (a member sends a comment every 25 s)."""
 
+    stalled_after: PositiveDuration = 30.0
+    """A stream silent for so long, of a member that probes find unreachable, has failed: the next one is tried."""
+
+    waiting_timeout: PositiveDuration = 900.0
+    """For a launch's turn in a member's queue."""
+
+    build_timeout: PositiveDuration = 3600.0
+    """For a member to fetch, build and push."""
+
+    start_timeout: PositiveDuration = 300.0
+    """For a member to start the session of a built image; after five minutes it hardly ever succeeds."""
+
+    max_attempts: PositiveCount = 4
+    """At how many members a launch may fail before it ends; refusals do not count."""
+
+    retry_share: Annotated[float, Above(0)] = 0.2
+    """Each launch begun allows so much of a retry: with the next, it keeps a fault from doubling the load."""
+
+    retries_per_second: Annotated[float, Above(0)] = 5.0
+    """Retries that are allowed in any case; one beyond both waits for its turn, and is not lost."""
+
+    member_timeout: PositiveDuration = 60.0
+    """How long a launch waits for a member when none can take it."""
+
+    waiting_limit: PositiveCount = 200
+    """Launches that may wait so at a time; one more is refused."""
+
     linger: PositiveDuration = 30.0
     """How long a launch that nobody watches goes on, so that its visitor can reconnect."""
 
@@ -79,19 +142,64 @@ class LaunchSettings:
 
 
 @dataclass(frozen=True)
+class RuleSettings:
+    """Which members take which launches, by label.
+
+    A rule matches a launch if all that it names matches; it then speaks of the members that carry all its labels.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
+    name: str
+    """Names the rule for people: "campus only"."""
+
+    members: Mapping[str, str]
+    """Labels, each with its value; "*" as a value stands for any."""
+
+    repos: tuple[str, ...] = ()
+    """Regular expressions, any of which the start of the repository's key matches, whatever the case of letters."""
+
+    clients: tuple[str, ...] = ()
+    """Networks (``10.0.0.0/8``), any of which the visitor's address is in."""
+
+    origins: tuple[str, ...] = ()
+    """Origins (``https://docs.example.org``) of pages, from any of which the launch is asked for."""
+
+    effect: Literal["require", "prefer", "reserve"] = "require"
+    """``require``: nobody else takes these launches.  ``prefer``: the others come after.  ``reserve``: these members
+    take nothing else."""
+
+
+@dataclass(frozen=True)
 class RoutingSettings:
     """How a member is chosen."""
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
-    policy: str = "rendezvous"
+    policy: str = "tiered"
     """The name of a policy in :mod:`gateway.core.policies`."""
 
-    warm_factor: Annotated[float, Above(0)] = 4.0
-    """A member that holds or builds what is asked for counts as this many times as large.
+    warm_share: Annotated[float, Above(0)] = 0.85
+    """``tiered``: a member that holds the image comes first until so much of its limit is taken."""
 
-    It keeps a repository where its image is while free capacity moves a little, and still lets a crowd spread.
+    balance: Annotated[float, Above(1)] = 1.25
+    """``tiered``: a member takes images that it has to build or pull up to so many times its fair share of the load.
+
+    Source: Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads" (SODA 2018).
     """
 
-    assumed_free: Annotated[float, Above(0)] = 10.0
-    """Free sessions that a member of weight 1 is taken to have while its capacity is not known."""
+    idle_share: Annotated[float, Above(0)] = 0.3
+    """``tiered``: and in any case until so much of its limit is taken, for a quiet federation needs no balance."""
+
+    panic_below: Annotated[float, Above(0)] = 0.5
+    """With fewer than this share of the active members in rotation, ejected and failing ones are asked before full ones
+    are (Envoy: panic threshold)."""
+
+    assumed_limit: Annotated[float, Above(0)] = 20.0
+    """Sessions that a member is taken to have room for while its capacity is not known."""
+
+    choose_member: bool = False
+    """Whether a visitor may ask for a member (``?member=name``)."""
+
+    rules: tuple[RuleSettings, ...] = ()
+    """Which members take which launches; all that match apply."""

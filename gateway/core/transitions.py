@@ -1,19 +1,26 @@
 """How belief changes: each function takes a member's view and an observation, and gives the new view.
 
-Invariant: ``view.state`` is the word that :meth:`MemberView.status` gives at the time of the last transition, and
-``view.since`` the time at which that word last changed.
+Invariant: ``view.state`` is the word that :meth:`MemberView.status` gives at the time of the last observation,
+``view.since`` the time at which that word last changed, and the last of ``view.history`` says why.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from contract.launches import is_launch_id, short
-from contract.reports import CapacityReport, Check
-from gateway.core.fleet import Layer, MemberView, Received, Reservation
-from gateway.core.settings import ProbeSettings
+from contract.reports import CapacityReport, Check, Sessions
+from gateway.core import outcomes
+from gateway.core.fleet import Counted, Health, Layer, MemberView, Received, Reservation, Transition
+from gateway.core.settings import HealthSettings, ProbeSettings
 
 #: Seconds that a member's clock may be ahead of ours.
 CLOCK_SKEW = 10.0
+
+#: Transitions that are kept of a member.
+KEEP_HISTORY = 100
+
+#: In these a member takes no launches but trials; it leaves them by a slow start.
+_OUT = frozenset({Health.FAILING, Health.UNREACHABLE, Health.EJECTED, Health.HALF_OPEN})
 
 
 class StaleReportError(ValueError):
@@ -25,7 +32,8 @@ class ProbeResult:
     """What a probe saw.
 
     ``reachable``: it answered at all.  ``passing``: it says that it works.  ``reason`` is a sentence where one of them
-    does not hold.  ``versions`` is empty where they were not asked for.
+    does not hold.  ``versions`` is empty where they were not asked for.  ``sessions`` are those that its health check
+    counts, of a member that sends no reports.
     """
 
     reachable: bool
@@ -33,6 +41,7 @@ class ProbeResult:
     reason: str = ""
     checks: tuple[Check, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    sessions: Sessions | None = None
 
 
 def observed(layer: Layer, ok: bool, reason: str, now: float, settings: ProbeSettings) -> Layer:
@@ -48,30 +57,51 @@ def observed(layer: Layer, ok: bool, reason: str, now: float, settings: ProbeSet
     return Layer(ok, reason, now)
 
 
-def probed(view: MemberView, result: ProbeResult, now: float, settings: ProbeSettings) -> MemberView:
+def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSettings) -> MemberView:
     """After a probe."""
-    reachable = observed(view.reachable, result.reachable, result.reason, now, settings)
+    reachable = observed(view.reachable, result.reachable, result.reason, now, settings.probes)
     view = replace(view, reachable=reachable, probed_at=now)
     if result.reachable:
-        passing = observed(view.passing, result.passing, result.reason, now, settings)
+        passing = observed(view.passing, result.passing, result.reason, now, settings.probes)
         versions = {**view.versions, **result.versions}
-        view = replace(view, passing=passing, checks=result.checks, versions=versions)
+        counted = Counted(result.sessions, now) if result.sessions else view.counted
+        view = replace(view, passing=passing, checks=result.checks, versions=versions, counted=counted)
     return settled(view, now, settings)
 
 
-def unreached(view: MemberView, reason: str, now: float, settings: ProbeSettings) -> MemberView:
+def unreached(view: MemberView, reason: str, now: float, settings: HealthSettings) -> MemberView:
     """After a launch that could not reach it: as good an observation as a probe's."""
-    return settled(replace(view, reachable=observed(view.reachable, False, reason, now, settings)), now, settings)
+    reachable = observed(view.reachable, False, reason, now, settings.probes)
+    return settled(replace(view, reachable=reachable), now, settings)
 
 
-def check_report(view: MemberView, report: CapacityReport, wall: float, settings: ProbeSettings) -> None:
+def succeeded(view: MemberView, begun_at: float, now: float, settings: HealthSettings) -> MemberView:
+    """After a launch there, begun at ``begun_at``, that became ready."""
+    changed = outcomes.succeeded(view.outcomes, begun_at, now, settings.ejection)
+    return settled(replace(view, outcomes=changed), now, settings)
+
+
+def failed(
+    view: MemberView, reason: str, begun_at: float, now: float, draw: float, settings: HealthSettings
+) -> MemberView:
+    """After a launch there that failed for the member's own fault; ``reason`` is a sentence."""
+    changed = outcomes.failed(view.outcomes, reason, begun_at, now, draw, settings.ejection)
+    return settled(replace(view, outcomes=changed), now, settings)
+
+
+def refused(view: MemberView, now: float, settings: HealthSettings) -> MemberView:
+    """After a launch that it has refused for want of room: it is full, whatever it said before, until it reports."""
+    return settled(replace(view, full_until=now + settings.probes.report_max_age), now, settings)
+
+
+def check_report(view: MemberView, report: CapacityReport, wall: float, settings: HealthSettings) -> None:
     """Raises :class:`StaleReportError` unless the report is fresh and newer than the last one.
 
     ``wall`` is the time of this machine's clock, which is compared with the member's.
     """
     if report.sent_at > wall + CLOCK_SKEW:
         raise StaleReportError("the report is from the future: compare the clocks of gateway and member")
-    if report.sent_at < wall - settings.report_max_age:
+    if report.sent_at < wall - settings.probes.report_max_age:
         raise StaleReportError("the report is too old to be believed: compare the clocks of gateway and member")
     if view.received is None:
         return
@@ -83,7 +113,7 @@ def check_report(view: MemberView, report: CapacityReport, wall: float, settings
         raise StaleReportError("the report is from an earlier start of the member")
 
 
-def reported(view: MemberView, report: CapacityReport, now: float, settings: ProbeSettings) -> MemberView:
+def reported(view: MemberView, report: CapacityReport, now: float, settings: HealthSettings) -> MemberView:
     """After a report that :func:`check_report` has passed."""
     seen = {short(launch) if is_launch_id(launch) else launch for launch in report.launches_seen}
     reservations = tuple(
@@ -94,22 +124,24 @@ def reported(view: MemberView, report: CapacityReport, now: float, settings: Pro
     view = replace(
         view,
         received=Received(report, now),
+        full_until=None,
         reservations=reservations,
         warm=frozenset((image.repo, image.commit) for image in report.images),
         warm_repos=frozenset(image.repo for image in report.images),
+        registries=frozenset(image.registry for image in report.images if image.registry),
         versions={**view.versions, **report.versions},
     )
     return settled(view, now, settings)
 
 
-def reserved(view: MemberView, reservation: Reservation, now: float, settings: ProbeSettings) -> MemberView:
+def reserved(view: MemberView, reservation: Reservation, now: float, settings: HealthSettings) -> MemberView:
     """After a launch was sent there."""
     return settled(replace(view, reservations=(*view.reservations, reservation)), now, settings)
 
 
-def released(view: MemberView, launch: str, ready: bool, now: float, settings: ProbeSettings) -> MemberView:
-    """After a launch has ended there: one that failed takes no room, one that is ready stays until the next report."""
-    if ready and view.received is not None:
+def released(view: MemberView, launch: str, ready: bool, now: float, settings: HealthSettings) -> MemberView:
+    """After a launch has ended there: one that failed takes no room, one that is ready stays until the next count."""
+    if ready and (view.received is not None or view.counted is not None):
         reservations = tuple(
             replace(item, ready_at=now) if item.launch == launch else item for item in view.reservations
         )
@@ -118,12 +150,36 @@ def released(view: MemberView, launch: str, ready: bool, now: float, settings: P
     return settled(replace(view, reservations=reservations), now, settings)
 
 
-def settled(view: MemberView, now: float, settings: ProbeSettings) -> MemberView:
-    """The view with its state as of now: after an observation, and as time passes (reports expire)."""
+def settled(view: MemberView, now: float, settings: HealthSettings) -> MemberView:
+    """The view with its state as of now: after an observation, and as time passes (reports and ejections expire)."""
     # A ready launch that no report ever counted does not weigh on for ever.
-    forget = now - 4 * settings.report_max_age
+    forget = now - 4 * settings.probes.report_max_age
     if any(item.ready_at is not None and item.ready_at < forget for item in view.reservations):
         kept = tuple(item for item in view.reservations if item.ready_at is None or item.ready_at >= forget)
         view = replace(view, reservations=kept)
+    health = view.health(now)
+    if health != view.settled_health:
+        returns = health == Health.HEALTHY and view.settled_health in _OUT
+        view = replace(view, settled_health=health, returned_at=now if returns else view.returned_at)
     state = view.status(now, settings).state
-    return view if state == view.state else replace(view, state=state, since=now)
+    if state == view.state:
+        return view
+    transition = Transition(now, view.state, state, _reason(view, state, now, settings))
+    return replace(view, state=state, since=now, history=(*view.history, transition)[-KEEP_HISTORY:])
+
+
+#: Why a member is available again, by the state that it leaves.
+_RETURNS = {
+    "unknown": "It was probed and works.",
+    "unreachable": "It answers again.",
+    "failing": "Its checks pass again.",
+    "ejected": "A launch there has succeeded again.",
+    "half_open": "A trial launch has succeeded.",
+    "full": "It has room again.",
+}
+
+
+def _reason(view: MemberView, state: str, now: float, settings: HealthSettings) -> str:
+    if state == "available":
+        return _RETURNS.get(view.state, "It takes launches again.")
+    return " ".join(view.reasons(now, settings))

@@ -1,13 +1,14 @@
 """The fleet: the sole writer of the snapshot."""
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable
 
 from contract.reports import CapacityReport
 from gateway.core import transitions
 from gateway.core.fleet import FleetSnapshot, Member, MemberView, Reservation
-from gateway.core.settings import ProbeSettings
+from gateway.core.settings import HealthSettings
 from gateway.core.transitions import ProbeResult
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,14 @@ class Fleet:
     """Holds the snapshot; everything that is observed of a member comes through here."""
 
     def __init__(
-        self, members: Iterable[Member], settings: ProbeSettings, clock: Callable[[], float] | None = None
+        self,
+        members: Iterable[Member],
+        settings: HealthSettings,
+        clock: Callable[[], float] | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.now: Callable[[], float] = clock or Clock()
+        self._draw = draw
         views = sorted((MemberView(member, since=self.now()) for member in members), key=lambda view: view.name)
         self._snapshot = FleetSnapshot(tuple(views), settings)
 
@@ -52,6 +58,19 @@ class Fleet:
         """Take in that a launch could not reach a member."""
         self._change(name, lambda view, now, settings: transitions.unreached(view, reason, now, settings))
 
+    def succeeded(self, name: str, begun_at: float) -> None:
+        """Take in that a launch at a member, begun at ``begun_at``, became ready."""
+        self._change(name, lambda view, now, settings: transitions.succeeded(view, begun_at, now, settings))
+
+    def failed(self, name: str, reason: str, begun_at: float) -> None:
+        """Take in that a launch failed for the member's own fault; ``reason`` is a sentence."""
+        draw = self._draw()
+        self._change(name, lambda view, now, settings: transitions.failed(view, reason, begun_at, now, draw, settings))
+
+    def refused(self, name: str) -> None:
+        """Take in that a member had no room for a launch."""
+        self._change(name, transitions.refused)
+
     def reported(self, name: str, report: CapacityReport) -> None:
         """Take in a report that was checked."""
         self._change(name, lambda view, now, settings: transitions.reported(view, report, now, settings))
@@ -65,11 +84,11 @@ class Fleet:
         self._change(name, lambda view, now, settings: transitions.released(view, launch, ready, now, settings))
 
     async def tick(self) -> None:
-        """Let time pass: reports expire."""
+        """Let time pass: reports and ejections expire."""
         for view in self._snapshot.members:
             self._change(view.name, transitions.settled)
 
-    def _change(self, name: str, change: Callable[[MemberView, float, ProbeSettings], MemberView]) -> None:
+    def _change(self, name: str, change: Callable[[MemberView, float, HealthSettings], MemberView]) -> None:
         before = self._snapshot.get(name)
         if before is None:
             return
@@ -82,4 +101,4 @@ class Fleet:
         if after.state != before.state:
             status = self._snapshot.status(after, now)
             level = logging.INFO if status.available else logging.WARNING
-            logger.log(level, "%s: %s → %s. %s", name, before.state, after.state, " ".join(status.reasons))
+            logger.log(level, "%s: %s → %s. %s", name, before.state, after.state, after.history[-1].reason)

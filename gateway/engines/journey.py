@@ -1,27 +1,31 @@
 """One launch on its way: Resolve → Attempt(member) → … → Ready.
 
-Every attempt builds the same commit.  What happens before a member's first event sends the launch on to the next
-candidate; what happens after it ends the launch, and says whose failure it is.
+Every attempt builds the same commit.  Whatever a member fails at before ``ready`` sends the launch on to the next
+candidate, inside a budget, and the visitor's stream goes on; a failure of the repository ends it at once.
 """
 
+import asyncio
 import logging
+import math
 import random
 import time
-from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.signatures import LaunchClaims, sign_launch
 from gateway.clients.faults import Fault, MemberFault
-from gateway.clients.members import MemberClient
-from gateway.core.decision import Decision, LaunchRequest, decide
+from gateway.clients.kinds import Clients
+from gateway.clients.orders import LaunchOrder
+from gateway.core.decision import Candidate, Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch
 from gateway.core.origins import session_url_problem
-from gateway.core.settings import RoutingSettings
+from gateway.core.retries import RetryBudget
+from gateway.core.settings import LaunchSettings, RoutingSettings
 from gateway.core.tallies import Tallies
 from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
@@ -37,6 +41,15 @@ TOKEN_LIFETIME = 60.0
 #: What a visitor is told to wait where nobody can take a launch: about the time in which a member restarts.
 RETRY_AFTER = 30.0
 
+#: Seconds between two looks for a member, of a launch that waits for one.
+LOOK_EVERY = 1.0
+
+#: Seconds before a member that has failed a launch is asked for the same one again; doubled each time.
+AGAIN_AFTER, AGAIN_AT_MOST = 1.0, 8.0
+
+_BUILDING = (Phase.FETCHING, Phase.BUILDING, Phase.PUSHING)
+_STARTING = (Phase.BUILT, Phase.LAUNCHING)
+
 
 @dataclass(frozen=True)
 class Means:
@@ -44,13 +57,17 @@ class Means:
 
     fleet: Fleet
     prober: Prober
-    client: MemberClient
+    client: Clients
     providers: Providers
     signing_key: Ed25519PrivateKey
     public_url: str
+    settings: LaunchSettings
     routing: RoutingSettings
+    budget: RetryBudget
     tallies: Tallies
     tasks: Tasks
+    waiting: set[str] = field(default_factory=set)
+    """Short ids of the launches that wait for a member."""
     draw: Callable[[], float] = random.random
     wall: Callable[[], float] = time.time
 
@@ -61,12 +78,19 @@ class Journey:
     def __init__(self, launch: Launch, means: Means) -> None:
         self._launch, self._means = launch, means
         self._met: dict[str, str] = {}
-        self._retry_after_s = RETRY_AFTER
-        self._begun = False
+        """What the launch has met at each member, as a clause."""
+        self._tried: frozenset[str] = frozenset()
+        self._refused: dict[str, float] = {}
+        """When a member that has refused the launch may be asked again."""
+        self._failures = 0
+        self._rested = 0
+        self._waited = 0.0
+        self._cancels: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> BuildEvent:
         """From the spec to the final event."""
         spec = self._launch.spec
+        self._means.budget.launched()
         try:
             resolved = await self._means.providers.resolve(spec)
         except ProviderUnavailableError as error:
@@ -76,63 +100,102 @@ class Journey:
             return failed(Failure.USER, failure_text(spec, error) + "\n")
         self._launch.commit = resolved.commit
         for note in resolved.notes:
-            self._launch.journal.append(event(Phase.WAITING, note.rstrip("\n") + "\n", **self._own_fields()))
+            self._tell(note.rstrip("\n") + "\n")
         return await self._attempts(resolved)
 
     async def _attempts(self, resolved: Resolved) -> BuildEvent:
-        tried: frozenset[str] = frozenset()
         while True:
-            decision = self._decide(resolved, tried)
-            member = self._means.fleet.member(decision.chosen.member) if decision.chosen else None
-            if decision.chosen is None or member is None:
-                return self._nobody(decision)
-            launch = self._launch
-            launch.member, launch.attempt = member.name, launch.attempt + 1
-            self._means.tallies.attempts[member.name, decision.chosen.tier.name.lower()] += 1
-            ready = False
-            self._reserve(member, resolved)
-            try:
-                final = await self._attempt(member, resolved)
-                ready = final.phase == Phase.READY
-            except MemberFault as fault:
-                tried |= {member.name}
-                ended = self._failed_attempt(member, fault)
-                if ended is not None:
-                    return ended
+            decision = self._decide(resolved)
+            chosen = decision.chosen
+            member = self._means.fleet.member(chosen.member) if chosen else None
+            if chosen is None or member is None:
+                if not self._may_wait(decision):
+                    return self._nobody(decision)
+                await self._wait(decision)
+            elif chosen.standing == Standing.AGAIN and self._rested < self._failures:
+                await self._rest()
             else:
-                return final
-            finally:
-                self._means.fleet.release(member.name, launch.short, ready=ready)
+                try:
+                    return await self._attempt(member, chosen, resolved)
+                except MemberFault as fault:
+                    self._take_in(member, fault)
+                    if fault.fault != Fault.REFUSED:
+                        if self._failures >= self._means.settings.max_attempts:
+                            return self._given_up(member, fault)
+                        await self._pace()
 
-    def _decide(self, resolved: Resolved, tried: frozenset[str]) -> Decision:
-        means = self._means
-        request = LaunchRequest(resolved.spec.repo, resolved.commit, tried)
-        decision = decide(means.fleet.snapshot, request, means.routing, means.fleet.now(), means.draw())
+    def _decide(self, resolved: Resolved) -> Decision:
+        means, visitor, now = self._means, self._launch.visitor, self._means.fleet.now()
+        request = LaunchRequest(
+            resolved.spec.repo,
+            resolved.commit,
+            provider=resolved.spec.provider,
+            client=visitor.client,
+            origin=visitor.origin,
+            asked=visitor.asked,
+            sticky=visitor.sticky,
+            tried=self._tried,
+            refused=frozenset(name for name, until in self._refused.items() if now < until),
+            avoid=visitor.avoid,
+        )
+        decision = decide(means.fleet.snapshot, request, means.routing, now, means.draw())
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("launch %s: %s", self._launch.short, decision.explain())
         return decision
 
-    async def _attempt(self, member: Member, resolved: Resolved) -> BuildEvent:
-        """One member's stream; returns its final event.  Raises :class:`MemberFault`."""
+    async def _attempt(self, member: Member, chosen: Candidate, resolved: Resolved) -> BuildEvent:
+        """One member's part; returns its final event.  Raises :class:`MemberFault`."""
+        means, launch = self._means, self._launch
+        if member.name in self._cancels:
+            # What it was told of the attempt before must not end this one.
+            await asyncio.wait([self._cancels.pop(member.name)])
+        launch.member, launch.attempt = member.name, launch.attempt + 1
+        means.tallies.attempts[member.name, chosen.group] += 1
+        begun_at, ready = means.fleet.now(), False
+        means.fleet.reserve(
+            member.name, Reservation(launch.short, resolved.spec.repo, resolved.commit, made_at=begun_at)
+        )
+        try:
+            final = await self._stream(member, resolved)
+        except MemberFault as fault:
+            if fault.blames:
+                means.fleet.failed(member.name, f"It {fault}.", begun_at)
+            raise
+        else:
+            ready = final.phase == Phase.READY
+            if ready:
+                means.fleet.succeeded(member.name, begun_at)
+            return final
+        finally:
+            means.fleet.release(member.name, launch.short, ready=ready)
+
+    async def _stream(self, member: Member, resolved: Resolved) -> BuildEvent:
+        """Carry a member's events over to the journal; returns the final one.  Raises :class:`MemberFault`."""
         token = sign_launch(self._claims(member, resolved), self._means.signing_key)
-        self._begun = False
-        stream = self._means.client.build(member, resolved.spec.raw, token)
-        async with aclosing(stream):
-            async for item in stream:
-                if item.is_final:
-                    return self._final(member, resolved, item)
-                self._begun = True
-                self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
-                self._launch.journal.append(item.with_fields(**self._own_fields()))
+        order = LaunchOrder(resolved.resolved_spec, self._launch.id, token)
+        patience = _Patience(self._means, member)
+        stream = self._means.client.build(member, order)
+        try:
+            async with patience.limit(), aclosing(stream):
+                async for item in stream:
+                    if item.is_final:
+                        return self._final(member, resolved, item)
+                    patience.heard(item.phase)
+                    self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
+                    self._launch.journal.append(item.with_fields(**self._own_fields()))
+        except TimeoutError as error:
+            raise patience.fault() from error
         raise MemberFault(Fault.CUT, "ended the stream before the launch had ended")
 
     def _final(self, member: Member, resolved: Resolved, item: BuildEvent) -> BuildEvent:
         if item.phase == Phase.FAILED:
+            reason = " ".join(item.message.split())[:300].rstrip(".")
             if item.failure == Failure.REFUSED:
                 told = item.fields.get("retry_after_s")
-                self._retry_after_s = float(told) if isinstance(told, int | float) and told > 0 else RETRY_AFTER
-                reason = " ".join(item.message.split())
-                raise MemberFault(Fault.REFUSED, f"refused the launch ({reason[:300].rstrip('.')})")
+                after = float(told) if isinstance(told, int | float) and 0 < told < math.inf else None
+                raise MemberFault(Fault.REFUSED, f"refused the launch ({reason})", after)
+            if item.failure in (Failure.MEMBER, Failure.GATEWAY):
+                raise MemberFault(Fault.FAILED, f"failed the launch ({reason})")
             return item.with_fields(**self._own_fields())
         if problem := session_url_problem(item.fields.get("url"), member.origins):
             raise MemberFault(Fault.SESSION_URL, f"gave a notebook's address that is not passed on: {problem}")
@@ -143,48 +206,93 @@ class Journey:
             binder_launch_host=self._means.public_url,
             binder_request=f"v2/{spec.raw}",
             binder_persistent_request=f"v2/{resolved.resolved_spec}",
-            binder_client_ip=self._launch.client or None,
+            binder_client_ip=self._launch.visitor.client or None,
             resolved_ref=resolved.commit,
             **self._own_fields(),
         )
 
-    def _failed_attempt(self, member: Member, fault: MemberFault) -> BuildEvent | None:
-        """Take a member's fault in; returns the launch's final event, or ``None`` to try the next member."""
+    def _take_in(self, member: Member, fault: MemberFault) -> None:
+        """What follows of a member's fault for the fleet and for this launch."""
         launch, means = self._launch, self._means
         self._met[member.name] = str(fault)
         means.tallies.failovers[member.name, fault.fault.value] += 1
         logger.warning("launch %s: attempt %d: %s %s", launch.short, launch.attempt, member.name, fault)
-        if fault.unreached:
-            means.fleet.unreached(member.name, f"A launch met a problem: it {fault}.")
-        if fault.fault != Fault.REFUSED:
+        if fault.fault == Fault.REFUSED:
+            if fault.retry_after_s is not None:
+                means.fleet.refused(member.name)
+            self._refused[member.name] = means.fleet.now() + (fault.retry_after_s or math.inf)
+        else:
+            self._failures += 1
+            self._tried |= {member.name}
+            if fault.unreached:
+                means.fleet.unreached(member.name, f"A launch met a problem: it {fault}.")
             means.prober.hint(member.name)
-        if fault.fault not in (Fault.CONNECT, Fault.REFUSED):
-            # It may be at work on it, for nobody.
-            means.tasks.spawn(f"cancel {launch.short}", means.client.cancel(member, launch.id))
-        if fault.fault == Fault.REFUSED or (not self._begun and fault.fault != Fault.SESSION_URL):
-            launch.journal.append(event(Phase.WAITING, f"{member.name} {fault}.\n", **self._own_fields()))
-            return None
-        message = f"{member.name} {fault}. Please launch again: it is not the repository's fault.\n"
-        return failed(Failure.MEMBER, message, **self._own_fields())
+        if fault.begun:
+            self._cancels[member.name] = means.tasks.spawn(
+                f"cancel {launch.short}", means.client.cancel(member, launch.id)
+            )
+        self._tell(f"{member.name} {fault}. The launch goes on.\n", reason=fault.fault.value)
+
+    async def _pace(self) -> None:
+        """Wait for the retry budget."""
+        wait = self._means.budget.spend(self._means.fleet.now())
+        if wait >= LOOK_EVERY:
+            self._tell(f"Many launches are being moved just now; this one goes on in {wait:.0f} s.\n", eta_s=wait)
+        await asyncio.sleep(wait)
+
+    async def _rest(self) -> None:
+        """Nobody is left but members that have failed this launch: give them a moment to recover."""
+        self._rested = self._failures
+        await asyncio.sleep(min(AGAIN_AFTER * 2 ** (self._failures - 1), AGAIN_AT_MOST))
+
+    def _may_wait(self, decision: Decision) -> bool:
+        """Whether a member may be able to take the launch soon, and there is room to wait for it."""
+        means = self._means
+        if self._waited >= means.settings.member_timeout or len(means.waiting) >= means.settings.waiting_limit:
+            return False
+        return any(item.for_now and self._refused.get(item.member) != math.inf for item in decision.rejected)
+
+    async def _wait(self, decision: Decision) -> None:
+        means = self._means
+        if self._waited == 0:
+            left = means.settings.member_timeout
+            self._tell(f"{self._obstacles(decision)} Waiting for a member, for up to {left:.0f} s.\n", reason="waiting")
+        step = min(LOOK_EVERY, means.settings.member_timeout - self._waited)
+        means.waiting.add(self._launch.short)
+        try:
+            await asyncio.sleep(step)
+        finally:
+            means.waiting.discard(self._launch.short)
+        self._waited += step
 
     def _nobody(self, decision: Decision) -> BuildEvent:
         """The final event where no member is left to try."""
         logger.warning("launch %s: %s", self._launch.short, decision.explain())
         self._launch.member = None
-        about = "; ".join(
-            f"{item.member} {self._met.get(item.member) or f'is {item.reason}'}" for item in decision.rejected
-        )
+        now = self._means.fleet.now()
+        soon = min((until - now for until in self._refused.values() if now < until), default=RETRY_AFTER)
+        after = math.ceil(soon) if soon < math.inf else RETRY_AFTER
+        message = f"{self._obstacles(decision)} Please try again in {after:.0f} seconds.\n"
+        return failed(Failure.REFUSED, message, retry_after_s=after, **self._own_fields())
+
+    def _obstacles(self, decision: Decision) -> str:
+        about = "; ".join(f"{item.member} {self._met.get(item.member) or item.reason}" for item in decision.rejected)
+        return f"No member of this federation can take the launch now ({about or 'it has no members'})."
+
+    def _given_up(self, member: Member, fault: MemberFault) -> BuildEvent:
+        """The final event of a launch that has failed too often."""
         message = (
-            f"No member of this federation can take the launch now ({about or 'it has no members'}). "
-            f"Please try again in {self._retry_after_s:.0f} seconds.\n"
+            f"The launch has failed {self._failures} times, at last because {member.name} {fault}. "
+            "Please launch again: it is not the repository's fault.\n"
         )
-        return failed(Failure.REFUSED, message, retry_after_s=self._retry_after_s, **self._own_fields())
+        return failed(Failure.MEMBER, message, **self._own_fields())
 
     def _claims(self, member: Member, resolved: Resolved) -> LaunchClaims:
         now = self._means.wall()
         return LaunchClaims(
             member=member.name,
             launch_id=self._launch.id,
+            attempt=self._launch.attempt,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
             repo_url=resolved.spec.repo_url,
@@ -196,11 +304,61 @@ class Journey:
             persistent_spec=resolved.resolved_spec,
         )
 
-    def _reserve(self, member: Member, resolved: Resolved) -> None:
-        now = self._means.fleet.now()
-        reservation = Reservation(self._launch.short, resolved.spec.repo, resolved.commit, now)
-        self._means.fleet.reserve(member.name, reservation)
+    def _tell(self, message: str, **fields: str | float | None) -> None:
+        self._launch.journal.append(event(Phase.WAITING, message, **self._own_fields(), **fields))
 
     def _own_fields(self) -> dict[str, str | int | None]:
         launch = self._launch
         return {"launch_id": launch.short, "member": launch.member, "attempt": launch.attempt or None}
+
+
+class _Patience:
+    """How long an attempt may take: a bound for each stretch of a launch, and less at a member that is lost.
+
+    :meth:`limit` raises ``TimeoutError`` when it is at an end; :meth:`fault` then says why.
+    """
+
+    def __init__(self, means: Means, member: Member) -> None:
+        self._means, self._member, self._settings = means, member, means.settings
+        self._heard_at = means.fleet.now()
+        self._stretch, self._bound = "in its queue", means.settings.waiting_timeout
+        self._timer = asyncio.timeout(self._bound)
+        self._lost = False
+
+    @asynccontextmanager
+    async def limit(self) -> AsyncIterator[None]:
+        """Bounds what is done in this context."""
+        watch = asyncio.create_task(self._watch_member())
+        try:
+            async with self._timer:
+                yield
+        finally:
+            watch.cancel()
+
+    def heard(self, phase: Phase) -> None:
+        """Take in that the member has sent an event of a phase."""
+        self._heard_at = self._means.fleet.now()
+        if phase in _BUILDING:
+            self._enter("building", self._settings.build_timeout)
+        elif phase in _STARTING:
+            self._enter("starting the session", self._settings.start_timeout)
+
+    def fault(self) -> MemberFault:
+        """Why it was at an end."""
+        if self._lost:
+            return MemberFault(Fault.LOST, "can no longer be reached, and its stream is silent")
+        return MemberFault(Fault.SLOW, f"was {self._stretch} for more than {self._bound:g} s")
+
+    def _enter(self, stretch: str, bound: float) -> None:
+        if stretch != self._stretch:
+            self._stretch, self._bound = stretch, bound
+            self._timer.reschedule(asyncio.get_running_loop().time() + bound)
+
+    async def _watch_member(self) -> None:
+        while not self._lost:
+            await asyncio.sleep(LOOK_EVERY)
+            view = self._means.fleet.snapshot.get(self._member.name)
+            if view is not None and view.reachable.ok is False:
+                silent = self._means.fleet.now() - max(view.reachable.since, self._heard_at)
+                self._lost = silent >= self._settings.stalled_after
+        self._timer.reschedule(asyncio.get_running_loop().time())

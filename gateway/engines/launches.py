@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
-from gateway.core.launch import Launch, Outcome, outcome_of
+from gateway.core.launch import Launch, Outcome, Visitor, outcome_of
 from gateway.core.ports import LaunchLimitError
-from gateway.core.settings import LaunchSettings
 from gateway.core.tallies import Tallies
 from gateway.engines.journey import Journey, Means
 from providers.base import RepoSpec
@@ -41,8 +40,8 @@ class Launches:
     A launch that nobody watches for ``linger`` is cancelled; a finished one is forgotten after ``keep_finished``.
     """
 
-    def __init__(self, means: Means, settings: LaunchSettings) -> None:
-        self._means, self._settings = means, settings
+    def __init__(self, means: Means) -> None:
+        self._means, self._settings = means, means.settings
         self._launches: dict[str, Launch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._endings: dict[str, Outcome] = {}
@@ -60,12 +59,17 @@ class Launches:
         """How many launches are not finished."""
         return len(self._tasks)
 
-    def start(self, spec: RepoSpec, client: str) -> Launch:
+    @property
+    def waiting(self) -> int:
+        """How many launches wait for a member that can take them."""
+        return len(self._means.waiting)
+
+    def start(self, spec: RepoSpec, visitor: Visitor) -> Launch:
         """Begin a launch; raises :class:`LaunchLimitError`."""
         if self.running >= self._settings.limit:
             raise LaunchLimitError(RETRY_AFTER)
         now = self._means.fleet.now()
-        launch = Launch(launch_id(os.urandom(LAUNCH_ID_BYTES)), spec, now, client, unwatched_since=now)
+        launch = Launch(launch_id(os.urandom(LAUNCH_ID_BYTES)), spec, now, visitor, unwatched_since=now)
         self._launches[launch.id] = launch
         # So that the visitor hears something before a slow provider answers.
         launch.journal.append(event(Phase.WAITING, "Looking for the repository...\n", launch_id=launch.short))

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from gateway.clients.members import MemberClient
+from gateway.clients.kinds import Clients
 from gateway.core.fleet import Health, Member
 from gateway.core.settings import ProbeSettings
 from gateway.engines.fleet import Fleet
@@ -26,7 +26,7 @@ class Prober:
     def __init__(
         self,
         fleet: Fleet,
-        client: MemberClient,
+        client: Clients,
         settings: ProbeSettings,
         tasks: Tasks,
         draw: Callable[[], float] = random.random,
@@ -66,4 +66,4 @@ class Prober:
 
     def _healthy(self, member: Member) -> bool:
         view = self._fleet.snapshot.get(member.name)
-        return view is not None and view.health == Health.HEALTHY
+        return view is not None and view.health(self._fleet.now()) == Health.HEALTHY

@@ -14,6 +14,7 @@ from frontend.refusals import Refused, refusal
 from gateway.core.launch import Launch
 from gateway.core.ports import LaunchLimitError
 from gateway.web.parts import PARTS, Parts
+from gateway.web.visitors import visitor_of
 from servicekit.problems import Problem
 from servicekit.streams import stream_entries
 
@@ -45,7 +46,7 @@ def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
     if admitted.resume is None:
         if request.query.get("build_only", "").lower() == "true":
             raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
-        return parts.launches.start(admitted.spec, admitted.client_ip), -1
+        return parts.launches.start(admitted.spec, visitor_of(request, parts, admitted.client_ip)), -1
     launch_id, seen = admitted.resume
     launch = parts.launches.find(launch_id)
     if launch is None:

@@ -1,6 +1,7 @@
 """The federation's API: the snapshot, decisions and reports."""
 
 import random
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -9,10 +10,14 @@ from frontend.links import LinkError, parse_link
 from gateway.core.decision import Decision, LaunchRequest, decide
 from gateway.core.fleet import FleetSnapshot, MemberView
 from gateway.core.ports import ReportRefusedError
+from gateway.core.versions import skew
 from gateway.web.parts import PARTS, Parts
 from providers.base import ProviderError, RepoSpec
 from providers.refs import is_commit
 from servicekit.problems import Problem
+
+#: Transitions of each member that are shown.
+SHOWN_HISTORY = 20
 
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -25,32 +30,28 @@ async def federation(request: web.Request) -> web.Response:
         "name": parts.site.name,
         "public_url": parts.site.public_url,
         "version": parts.site.version,
-        "mode": "proxy",
+        "mode": parts.mode,
         "policy": parts.routing.policy,
         "at": now,
         "snapshot_version": snapshot.version,
         "launches": parts.launches.running,
-        "members": [member_wire(snapshot, view, now) for view in snapshot.members],
+        "waiting": parts.launches.waiting,
+        "members": [member_wire(snapshot, view, now, parts.site.version) for view in snapshot.members],
     }
     return web.json_response(answer, headers=_NO_STORE)
 
 
-def member_wire(snapshot: FleetSnapshot, view: MemberView, now: float) -> dict[str, Any]:
+def member_wire(snapshot: FleetSnapshot, view: MemberView, now: float, own_version: str) -> dict[str, Any]:
     """A member as a JSON object; ``since`` is Unix time in seconds, ``capacity`` the last report's whatever its age."""
     status = snapshot.status(view, now)
     report = view.received.report if view.received else None
-    capacity = None
-    if report is not None:
-        sessions, builds = report.sessions, report.builds
-        capacity = {
-            "sessions": {
-                "running": sessions.running,
-                "pending": sessions.pending,
-                "limit": sessions.limit,
-                "free": sessions.free,
-            },
-            "builds": {"running": builds.running, "queued": builds.queued, "limit": builds.limit},
-        }
+    capacity: dict[str, Any] | None = None
+    capacity_at: float | None = None
+    if report is not None and view.received is not None:
+        capacity = {"sessions": asdict(report.sessions), "builds": asdict(report.builds)}
+        capacity_at = view.received.at
+    elif view.counted is not None:
+        capacity, capacity_at = {"sessions": asdict(view.counted.sessions), "builds": None}, view.counted.at
     return {
         "name": view.name,
         "url": view.member.url,
@@ -60,20 +61,23 @@ def member_wire(snapshot: FleetSnapshot, view: MemberView, now: float) -> dict[s
         "health": status.health.value,
         "capacity_state": status.capacity.value,
         "policy": status.policy.value,
-        "slow_start": view.slow_start,
-        "reasons": list(status.reasons),
+        "slow_start": round(status.slow_start, 3),
+        "reasons": list(snapshot.reasons(view, now)),
         "since": view.since,
         "capacity": capacity,
-        "capacity_age_s": round(now - view.received.at, 1) if view.received else None,
+        "capacity_age_s": None if capacity_at is None else round(now - capacity_at, 1),
         "believed_free": status.free,
         "reservations": len(view.reservations),
         "weight": view.member.weight,
-        "labels": {**(report.labels if report else {}), **view.member.labels},
+        "labels": dict(view.labels),
+        "providers": list(view.providers),
         "versions": dict(view.versions),
+        "version_skew": skew(view.versions, own_version),
         "checks": [{"service": item.service, "ok": item.ok, "message": item.message} for item in view.checks],
         "builder": report.builder if report else None,
         "confined": report.confined if report else None,
         "images": len(report.images) if report else None,
+        "history": [asdict(item) for item in view.history[-SHOWN_HISTORY:]],
     }
 
 
@@ -86,7 +90,7 @@ async def explain(request: web.Request) -> web.Response:
         raise Problem(400, "Bad Request", detail, parameter="repo")
     spec = _spec(parts, text)
     commit = spec.ref if is_commit(spec.ref) else None
-    decision = _decide(parts, LaunchRequest(spec.repo, commit))
+    decision = _decide(parts, LaunchRequest(spec.repo, commit, provider=spec.provider))
     return web.json_response({"spec": spec.raw, **decision.to_wire()}, headers=_NO_STORE)
 
 

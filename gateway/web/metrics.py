@@ -9,13 +9,14 @@ from prometheus_client.registry import Collector
 from gateway.core.fleet import CapacityState
 from gateway.core.ports import FleetPort, LaunchesPort
 from gateway.core.tallies import Tallies
+from gateway.core.versions import skew
 
 
 class GatewayCollector(Collector):
     """Reads what there is; stores nothing."""
 
-    def __init__(self, fleet: FleetPort, launches: LaunchesPort) -> None:
-        self._fleet, self._launches = fleet, launches
+    def __init__(self, fleet: FleetPort, launches: LaunchesPort, version: str) -> None:
+        self._fleet, self._launches, self._version = fleet, launches, version
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the gateway."""
@@ -23,6 +24,11 @@ class GatewayCollector(Collector):
         yield from self._counters(self._launches.tallies)
         yield GaugeMetricFamily(
             "manybinder_gateway_launches_running", "Launches that are not finished", value=self._launches.running
+        )
+        yield GaugeMetricFamily(
+            "manybinder_gateway_launches_waiting",
+            "Launches that wait for a member that can take them",
+            value=self._launches.waiting,
         )
         yield GaugeMetricFamily(
             "manybinder_gateway_event_streams", "Open event streams of visitors", value=self._launches.streams
@@ -43,17 +49,22 @@ class GatewayCollector(Collector):
         age = GaugeMetricFamily(
             "manybinder_member_report_age_seconds", "Age of a member's last capacity report", labels=["member"]
         )
+        skewed = GaugeMetricFamily(
+            "federation_version_skew", "Whether a member runs another version than this gateway", labels=["member"]
+        )
         for view in snapshot.members:
+            skewed.add_metric([view.name], float(skew(view.versions, self._version) is not None))
             status = snapshot.status(view, now)
             health.add_metric([view.name, status.state], float(status.available))
             check.add_metric([view.name, "reachable"], float(view.reachable.ok is True))
             check.add_metric([view.name, "passing"], float(view.reachable.ok is True and view.passing.ok is True))
+            check.add_metric([view.name, "launching"], float(view.outcomes.ejection is None))
             full.add_metric([view.name], float(status.capacity == CapacityState.FULL))
             if status.free is not None:
                 free.add_metric([view.name], status.free)
             if view.received is not None:
                 age.add_metric([view.name], now - view.received.at)
-        yield from (health, check, free, full, age)
+        yield from (health, check, free, full, age, skewed)
 
     def _counters(self, tallies: Tallies) -> Iterator[Metric]:
         for name, text, second, counts in (
@@ -73,8 +84,8 @@ class GatewayCollector(Collector):
             yield family
 
 
-def make_registry(fleet: FleetPort, launches: LaunchesPort) -> CollectorRegistry:
+def make_registry(fleet: FleetPort, launches: LaunchesPort, version: str) -> CollectorRegistry:
     """A registry of its own, so that two gateways in one process do not meet."""
     registry = CollectorRegistry()
-    registry.register(GatewayCollector(fleet, launches))
+    registry.register(GatewayCollector(fleet, launches, version))
     return registry

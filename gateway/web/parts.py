@@ -1,13 +1,17 @@
 """What handlers work with."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from aiohttp import web
 
 from frontend.site import Site
-from gateway.core.ports import FleetPort, LaunchesPort, ReportsPort
+from gateway.core.ports import FleetPort, LaunchesPort, RedirectsPort, ReportsPort
 from gateway.core.settings import RoutingSettings
 from providers.registry import Providers
+
+#: ``proxy``: launches pass through this gateway; ``redirect``: visitors are sent to a member.
+Mode = Literal["proxy", "redirect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,9 @@ class Parts:
     fleet: FleetPort
     launches: LaunchesPort
     reports: ReportsPort
+    redirects: RedirectsPort
     routing: RoutingSettings
+    mode: Mode
 
 
 PARTS = web.AppKey("PARTS", Parts)

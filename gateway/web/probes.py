@@ -30,7 +30,7 @@ async def health(request: web.Request) -> web.Response:
                 "service": f"Member {view.name}",
                 "ok": status.available,
                 "state": status.state,
-                "reasons": list(status.reasons),
+                "reasons": list(snapshot.reasons(view, now)),
                 # One member that is away is what a federation is for.
                 "_ignore_failure": True,
             }

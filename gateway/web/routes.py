@@ -8,14 +8,13 @@ from aiohttp import web
 from frontend import middlewares
 from frontend.pages import NavLink
 from frontend.routes import add_routes
-from gateway.web import build, federation, probes, status
+from gateway.web import build, federation, probes, redirect, status
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 GET: tuple[tuple[str, Handler], ...] = (
-    ("build/{provider}/{spec:.+}", build.build),
     ("status", status.status_page),
     ("api/v1/federation", federation.federation),
     ("api/v1/explain", federation.explain),
@@ -33,12 +32,14 @@ GET: tuple[tuple[str, Handler], ...] = (
 def add_gateway_routes(app: web.Application, parts: Parts) -> None:
     """Serve all that the gateway serves."""
     app[PARTS] = parts
-    app[probes.REGISTRY] = make_registry(parts.fleet, parts.launches)
+    app[probes.REGISTRY] = make_registry(parts.fleet, parts.launches, parts.site.version)
     middlewares.install(app, parts.site)
     here = Path(__file__).parent
     add_routes(app, parts.site, parts.providers, nav=[NavLink("Status", "status")], extra=[here])
     for route, handler in GET:
-        # A HEAD of a build would begin one.
-        app.router.add_get(parts.site.path(route), handler, allow_head=handler is not build.build)
+        app.router.add_get(parts.site.path(route), handler)
+    launch = redirect.redirect if parts.mode == "redirect" else build.build
+    # A HEAD of a build would begin one.
+    app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)

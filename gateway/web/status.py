@@ -7,6 +7,7 @@ from aiohttp import web
 
 from frontend.pages import PAGES
 from gateway.core.fleet import FleetSnapshot, MemberView
+from gateway.core.versions import skew
 from gateway.web.parts import PARTS
 
 #: Seconds after which a browser asks again.
@@ -34,37 +35,39 @@ async def status_page(request: web.Request) -> web.Response:
     """What routing believes of each member."""
     parts = request.app[PARTS]
     snapshot, now = parts.fleet.snapshot, parts.fleet.now()
-    rows = [_row(snapshot, view, now) for view in snapshot.members]
+    rows = [_row(snapshot, view, now, parts.site.version) for view in snapshot.members]
     return request.app[PAGES].response(
         "status.html",
         headers={"Cache-Control": "no-store"},
         rows=rows,
         available=sum(row.available for row in rows),
         launches=parts.launches.running,
+        mode=parts.mode,
         at=_clock(now),
         refresh=REFRESH,
     )
 
 
-def _row(snapshot: FleetSnapshot, view: MemberView, now: float) -> Row:
+def _row(snapshot: FleetSnapshot, view: MemberView, now: float, own_version: str) -> Row:
     status = snapshot.status(view, now)
-    report = view.received.report if view.received else None
+    counted = view.received.report.sessions if view.received else view.counted.sessions if view.counted else None
+    counted_at = view.received.at if view.received else view.counted.at if view.counted else None
     sessions = "not known"
-    if report is not None and report.sessions.limit is not None:
+    if counted is not None and counted.limit is not None:
         free = "?" if status.free is None else str(status.free)
-        sessions = f"{free} of {report.sessions.limit} free, {report.sessions.running} running"
-    elif report is not None:
-        sessions = f"{report.sessions.running} running"
+        sessions = f"{free} of {counted.limit} free, {counted.running} running"
+    elif counted is not None:
+        sessions = f"{counted.running} running"
     return Row(
         name=view.name,
         url=view.member.url,
         state=status.state,
         available=status.available,
-        reasons=status.reasons,
+        reasons=snapshot.reasons(view, now) + ((skewed,) if (skewed := skew(view.versions, own_version)) else ()),
         since=_clock(view.since),
         since_for=_span(now - view.since),
         sessions=sessions,
-        report_age=f"{_span(now - view.received.at)} ago" if view.received else "never",
+        report_age="never" if counted_at is None else f"{_span(now - counted_at)} ago",
         weight=f"{view.member.weight:g}",
         versions=", ".join(f"{name} {value}" for name, value in sorted(view.versions.items())) or "not known",
     )

@@ -38,7 +38,8 @@ class LaunchOrder:
     """What is to be launched, resolved; the words are those of the ``ready`` event.
 
     ``spec`` is the visitor's own with its provider, ``persistent_spec`` the same with the commit, both percent-encoded;
-    ``launch_host`` the public URL of the service that the visitor came to.
+    ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a higher
+    one begins anew what an earlier one has failed at.
     """
 
     launch_id: str
@@ -51,6 +52,7 @@ class LaunchOrder:
     ref_url: str = ""
     persistent_spec: str = ""
     client_ip: str = ""
+    attempt: int = 1
 
 
 @dataclass
@@ -74,17 +76,18 @@ class Launch:
         return short(self.order.launch_id)
 
 
-def user_name(repo_url: str, launch_id: str) -> str:
+def user_name(repo_url: str, launch_id: str, attempt: int = 1) -> str:
     """The Hub's user for a launch: the repository's path by BinderHub's rule, then what the launch id gives.
 
-    One launch has one user, so a replayed order meets the Hub's 409 instead of a second session.  The id cannot be
-    told from the name.
+    One attempt of a launch has one user, so a replayed order meets the Hub's 409 instead of a second session; and a
+    later attempt none of what an earlier one has left.  The id cannot be told from the name.
     """
     path = urlsplit(repo_url).path if "://" in repo_url else repo_url
     name = re.sub(r"[^a-z0-9]+", "-", path.strip("/").removesuffix(".git").lower()).strip("-") or "repo"
     if len(name) > 32:
         name = f"{name[:15]}-{name[-15:]}"
-    digest = hashlib.sha256(b"hub user of " + launch_id.encode()).digest()
+    which = launch_id if attempt == 1 else f"{launch_id}.{attempt}"
+    digest = hashlib.sha256(b"hub user of " + which.encode()).digest()
     return f"{name}-{base64.b32encode(digest).decode().lower()[:_SUFFIX]}"
 
 

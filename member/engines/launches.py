@@ -109,10 +109,11 @@ class Launches:
         return tuple(self._launches)
 
     def start(self, order: LaunchOrder) -> Launch:
-        """Begin a launch, or find the one that already has this id."""
-        if (known := self._launches.get(order.launch_id)) is not None:
+        """Begin a launch, or find the one that already has this id; one that failed begins anew at a later attempt."""
+        if (known := self._launches.get(order.launch_id)) is not None and not _begins_anew(known, order):
             return known
-        launch = Launch(order, user_name(order.repo_url, order.launch_id), unwatched_since=self._clock())
+        user = user_name(order.repo_url, order.launch_id, order.attempt)
+        launch = Launch(order, user, unwatched_since=self._clock())
         self._launches[order.launch_id] = launch
         task = self._tasks.spawn(f"launch {launch.short}", self._run(launch))
         self._running[order.launch_id] = task
@@ -284,6 +285,11 @@ class Launches:
         self._metrics.launch_count.labels(outcome.value, launch.order.spec.partition("/")[0]).inc()
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
+
+
+def _begins_anew(known: Launch, order: LaunchOrder) -> bool:
+    """Whether an order is for another attempt at a launch that has failed here."""
+    return known.finished_at is not None and known.outcome != Outcome.READY and order.attempt > known.order.attempt
 
 
 def _tell_position(launch: Launch, place: int) -> None:

@@ -62,6 +62,7 @@ def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
         ref_url=claims.ref_url,
         persistent_spec=claims.persistent_spec or claims.spec,
         client_ip=claims.client,
+        attempt=claims.attempt,
     )
 
 

@@ -138,13 +138,18 @@ class Starter:
 def gateway_settings(
     data_dir: Path, key: Ed25519PrivateKey, fakes: list[FakeMember], **changes: Any
 ) -> GatewaySettings:
-    """Settings for a test; ``changes`` are put over the quick ones, section by section."""
+    """Settings for a test; ``changes`` are put over the quick ones, section by section.
+
+    ``member_changes`` are put over those of each member.
+    """
+    member_changes = changes.pop("member_changes", {})
     tree: dict[str, Any] = {
         "public_url": "http://gateway.example/",
         "data_dir": str(data_dir),
         "signing_key": private_pem(key),
         "members": [
-            {"name": fake.name, "url": fake.url, "report_key": public_pem(fake.key.public_key())} for fake in fakes
+            {"name": fake.name, "url": fake.url, "report_key": public_pem(fake.key.public_key()), **member_changes}
+            for fake in fakes
         ],
     }
     for name in {*QUICK, *changes}:

@@ -149,8 +149,8 @@ async def test_metrics_count_launches(start: Starter) -> None:
     first.knobs.build_status = 500
     await gateway.launch()
     assert await metric(gateway, "federation_redirect_count_total") == {
-        (first.name, "room"): 1,
-        (second.name, "room"): 1,
+        (first.name, "cold"): 1,
+        (second.name, "cold"): 1,
     }
     assert await metric(gateway, "manybinder_gateway_faults_total") == {(first.name, "status"): 1}
     assert await metric(gateway, "manybinder_gateway_launches_total") == {(second.name, "ready"): 1}

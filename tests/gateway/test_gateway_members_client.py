@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.members import MAX_ANSWER, MemberClient
+from gateway.clients.orders import LaunchOrder
 from gateway.core.fleet import Member
 from gateway.core.settings import LaunchSettings
 from gateway.core.transitions import ProbeResult
@@ -41,7 +42,7 @@ def black_hole() -> Iterator[int]:
 
 async def fault_of(client: MemberClient, url: str) -> MemberFault:
     with pytest.raises(MemberFault) as caught:
-        async for _ in client.build(Member("m", url), "gh/a/b/c", "token"):
+        async for _ in client.build(Member("m", url), LaunchOrder("gh/a/b/c", "0" * 32, "token")):
             pass
     return caught.value
 
@@ -112,7 +113,7 @@ async def test_leaving_a_stream_closes_the_connection(client: MemberClient) -> N
     member = await FakeMember("m").start()
     member.knobs.first = {"phase": "building", "message": "one"}
     member.knobs.end_after = None
-    stream = client.build(Member("m", member.url), "gh/a/b/c", "token")
+    stream = client.build(Member("m", member.url), LaunchOrder("gh/a/b/c", "0" * 32, "token"))
     item = await anext(stream)
     assert item.message == "one"
     await stream.aclose()

@@ -11,27 +11,30 @@ from contract.launches import short
 from contract.reports import CapacityReport, Image, Sessions
 from contract.repos import RepoKey
 from gateway.core.fleet import CapacityState, Health, Member, MemberView, Policy, Reservation
-from gateway.core.settings import ProbeSettings
+from gateway.core.settings import EjectionSettings, HealthSettings, ProbeSettings
 from gateway.core.transitions import (
     ProbeResult,
     StaleReportError,
     check_report,
+    failed,
     probed,
+    refused,
     released,
     reported,
     reserved,
     settled,
+    succeeded,
     unreached,
 )
 
-SETTINGS = ProbeSettings()
+SETTINGS = HealthSettings()
 GOOD = ProbeResult(True, True)
 REFUSED = ProbeResult(False, False, "It could not be reached: connection refused.")
 BROKEN = ProbeResult(True, False, "It says that it is not healthy: JupyterHub API.")
 NEW = MemberView(Member("m", "http://m/"), since=0.0)
 
 
-def after(*results: ProbeResult, settings: ProbeSettings = SETTINGS) -> MemberView:
+def after(*results: ProbeResult, settings: HealthSettings = SETTINGS) -> MemberView:
     """A member after probes at 1, 2, 3… seconds."""
     view = NEW
     for second, result in enumerate(results, start=1):
@@ -48,31 +51,31 @@ def report(seq: int = 0, sent_at: float = 100.0, **changes: Any) -> CapacityRepo
 def test_nothing_is_assumed_of_a_member_before_its_first_probe() -> None:
     status = NEW.status(5, SETTINGS)
     assert (status.health, status.available, status.state) == (Health.UNKNOWN, False, "unknown")
-    assert status.reasons == ("It has not been probed yet.",)
+    assert NEW.reasons(5, SETTINGS) == ("It has not been probed yet.",)
 
 
 def test_the_first_probe_counts_and_later_ones_need_to_agree() -> None:
-    assert after(REFUSED).health == Health.UNREACHABLE
-    assert after(GOOD).health == Health.HEALTHY
-    assert after(GOOD, REFUSED).health == Health.HEALTHY
+    assert after(REFUSED).settled_health == Health.UNREACHABLE
+    assert after(GOOD).settled_health == Health.HEALTHY
+    assert after(GOOD, REFUSED).settled_health == Health.HEALTHY
     down = after(GOOD, REFUSED, REFUSED)
-    assert (down.health, down.since, down.state) == (Health.UNREACHABLE, 3.0, "unreachable")
-    assert after(GOOD, REFUSED, GOOD, REFUSED).health == Health.HEALTHY
+    assert (down.settled_health, down.since, down.state) == (Health.UNREACHABLE, 3.0, "unreachable")
+    assert after(GOOD, REFUSED, GOOD, REFUSED).settled_health == Health.HEALTHY
     back = after(GOOD, REFUSED, REFUSED, GOOD)
-    assert (back.health, back.since) == (Health.HEALTHY, 4.0)
+    assert (back.settled_health, back.since) == (Health.HEALTHY, 4.0)
 
 
 def test_a_member_that_says_it_is_broken_is_failing_and_not_unreachable() -> None:
     view = after(GOOD, BROKEN, BROKEN)
     status = view.status(3, SETTINGS)
-    assert (status.health, status.state, status.reasons) == (Health.FAILING, "failing", (BROKEN.reason,))
-    assert after(GOOD, BROKEN, BROKEN, REFUSED, REFUSED).health == Health.UNREACHABLE
-    assert after(GOOD, BROKEN, BROKEN, REFUSED, REFUSED, GOOD).health == Health.HEALTHY
+    assert (status.health, status.state, view.reasons(3, SETTINGS)) == (Health.FAILING, "failing", (BROKEN.reason,))
+    assert after(GOOD, BROKEN, BROKEN, REFUSED, REFUSED).settled_health == Health.UNREACHABLE
+    assert after(GOOD, BROKEN, BROKEN, REFUSED, REFUSED, GOOD).settled_health == Health.HEALTHY
 
 
 @given(st.lists(st.sampled_from([GOOD, REFUSED, BROKEN]), max_size=30), st.integers(1, 4), st.integers(1, 4))
 def test_hysteresis(results: list[ProbeResult], down: int, up: int) -> None:
-    settings = ProbeSettings(unhealthy_after=down, healthy_after=up)
+    settings = HealthSettings(ProbeSettings(unhealthy_after=down, healthy_after=up))
     for length in range(1, len(results)):
         before = after(*results[:length], settings=settings)
         now = after(*results[: length + 1], settings=settings)
@@ -86,7 +89,7 @@ def test_hysteresis(results: list[ProbeResult], down: int, up: int) -> None:
 
 def test_a_launch_that_could_not_reach_it_counts_as_a_probe() -> None:
     view = unreached(after(GOOD, REFUSED), "It broke the stream.", 2.1, SETTINGS)
-    assert (view.health, view.since) == (Health.UNREACHABLE, 2.1)
+    assert (view.settled_health, view.since) == (Health.UNREACHABLE, 2.1)
 
 
 def test_full_is_not_down() -> None:
@@ -102,15 +105,17 @@ def test_reports_expire() -> None:
     expired = settled(view, 115.1, SETTINGS)
     status = expired.status(116, SETTINGS)
     assert (expired.state, expired.since, status.capacity) == ("available", 115.1, CapacityState.UNKNOWN)
-    assert status.reasons == ("Its last capacity report came 16 s ago and has expired.",)
+    assert expired.reasons(116, SETTINGS) == ("Its last capacity report came 16 s ago and has expired.",)
 
 
 def test_a_member_drains_itself() -> None:
-    status = reported(after(GOOD), report(draining=True), 100, SETTINGS).status(100, SETTINGS)
+    drained = reported(after(GOOD), report(draining=True), 100, SETTINGS)
+    status = drained.status(100, SETTINGS)
     assert (status.policy, status.available, status.state) == (Policy.DRAINING, False, "draining")
-    assert status.reasons == ("It drains itself.",)
-    weightless = replace(after(GOOD), member=replace(NEW.member, weight=0)).status(2, SETTINGS)
-    assert (weightless.policy, weightless.reasons) == (Policy.DRAINING, ("Its weight is 0.",))
+    assert drained.reasons(100, SETTINGS) == ("It drains itself.",)
+    weightless = replace(after(GOOD), member=replace(NEW.member, weight=0))
+    assert weightless.status(2, SETTINGS).policy == Policy.DRAINING
+    assert weightless.reasons(2, SETTINGS) == ("Its weight is 0.",)
     suspended = replace(after(GOOD), policy=Policy.SUSPENDED).status(2, SETTINGS)
     assert (suspended.state, suspended.available) == ("suspended", False)
 
@@ -159,3 +164,127 @@ def test_only_new_reports_are_believed(changes: dict[str, Any], wall: float, sai
     else:
         with pytest.raises(StaleReportError, match=said):
             check_report(view, report(**changes), wall, SETTINGS)
+
+
+def failing_launches(view: MemberView, *times: float, settings: HealthSettings = SETTINGS) -> MemberView:
+    """After launches that failed at these times, each begun a second before."""
+    for at in times:
+        view = failed(view, "It broke the stream.", at - 1, at, 0.5, settings)
+    return view
+
+
+def test_a_member_whose_launches_fail_leaves_rotation_and_returns_by_a_trial() -> None:
+    view = failing_launches(after(GOOD), 10, 12)
+    assert view.state == "available"
+    view = failing_launches(view, 14)
+    assert (view.state, view.since) == ("ejected", 14)
+    assert view.reasons(20, SETTINGS) == (
+        "3 launches in a row failed there: It broke the stream.",
+        "It is tried again in 24 s.",
+    )
+    view = settled(probed(view, GOOD, 43.9, SETTINGS), 43.9, SETTINGS)
+    assert view.state == "ejected"
+    half_open = settled(view, 44, SETTINGS)
+    assert half_open.state == "half_open"
+    assert not half_open.on_trial
+    trial = reserved(half_open, Reservation("t", RepoKey("r"), "c", 45), 45, SETTINGS)
+    assert trial.on_trial
+    good = succeeded(released(trial, "t", True, 50, SETTINGS), 45, 50, SETTINGS)
+    assert (good.state, good.returned_at) == ("available", 50)
+    assert good.slow_start(50, SETTINGS) == 0.1
+    assert good.slow_start(80, SETTINGS) == 0.5
+    assert good.slow_start(110, SETTINGS) == 1.0
+    assert [(item.before, item.after) for item in good.history] == [
+        ("unknown", "available"),
+        ("available", "ejected"),
+        ("ejected", "half_open"),
+        ("half_open", "available"),
+    ]
+    assert all(item.reason for item in good.history)
+    assert good.history[-1].reason == "A trial launch has succeeded."
+
+
+def test_each_ejection_in_a_row_lasts_longer_up_to_a_bound() -> None:
+    view, lengths, now = failing_launches(after(GOOD), 10, 12, 14), [], 14.0
+    for _ in range(12):
+        ejection = view.outcomes.ejection
+        assert ejection is not None
+        lengths.append(ejection.until - ejection.at)
+        now = ejection.until + 5
+        view = failing_launches(settled(view, now - 2, SETTINGS), now)
+    assert lengths[:4] == pytest.approx([30, 60, 90, 120])
+    assert lengths[-1] == pytest.approx(300)
+    # Well for long enough, it starts from the beginning; before that, where it was.
+    for well, length in ((500.0, 300.0), (700.0, 30.0)):
+        back = succeeded(view, now + 400, now + 410, SETTINGS)
+        assert back.outcomes.ejection is None
+        again = failing_launches(back, *(now + 410 + well + n for n in (2, 4, 6)))
+        assert again.outcomes.ejection is not None
+        assert again.outcomes.ejection.until - again.outcomes.ejection.at == pytest.approx(length)
+
+
+def test_what_kills_many_launches_at_once_has_happened_once() -> None:
+    view = failing_launches(after(GOOD), *(10 + n / 100 for n in range(50)))
+    assert view.state == "available"
+    assert failing_launches(view, 12, 14).state == "ejected"
+
+
+def test_successes_between_failures_keep_a_member_until_most_fail() -> None:
+    view = after(GOOD)
+    for n in range(20):
+        at = 10.0 + 4 * n
+        view = succeeded(failing_launches(view, at), at, at + 2, SETTINGS)
+    assert view.state == "available"
+    for n in range(2):
+        at = 500.0 + 8 * n
+        view = succeeded(failing_launches(view, at, at + 2), at + 3, at + 4, SETTINGS)
+    view = failing_launches(view, 520)
+    assert view.state == "ejected"
+    assert view.reasons(520, SETTINGS)[0] == "5 of 7 launches failed there: It broke the stream."
+
+
+def test_launches_from_before_an_ejection_say_nothing_new() -> None:
+    view = failing_launches(after(GOOD), 10, 12, 14)
+    assert succeeded(view, 9, 20, SETTINGS).state == "ejected"
+    assert failed(view, "It hung.", 13, 20, 0.5, SETTINGS) == view
+    assert succeeded(view, 15, 20, SETTINGS).state == "available"
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 200), st.booleans()), max_size=60), st.floats(0, 0.999))
+def test_an_ejected_member_always_gets_another_chance(steps: list[tuple[float, bool]], draw: float) -> None:
+    settings = HealthSettings(ejection=EjectionSettings(max_time=100))
+    view, now = after(GOOD), 10.0
+    for pause, ok in steps:
+        now += pause
+        if ok:
+            view = succeeded(view, now - 0.05, now, settings)
+        else:
+            view = failed(view, "It failed.", now - 0.05, now, draw, settings)
+        assert view.state == view.status(now, settings).state
+        assert view.health(now + 111) in (Health.HEALTHY, Health.HALF_OPEN)
+
+
+def test_a_member_that_returns_starts_slowly_and_one_that_was_there_from_the_start_does_not() -> None:
+    assert after(GOOD).slow_start(1, SETTINGS) == 1.0
+    back = after(GOOD, REFUSED, REFUSED, GOOD)
+    assert (back.returned_at, back.slow_start(4, SETTINGS)) == (4.0, 0.1)
+    assert "slowly at first" in back.reasons(10, SETTINGS)[0]
+    mended = after(GOOD, BROKEN, BROKEN, GOOD)
+    assert (mended.returned_at, mended.history[-1].reason) == (4.0, "Its checks pass again.")
+
+
+def test_a_refusal_for_want_of_room_makes_it_full_until_it_reports() -> None:
+    view = refused(reported(after(GOOD), report(0), 100, SETTINGS), 101, SETTINGS)
+    assert (view.state, view.free(101, SETTINGS)) == ("full", 0)
+    assert reported(view, report(1), 102, SETTINGS).state == "available"
+    assert settled(view, 116, SETTINGS).state == "available"
+
+
+def test_sessions_that_a_probe_counts_stand_for_a_report() -> None:
+    view = after(GOOD, replace(GOOD, sessions=Sessions(running=3, limit=5, free=2)))
+    assert view.free(2, SETTINGS) == 2
+    view = reserved(view, Reservation("l", RepoKey("r"), "c", 3), 3, SETTINGS)
+    ready = released(view, "l", True, 4, SETTINGS)
+    assert ready.free(5, SETTINGS) == 1
+    assert settled(ready, 65, SETTINGS).reservations == ()
+    assert view.status(30, SETTINGS).capacity == CapacityState.UNKNOWN

@@ -1,0 +1,44 @@
+"""Members of every kind behind one face: each call goes to the client of the member's kind."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol
+
+from contract.events import BuildEvent
+from gateway.clients.orders import LaunchOrder
+from gateway.core.fleet import Member
+from gateway.core.transitions import ProbeResult
+
+
+class MemberPort(Protocol):
+    """How a kind of member is talked to."""
+
+    async def probe(self, member: Member, timeout_s: float, *, versions: bool = False) -> ProbeResult:
+        """Ask how it is, and for its versions if told so, within a deadline; never raises."""
+
+    def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[BuildEvent, None]:
+        """A launch's events, each as soon as it has arrived, up to the final one.
+
+        Raises :class:`gateway.clients.faults.MemberFault`.  Closing the generator closes the connection.
+        """
+
+    async def cancel(self, member: Member, launch_id: str) -> None:
+        """Tell it to end a launch; never raises."""
+
+
+class Clients:
+    """The clients by kind."""
+
+    def __init__(self, kinds: Mapping[str, MemberPort]) -> None:
+        self._kinds = kinds
+
+    async def probe(self, member: Member, timeout_s: float, *, versions: bool = False) -> ProbeResult:
+        """See :class:`MemberPort`."""
+        return await self._kinds[member.kind].probe(member, timeout_s, versions=versions)
+
+    def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[BuildEvent, None]:
+        """See :class:`MemberPort`."""
+        return self._kinds[member.kind].build(member, order)
+
+    async def cancel(self, member: Member, launch_id: str) -> None:
+        """See :class:`MemberPort`."""
+        await self._kinds[member.kind].cancel(member, launch_id)

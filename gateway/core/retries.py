@@ -1,0 +1,29 @@
+"""The retry budget: a fault may not double the load that the members bear."""
+
+from gateway.core.settings import LaunchSettings
+
+#: Seconds' worth of retries that may be saved up.
+SAVED = 10.0
+
+
+class RetryBudget:
+    """Retries that this gateway may send now; one beyond it is told how long to wait, and keeps its turn.
+
+    Each launch begun adds a share of a retry, and so does each second.  Source: the retry budget of Finagle (which
+    drops what is beyond it; a launch is worth a wait).  Times are in seconds on any clock that never goes back.
+    """
+
+    def __init__(self, settings: LaunchSettings, now: float) -> None:
+        self._share, self._rate = settings.retry_share, settings.retries_per_second
+        self._balance, self._at = self._rate * SAVED, now
+
+    def launched(self) -> None:
+        """A launch has begun."""
+        self._balance += self._share
+
+    def spend(self, now: float) -> float:
+        """Take one retry; returns the seconds to wait for it."""
+        self._balance = min(self._balance + (now - self._at) * self._rate, self._rate * SAVED)
+        self._at = now
+        self._balance -= 1
+        return max(0.0, -self._balance / self._rate)

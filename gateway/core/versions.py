@@ -1,0 +1,23 @@
+"""Version skew between members and this gateway: shown, never a reason to leave a member out.
+
+The forms that cross the wire are additive, so one minor version ahead or behind works together.
+"""
+
+import re
+from collections.abc import Mapping
+
+_NUMBERS = re.compile(r"(\d+)\.(\d+)")
+
+
+def skew(versions: Mapping[str, str], own: str) -> str | None:
+    """How a member's version differs from this gateway's, as a sentence; ``None`` where it does not, or is not known.
+
+    ``versions`` are those that the member tells; another BinderHub has no version of manybinder, and no skew.
+    """
+    theirs = versions.get("manybinder")
+    here, there = _NUMBERS.match(own), _NUMBERS.match(theirs or "")
+    if theirs is None or theirs == own or here is None or there is None:
+        return None
+    if here.group(1) == there.group(1) and abs(int(here.group(2)) - int(there.group(2))) <= 1:
+        return f"It runs manybinder {theirs} beside this gateway's {own}, which works together."
+    return f"It runs manybinder {theirs}, too far from this gateway's {own} to be sure that they work together."
