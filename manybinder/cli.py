@@ -55,11 +55,12 @@ def cli() -> None:
     help="Everything that is kept.",
 )
 @click.option("--member-config", type=_CONFIG, help="YAML that is merged over the settings of each member.")
-def up(port: int, members: int, data_dir: Path, member_config: Path | None) -> Exit:
+@click.option("--gateway-config", type=_CONFIG, help="YAML that is merged over the settings of the gateway.")
+def up(port: int, members: int, data_dir: Path, member_config: Path | None, gateway_config: Path | None) -> Exit:
     """Run a gateway and its members on this machine, until Ctrl-C."""
     from manybinder import up as command
 
-    return command.up(command.Options(port, members, data_dir, member_config))
+    return command.up(command.Options(port, members, data_dir, member_config, gateway_config))
 
 
 @cli.command()

@@ -50,9 +50,9 @@ class Plan:
         """The gateway's address, without an end slash."""
         return f"http://{HOST}:{self.port}"
 
-    def gateway(self) -> dict[str, Any]:
-        """The gateway's settings."""
-        return {
+    def gateway(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The gateway's settings, with those of the user over them."""
+        settings = {
             "schema": SCHEMA,
             "listen": {"host": HOST, "port": self.port},
             "public_url": f"{self.url}/",
@@ -72,6 +72,7 @@ class Plan:
             ],
             "providers": _PROVIDERS,
         }
+        return merged(settings, changes)
 
     def member(self, member: MemberPlan, changes: Mapping[str, Any]) -> dict[str, Any]:
         """A member's settings, with those of the user over them."""

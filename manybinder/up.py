@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,19 @@ class Options:
     members: int
     data_dir: Path
     member_config: Path | None = None
+    gateway_config: Path | None = None
 
 
 def up(options: Options) -> Exit:
     """Run until told to end; raises :class:`CommandError`."""
     _check_machine()
-    changes = _read_changes(options.member_config) if options.member_config else {}
+    member_changes = _read_changes(options.member_config) if options.member_config else {}
+    gateway_changes = _read_changes(options.gateway_config) if options.gateway_config else {}
     data_dir = DataDir.open(options.data_dir)
     try:
         check_port(options.port)
         plan = _plan(options, data_dir)
-        specs = _write_and_load(plan, data_dir, changes)
+        specs = _write_and_load(plan, data_dir, member_changes, gateway_changes)
         return asyncio.run(_run(specs, plan, data_dir))
     finally:
         data_dir.close()
@@ -97,21 +99,31 @@ def _plan(options: Options, data_dir: DataDir) -> Plan:
     return Plan(data_dir.path, options.port, signing_key, launch_key, secret, members)
 
 
-def _write_and_load(plan: Plan, data_dir: DataDir, changes: Mapping[str, Any]) -> list[ProcessSpec]:
+def _write_and_load(
+    plan: Plan, data_dir: DataDir, member_changes: Mapping[str, Any], gateway_changes: Mapping[str, Any]
+) -> list[ProcessSpec]:
     """Write all settings, read them back as the services will, and say what to run."""
-    path = data_dir.write("gateway.yaml", _yaml(plan.gateway()))
-    specs = gateway_processes.processes(load(GatewaySettings, path), path)
+    path = data_dir.write("gateway.yaml", _yaml(plan.gateway(gateway_changes)))
+    with _hint("--gateway-config", gateway_changes):
+        specs = gateway_processes.processes(load(GatewaySettings, path), path)
     loaded = []
     for member in plan.members:
-        path = data_dir.write(f"{member.name}.yaml", _yaml(plan.member(member, changes)))
-        try:
+        path = data_dir.write(f"{member.name}.yaml", _yaml(plan.member(member, member_changes)))
+        with _hint("--member-config", member_changes):
             loaded.append((load(MemberSettings, path), path))
-        except CommandError as error:
-            hint = "\n(these settings include what --member-config says)" if changes else ""
-            raise CommandError(f"{error}{hint}", error.code) from error
     for settings, path in loaded:
         specs += supervised_member.specs(settings, path)
     return specs
+
+
+@contextlib.contextmanager
+def _hint(option: str, changes: Mapping[str, Any]) -> Iterator[None]:
+    """Says of errors in settings that the user's own changes are among these."""
+    try:
+        yield
+    except CommandError as error:
+        hint = f"\n(these settings include what {option} says)" if changes else ""
+        raise CommandError(f"{error}{hint}", error.code) from error
 
 
 def _yaml(tree: Mapping[str, Any]) -> str:

@@ -10,8 +10,6 @@ from gitrepos import make_repo
 from gitserver import GitServer
 from notebook import Notebook
 
-from contract.events import Failure, Phase
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
@@ -57,13 +55,15 @@ async def test_a_member_that_stays_dead_leaves_rotation_within_five_seconds_and_
     finally:
         process.resume()
     await _until_state(federation, http, name, wanted=True)
-    assert ready(await federation.launch(http, spec))["member"] == name
+    # It is in rotation again, slowly at first: another one may take the next launch.
+    ready(await federation.launch(http, spec))
+    assert (await federation.members(http))[name]["available"]
 
 
-async def test_a_member_killed_during_a_build_ends_the_stream_and_the_other_takes_the_next_launch(
+async def test_a_launch_whose_member_is_killed_during_the_build_goes_on_at_the_other(
     federation: Federation, http: aiohttp.ClientSession, git_server: GitServer
 ) -> None:
-    script = "#!/bin/sh\necho begun\n[ -e /home/jovyan/.never ] || sleep 15\n"
+    script = "#!/bin/sh\necho begun\nsleep 15\n"
     make_repo(git_server.root, "slow-build", {"requirements.txt": "six\n", "postBuild": script})
     spec = git_spec(git_server.url("slow-build"))
     events, killed = [], ""
@@ -75,12 +75,13 @@ async def test_a_member_killed_during_a_build_ends_the_stream_and_the_other_take
                 process = federation.member_api(killed)
                 process.kill()
     assert killed
-    assert events[-1].phase == Phase.FAILED
-    assert events[-1].failure == Failure.MEMBER
-    assert killed in events[-1].message
+    (told,) = [event for event in events if event.fields.get("reason")]
+    assert told.message.startswith(f"{killed} ")
+    fields = ready(events)
+    assert fields["member"] != killed
+    assert await Notebook(http, fields["url"], fields["token"]).run("print('on')") == "on\n"
 
-    begun = ready(await federation.launch(http, spec))
-    assert begun["member"]
+    assert ready(await federation.launch(http, spec))["member"]
     async with asyncio.timeout(60):
         while list(federation.data_dir.rglob("*.partial*")):
             await asyncio.sleep(0.5)

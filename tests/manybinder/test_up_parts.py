@@ -90,7 +90,7 @@ def test_the_services_accept_their_settings(tmp_path: Path) -> None:
         for name, port in (("member-1", 11_000), ("member-2", 12_000))
     ]
     plan = Plan(tmp_path, 8585, *data.key_pair("gateway"), data.secret("build-token"), members)
-    gateway = GatewaySettings.model_validate(_without_schema(plan.gateway()))
+    gateway = GatewaySettings.model_validate(_without_schema(plan.gateway({})))
     assert [member.origins for member in gateway.members] == [("http://127.0.0.1:11001",), ("http://127.0.0.1:12001",)]
     changes = {"sessions": {"limit": 3}, "builder": {"cache_dir": "/elsewhere"}}
     member = MemberSettings.model_validate(_without_schema(plan.member(members[0], changes)))
