@@ -1,13 +1,15 @@
 """Wires the gateway up; no logic."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
-from contract.signatures import load_private_key, load_public_key
+from contract.signatures import load_private_key
 from frontend.settings import make_site
 from gateway.clients.kinds import Clients
 from gateway.clients.members import MemberClient
@@ -20,6 +22,7 @@ from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
 from gateway.engines.prober import Prober
 from gateway.engines.redirects import Redirects
+from gateway.engines.reload import Reload
 from gateway.engines.reports import Reports
 from gateway.settings import GatewaySettings
 from gateway.web.parts import Parts
@@ -28,9 +31,13 @@ from providers.registry import Providers
 from servicekit import logs, serving
 from servicekit.tasks import Tasks
 
+RELOAD = web.AppKey("RELOAD", Reload)
 
-async def make_app(settings: GatewaySettings) -> web.Application:
+
+async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.Application:
     """The gateway as an application, whose background work begins and ends with it.
+
+    ``path`` is where its settings are read from again when ``app[RELOAD]`` is called.
 
     To be called in the event loop that will serve it.  Serve it with ``handler_cancellation=True``, so that a visitor's
     departure is noticed at once.
@@ -43,9 +50,9 @@ async def make_app(settings: GatewaySettings) -> web.Application:
     )
     to_providers = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
     tasks, tallies = Tasks(), Tallies()
-    fleet = Fleet([member.member() for member in settings.members], settings.health)
-    client = Clients({"manybinder": MemberClient(to_members, settings.launch)})
-    prober = Prober(fleet, client, settings.probes, tasks)
+    fleet = Fleet([member.member() for member in settings.members], settings.federation)
+    client = Clients({"manybinder": MemberClient(to_members, lambda: fleet.settings.launch)})
+    prober = Prober(fleet, client, tasks)
     providers = Providers(settings.providers, to_providers)
     means = Means(
         fleet=fleet,
@@ -54,27 +61,14 @@ async def make_app(settings: GatewaySettings) -> web.Application:
         providers=providers,
         signing_key=load_private_key(settings.signing_key.get_secret_value()),
         public_url=settings.public_url,
-        settings=settings.launch,
-        routing=settings.routing,
         budget=RetryBudget(settings.launch, fleet.now()),
         tallies=tallies,
         tasks=tasks,
     )
     launches = Launches(means)
-    keys = {
-        member.name: [load_public_key(member.report_key.get_secret_value())]
-        for member in settings.members
-        if member.report_key.get_secret_value()
-    }
-    redirects = Redirects(
-        means,
-        {
-            member.name: member.build_token_secret.get_secret_value()
-            for member in settings.members
-            if member.build_token_secret.get_secret_value()
-        },
-    )
-    reports = Reports(fleet, keys, tallies)
+    build_token_secrets = settings.build_token_secrets
+    redirects = Redirects(means, build_token_secrets)
+    reports = Reports(fleet, settings.report_keys, tallies)
     redirecting = settings.mode == "redirect"
     site = make_site(
         settings.security,
@@ -89,9 +83,7 @@ async def make_app(settings: GatewaySettings) -> web.Application:
         member_cookie=cookie_name(settings.public_url) if redirecting else "",
     )
     app = web.Application()
-    add_gateway_routes(
-        app, Parts(site, providers, fleet, launches, reports, redirects, settings.routing, settings.mode)
-    )
+    add_gateway_routes(app, Parts(site, providers, fleet, launches, reports, redirects, settings.mode))
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         prober.start()
@@ -108,20 +100,27 @@ async def make_app(settings: GatewaySettings) -> web.Application:
         # Before open streams are waited for: each of them ends with an event that says why.
         await launches.close()
 
+    if path is not None:
+        app[RELOAD] = Reload(path, settings, fleet, prober, reports, build_token_secrets, tallies)
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)
     return app
 
 
-async def serve(settings: GatewaySettings) -> None:
-    """Serve until SIGTERM or SIGINT; raises :class:`servicekit.serving.CannotListenError`."""
-    await serving.serve(await make_app(settings), settings.listen.host, settings.listen.port)
+async def serve(settings: GatewaySettings, path: Path) -> None:
+    """Serve until SIGTERM or SIGINT, reading the settings again on SIGHUP.
+
+    Raises :class:`servicekit.serving.CannotListenError`.
+    """
+    app = await make_app(settings, path)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app[RELOAD])
+    await serving.serve(app, settings.listen.host, settings.listen.port)
 
 
-def run(settings: GatewaySettings) -> None:
-    """Run the gateway as this process, until SIGTERM or SIGINT.
+def run(settings: GatewaySettings, path: Path) -> None:
+    """Run the gateway as this process, until SIGTERM or SIGINT; ``path`` is where the settings were read from.
 
     Raises :class:`servicekit.serving.CannotListenError`.
     """
     logs.configure(settings.log_level)
-    asyncio.run(serve(settings))
+    asyncio.run(serve(settings, path))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from contract.signatures import load_private_key, load_public_key
@@ -11,7 +12,7 @@ from frontend.settings import SecuritySettings
 from gateway.core import origins
 from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member
-from gateway.core.settings import EjectionSettings, HealthSettings, LaunchSettings, ProbeSettings, RoutingSettings
+from gateway.core.settings import EjectionSettings, FederationSettings, LaunchSettings, ProbeSettings, RoutingSettings
 from providers.settings import ProvidersSettings
 from servicekit import config
 from servicekit.config import Section
@@ -145,9 +146,21 @@ class GatewaySettings(Section):
     providers: ProvidersSettings = ProvidersSettings()
 
     @property
-    def health(self) -> HealthSettings:
-        """What belief in members follows from."""
-        return HealthSettings(self.probes, self.ejection)
+    def federation(self) -> FederationSettings:
+        """What can be tuned while the gateway runs."""
+        return FederationSettings(self.probes, self.ejection, self.launch, self.routing)
+
+    @property
+    def report_keys(self) -> dict[str, list[Ed25519PublicKey]]:
+        """The public keys of members' reports."""
+        given = {member.name: member.report_key.get_secret_value() for member in self.members}
+        return {name: [load_public_key(key)] for name, key in given.items() if key}
+
+    @property
+    def build_token_secrets(self) -> dict[str, str]:
+        """The secrets of BinderHubs' build tokens, by member."""
+        given = {member.name: member.build_token_secret.get_secret_value() for member in self.members}
+        return {name: secret for name, secret in given.items() if secret}
 
     @field_validator("signing_key")
     @classmethod

@@ -4,7 +4,7 @@ import asyncio
 import io
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -125,6 +125,70 @@ def explain(url: str, ref: str, gateway: str, as_json: bool) -> Exit:
     from manybinder import explain as command
 
     return asyncio.run(command.explain(gateway, url, ref=ref, as_json=as_json))
+
+
+def _limits(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        limits = tuple(int(item) for item in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a list of numbers, such as 300,180,60") from error
+    if not all(1 <= limit <= 1_000_000 for limit in limits):
+        raise click.BadParameter("a member has room for at least one session, and for a million at most")
+    return limits
+
+
+@cli.command()
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV, may be gzipped: minute, repo, spec, demo.  [default: launches are generated]",
+)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    type=click.Choice(["random", "rendezvous", "tiered"]),
+    help="May be repeated.  [default: all]",
+)
+@click.option(
+    "--members",
+    "limits",
+    metavar="N,N,…",
+    default="300,180,60",
+    show_default=True,
+    callback=_limits,
+    help="How many sessions each member has room for.",
+)
+@click.option(
+    "--days",
+    type=click.FloatRange(0, 3660, min_open=True),
+    default=7.0,
+    show_default=True,
+    help="How much of the trace.",
+)
+@click.option(
+    "--load",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How many times as fast launches come.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same one gives the same result.")
+@click.option("--outages/--no-outages", default=True, show_default=True, help="Whether members fail now and then.")
+@click.option(
+    "--registries",
+    type=click.Choice(["apart", "shared"]),
+    default="apart",
+    show_default=True,
+    help="Whether members can pull what others have built.",
+)
+@click.option("--demo", is_flag=True, help="With the trace's demonstrations, which dwarf the rest.")
+@click.option("--json", "as_json", is_flag=True, help="Print every policy's results as one line of JSON.")
+def simulate(registries: str, **arguments: Any) -> Exit:
+    """Compare policies: replay days of launches through the gateway's own decisions, in virtual time."""
+    from manybinder import simulate as command
+
+    return command.simulate(command.Options(shared_registry=registries == "shared", **arguments))
 
 
 def main() -> NoReturn:

@@ -29,7 +29,7 @@ async def explain(gateway: str, url: str, *, ref: str, as_json: bool) -> Exit:
     if rows:
         click.echo()
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("", "MEMBER", "ROOM", "WHY"):
+        for column in ("", "MEMBER", "STANDING", "WHY"):
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text(plain(cell)) for cell in row))
@@ -43,5 +43,6 @@ def _rows(decision: dict[str, Any], kind: str) -> list[list[str]]:
     for place, item in enumerate(items if isinstance(items, list) else [], 1):
         if isinstance(item, dict):
             place_text = f"{place}." if kind == "candidates" else "no"
-            rows.append([place_text, str(item.get("member")), str(item.get("tier", "")), str(item.get("reason", ""))])
+            standing = ", ".join(str(item[key]).replace("_", " ") for key in ("standing", "tier") if key in item)
+            rows.append([place_text, str(item.get("member")), standing, str(item.get("reason", ""))])
     return rows

@@ -22,7 +22,7 @@ def gateway(path: Path, *, check: bool) -> Exit:
     if not check:
         from gateway import app
 
-        _serve(lambda: app.run(settings))
+        _serve(lambda: app.run(settings, path.absolute()))
     return Exit.DONE
 
 

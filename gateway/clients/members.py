@@ -7,7 +7,7 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -35,11 +35,15 @@ _CONNECT_ERRORS = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class MemberClient:
-    """Talks to members; ``session`` stays the caller's to close."""
+    """Talks to members; ``session`` stays the caller's to close, ``settings`` gives those of the moment."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: LaunchSettings) -> None:
+    def __init__(self, session: aiohttp.ClientSession, settings: Callable[[], LaunchSettings]) -> None:
         self._session = session
-        self._settings = settings
+        self._current = settings
+
+    @property
+    def _settings(self) -> LaunchSettings:
+        return self._current()
 
     async def probe(self, member: Member, timeout_s: float, *, versions: bool = False) -> ProbeResult:
         """Ask for ``/health`` (and ``/versions``) within a deadline; never raises."""

@@ -7,6 +7,7 @@ from typing import Protocol
 from gateway.core.decision import Decision
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
+from gateway.core.settings import FederationSettings
 from gateway.core.tallies import Tallies
 from providers.base import RepoSpec
 
@@ -33,6 +34,10 @@ class FleetPort(Protocol):
     @property
     def snapshot(self) -> FleetSnapshot:
         """What is believed of all members."""
+
+    @property
+    def settings(self) -> FederationSettings:
+        """The rules as of now."""
 
     def now(self) -> float:
         """The present time on the clock of the snapshot."""

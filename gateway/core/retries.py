@@ -14,16 +14,15 @@ class RetryBudget:
     """
 
     def __init__(self, settings: LaunchSettings, now: float) -> None:
-        self._share, self._rate = settings.retry_share, settings.retries_per_second
-        self._balance, self._at = self._rate * SAVED, now
+        self._balance, self._at = settings.retries_per_second * SAVED, now
 
-    def launched(self) -> None:
+    def launched(self, settings: LaunchSettings) -> None:
         """A launch has begun."""
-        self._balance += self._share
+        self._balance += settings.retry_share
 
-    def spend(self, now: float) -> float:
+    def spend(self, settings: LaunchSettings, now: float) -> float:
         """Take one retry; returns the seconds to wait for it."""
-        self._balance = min(self._balance + (now - self._at) * self._rate, self._rate * SAVED)
+        rate = settings.retries_per_second
+        self._balance = min(self._balance + (now - self._at) * rate, rate * SAVED) - 1
         self._at = now
-        self._balance -= 1
-        return max(0.0, -self._balance / self._rate)
+        return max(0.0, -self._balance / rate)

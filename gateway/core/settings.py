@@ -203,3 +203,11 @@ class RoutingSettings:
 
     rules: tuple[RuleSettings, ...] = ()
     """Which members take which launches; all that match apply."""
+
+
+@dataclass(frozen=True)
+class FederationSettings(HealthSettings):
+    """All that can be tuned while a gateway runs."""
+
+    launch: LaunchSettings = LaunchSettings()
+    routing: RoutingSettings = RoutingSettings()

@@ -17,5 +17,8 @@ class Tallies:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(member or "", outcome) → finished launches."""
 
+    reloads: Counter[str] = field(default_factory=Counter)
+    """"accepted" or "refused" → how often settings were read again."""
+
     reports: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(member or "", "accepted" or the title of the refusal) → reports."""

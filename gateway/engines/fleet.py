@@ -4,11 +4,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from contract.reports import CapacityReport
 from gateway.core import transitions
 from gateway.core.fleet import FleetSnapshot, Member, MemberView, Reservation
-from gateway.core.settings import HealthSettings
+from gateway.core.settings import FederationSettings, HealthSettings
 from gateway.core.transitions import ProbeResult
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Fleet:
     def __init__(
         self,
         members: Iterable[Member],
-        settings: HealthSettings,
+        settings: FederationSettings,
         clock: Callable[[], float] | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -39,6 +40,8 @@ class Fleet:
         self._draw = draw
         views = sorted((MemberView(member, since=self.now()) for member in members), key=lambda view: view.name)
         self._snapshot = FleetSnapshot(tuple(views), settings)
+        self.settings = settings
+        """The rules as of now."""
 
     @property
     def snapshot(self) -> FleetSnapshot:
@@ -49,6 +52,23 @@ class Fleet:
         """A member as it is registered."""
         view = self._snapshot.get(name)
         return view.member if view else None
+
+    def configure(self, members: Iterable[Member], settings: FederationSettings) -> None:
+        """Go by other settings from now on; what is believed of the members that stay is kept.
+
+        A new member starts slowly.
+        """
+        now = self.now()
+        views = []
+        for member in members:
+            view = self._snapshot.get(member.name)
+            if view is None or (view.member.url, view.member.kind) != (member.url, member.kind):
+                views.append(MemberView(member, since=now, returned_at=now))
+            else:
+                views.append(transitions.settled(replace(view, member=member), now, settings))
+        views.sort(key=lambda view: view.name)
+        self._snapshot = FleetSnapshot(tuple(views), settings, self._snapshot.version + 1)
+        self.settings = settings
 
     def probed(self, name: str, result: ProbeResult) -> None:
         """Take in what a probe saw."""

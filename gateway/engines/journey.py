@@ -61,8 +61,6 @@ class Means:
     providers: Providers
     signing_key: Ed25519PrivateKey
     public_url: str
-    settings: LaunchSettings
-    routing: RoutingSettings
     budget: RetryBudget
     tallies: Tallies
     tasks: Tasks
@@ -70,6 +68,16 @@ class Means:
     """Short ids of the launches that wait for a member."""
     draw: Callable[[], float] = random.random
     wall: Callable[[], float] = time.time
+
+    @property
+    def settings(self) -> LaunchSettings:
+        """How long a launch waits, as of now."""
+        return self.fleet.settings.launch
+
+    @property
+    def routing(self) -> RoutingSettings:
+        """How a member is chosen, as of now."""
+        return self.fleet.settings.routing
 
 
 class Journey:
@@ -90,7 +98,7 @@ class Journey:
     async def run(self) -> BuildEvent:
         """From the spec to the final event."""
         spec = self._launch.spec
-        self._means.budget.launched()
+        self._means.budget.launched(self._means.settings)
         try:
             resolved = await self._means.providers.resolve(spec)
         except ProviderUnavailableError as error:
@@ -235,7 +243,7 @@ class Journey:
 
     async def _pace(self) -> None:
         """Wait for the retry budget."""
-        wait = self._means.budget.spend(self._means.fleet.now())
+        wait = self._means.budget.spend(self._means.settings, self._means.fleet.now())
         if wait >= LOOK_EVERY:
             self._tell(f"Many launches are being moved just now; this one goes on in {wait:.0f} s.\n", eta_s=wait)
         await asyncio.sleep(wait)

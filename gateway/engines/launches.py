@@ -41,7 +41,7 @@ class Launches:
     """
 
     def __init__(self, means: Means) -> None:
-        self._means, self._settings = means, means.settings
+        self._means = means
         self._launches: dict[str, Launch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._endings: dict[str, Outcome] = {}
@@ -66,7 +66,7 @@ class Launches:
 
     def start(self, spec: RepoSpec, visitor: Visitor) -> Launch:
         """Begin a launch; raises :class:`LaunchLimitError`."""
-        if self.running >= self._settings.limit:
+        if self.running >= self._means.settings.limit:
             raise LaunchLimitError(RETRY_AFTER)
         now = self._means.fleet.now()
         launch = Launch(launch_id(os.urandom(LAUNCH_ID_BYTES)), spec, now, visitor, unwatched_since=now)
@@ -103,13 +103,13 @@ class Launches:
         now = self._means.fleet.now()
         for launch in list(self._launches.values()):
             if launch.finished_at is not None:
-                if not launch.watchers and now - launch.finished_at > self._settings.keep_finished:
+                if not launch.watchers and now - launch.finished_at > self._means.settings.keep_finished:
                     del self._launches[launch.id]
-            elif not launch.watchers and now - launch.unwatched_since > self._settings.linger:
+            elif not launch.watchers and now - launch.unwatched_since > self._means.settings.linger:
                 logger.info("launch %s: nobody watches it; it is given up", launch.short)
                 self._end(launch, Outcome.ABANDONED)
         finished = [launch for launch in self._launches.values() if launch.finished_at is not None]
-        for launch in finished[: max(0, len(finished) - self._settings.limit * KEEP_SHARE)]:
+        for launch in finished[: max(0, len(finished) - self._means.settings.limit * KEEP_SHARE)]:
             del self._launches[launch.id]
 
     async def close(self) -> None:

@@ -30,7 +30,7 @@ class Reports:
         tallies: Tallies,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._fleet, self._keys, self._tallies, self._wall = fleet, keys, tallies, wall
+        self._fleet, self.keys, self._tallies, self._wall = fleet, keys, tallies, wall
 
     def receive(self, token: str) -> None:
         """Take a signed report; raises :class:`ReportRefusedError`."""
@@ -50,7 +50,7 @@ class Reports:
             name = reported_member(token)
         except SignatureRefusedError as error:
             raise ReportRefusedError(401, "Not Signed", _sentence(error)) from error
-        keys = self._keys.get(name)
+        keys = self.keys.get(name)
         if not keys:
             raise ReportRefusedError(401, "Unknown Member", "No member of this name has a report key registered here.")
         return name, keys

@@ -31,7 +31,7 @@ async def federation(request: web.Request) -> web.Response:
         "public_url": parts.site.public_url,
         "version": parts.site.version,
         "mode": parts.mode,
-        "policy": parts.routing.policy,
+        "policy": parts.fleet.settings.routing.policy,
         "at": now,
         "snapshot_version": snapshot.version,
         "launches": parts.launches.running,
@@ -90,7 +90,10 @@ async def explain(request: web.Request) -> web.Response:
         raise Problem(400, "Bad Request", detail, parameter="repo")
     spec = _spec(parts, text)
     commit = spec.ref if is_commit(spec.ref) else None
-    decision = _decide(parts, LaunchRequest(spec.repo, commit, provider=spec.provider))
+    client, origin, member = (request.query.get(name, "") for name in ("client", "origin", "member"))
+    decision = _decide(
+        parts, LaunchRequest(spec.repo, commit, provider=spec.provider, client=client, origin=origin, asked=member)
+    )
     return web.json_response({"spec": spec.raw, **decision.to_wire()}, headers=_NO_STORE)
 
 
@@ -105,7 +108,7 @@ def _spec(parts: Parts, text: str) -> RepoSpec:
 
 def _decide(parts: Parts, request: LaunchRequest) -> Decision:
     draw = random.random()  # noqa: S311 - spreads load, hides nothing
-    return decide(parts.fleet.snapshot, request, parts.routing, parts.fleet.now(), draw)
+    return decide(parts.fleet.snapshot, request, parts.fleet.settings.routing, parts.fleet.now(), draw)
 
 
 async def report(request: web.Request) -> web.Response:

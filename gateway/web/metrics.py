@@ -67,6 +67,12 @@ class GatewayCollector(Collector):
         yield from (health, check, free, full, age, skewed)
 
     def _counters(self, tallies: Tallies) -> Iterator[Metric]:
+        reloads = CounterMetricFamily(
+            "manybinder_gateway_config_reloads", "Times the settings were read again", labels=["outcome"]
+        )
+        for outcome in ("accepted", "refused"):
+            reloads.add_metric([outcome], tallies.reloads[outcome])
+        yield reloads
         for name, text, second, counts in (
             ("federation_redirect_count", "Launches sent to a member", "reason", tallies.attempts),
             (

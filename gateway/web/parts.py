@@ -7,7 +7,6 @@ from aiohttp import web
 
 from frontend.site import Site
 from gateway.core.ports import FleetPort, LaunchesPort, RedirectsPort, ReportsPort
-from gateway.core.settings import RoutingSettings
 from providers.registry import Providers
 
 #: ``proxy``: launches pass through this gateway; ``redirect``: visitors are sent to a member.
@@ -24,7 +23,6 @@ class Parts:
     launches: LaunchesPort
     reports: ReportsPort
     redirects: RedirectsPort
-    routing: RoutingSettings
     mode: Mode
 
 

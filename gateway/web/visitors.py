@@ -15,7 +15,7 @@ def visitor_of(
 ) -> Visitor:
     """The visitor; raises :class:`Refused` for a member that may not be asked for, or does not exist."""
     asked = request.query.get("member", "")
-    if asked and not parts.routing.choose_member:
+    if asked and not parts.fleet.settings.routing.choose_member:
         message = "This federation chooses the member itself; launch without ?member=.\n"
         raise Refused(failed(Failure.REFUSED, message, status_code=403))
     if asked and parts.fleet.snapshot.get(asked) is None:

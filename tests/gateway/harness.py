@@ -92,7 +92,7 @@ class Gateway:
         """The member that a repository goes to, and the other one."""
         parts = self.parts
         request = LaunchRequest(parts.providers.parse(spec).repo, COMMIT)
-        decision = decide(parts.fleet.snapshot, request, parts.routing, parts.fleet.now(), 0.5)
+        decision = decide(parts.fleet.snapshot, request, parts.fleet.settings.routing, parts.fleet.now(), 0.5)
         first, second = (
             next(item for item in self.members if item.name == candidate.member) for candidate in decision.candidates
         )

@@ -23,7 +23,7 @@ QUICK = LaunchSettings(connect_timeout=0.3, first_event_timeout=0.6, silence_tim
 @pytest.fixture
 async def client() -> AsyncIterator[MemberClient]:
     async with aiohttp.ClientSession() as session:
-        yield MemberClient(session, QUICK)
+        yield MemberClient(session, lambda: QUICK)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,8 @@ from gateway.app import run
 from servicekit.serving import CannotListenError
 from gateway.settings import load
 try:
-    run(load(Path(sys.argv[1])))
+    path = Path(sys.argv[1])
+    run(load(path), path)
 except CannotListenError as error:
     sys.exit(str(error))
 """

@@ -7,6 +7,7 @@ real notebooks, are in ``tests/faults``.
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -46,6 +47,8 @@ class Federation:
     url: str
     http: aiohttp.ClientSession
     members: dict[str, FakeMember]
+    process: asyncio.subprocess.Process
+    settings: Path
 
     async def get(self, path: str) -> tuple[int, str]:
         """Status and body of an address."""
@@ -120,7 +123,9 @@ async def federation(tmp_path: Path, count: int = 3, **changes: Any) -> AsyncIte
         stack.push_async_callback(ended, process)
         connector = aiohttp.TCPConnector(limit=0)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        running = Federation(f"http://127.0.0.1:{port}/", http, {member.name: member for member in members})
+        running = Federation(
+            f"http://127.0.0.1:{port}/", http, {member.name: member for member in members}, process, path
+        )
         await serving(running)
         yield running
         assert process.returncode is None
@@ -384,6 +389,43 @@ async def test_row_20_a_member_set_to_null_crashed_the_loading_of_the_configurat
     for where in ("members[0]: ", "members[1].url: ", "listen.port: "):
         assert where in errors
     assert "Traceback" not in errors
+
+
+async def test_row_20_bad_settings_leave_a_running_gateway_as_it_is(tmp_path: Path) -> None:
+    async with federation(tmp_path, 2) as running:
+        good = yaml.safe_load(running.settings.read_text())
+
+        async def reload(tree: dict[str, Any], outcome: str) -> None:
+            label = f'outcome="{outcome}"'
+            before = (await running.gauges("manybinder_gateway_config_reloads_total"))[label]
+            running.settings.write_text(yaml.safe_dump(tree))
+            running.process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(60):
+                while (await running.gauges("manybinder_gateway_config_reloads_total"))[label] == before:
+                    await asyncio.sleep(0.05)
+
+        await reload({**good, "members": [None, *good["members"]], "routing": {"policy": "none"}}, "refused")
+        log = (tmp_path / "gateway.log").read_text()
+        assert "the settings were not changed" in log
+        assert "members[0]: " in log
+        assert "unknown policy 'none'" in log
+        assert set(await running.views()) == {"member-1", "member-2"}
+        first = await running.taken_by()
+        # What is mended takes effect at once, and what is believed of those that stay is kept.
+        third = await FakeMember("member-3").start()
+        running.members["member-3"] = third
+        gone = {"member-1": "member-2", "member-2": "member-1"}[first]
+        new = {"name": third.name, "url": third.url, "report_key": public_pem(third.key.public_key())}
+        stays = [{**item, "weight": 7} for item in good["members"] if item["name"] == first]
+        before = (await running.views())[first]
+        await reload({**good, "members": [*stays, new]}, "accepted")
+        await running.until("member-3", state="available")
+        views = await running.views()
+        assert set(views) == {first, "member-3"}
+        assert (views[first]["weight"], views[first]["history"]) == (7, before["history"])
+        assert gone not in {await running.taken_by(spec_of(f"r{n}")) for n in range(6)}
+        await running.report("member-3")
+        await third.stop()
 
 
 async def test_row_21_each_ref_of_a_repository_went_to_another_member(tmp_path: Path) -> None:

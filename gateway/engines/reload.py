@@ -1,0 +1,61 @@
+"""Reads the settings again while the gateway runs: all errors at once, and with any of them nothing changes."""
+
+import logging
+from pathlib import Path
+
+from gateway.core.tallies import Tallies
+from gateway.engines.fleet import Fleet
+from gateway.engines.prober import Prober
+from gateway.engines.reports import Reports
+from gateway.settings import GatewaySettings, load
+from servicekit.config import ConfigError
+
+logger = logging.getLogger(__name__)
+
+#: What takes effect at once; the rest of the settings needs a restart.
+AT_ONCE = frozenset({"members", "probes", "ejection", "routing", "launch"})
+
+
+class Reload:
+    """Call it to go by what the settings' file says by now; never raises."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: GatewaySettings,
+        fleet: Fleet,
+        prober: Prober,
+        reports: Reports,
+        build_token_secrets: dict[str, str],
+        tallies: Tallies,
+    ) -> None:
+        self._path, self._started_with = path, settings
+        self._fleet, self._prober, self._reports, self._tallies = fleet, prober, reports, tallies
+        self._build_token_secrets = build_token_secrets
+
+    def __call__(self) -> None:
+        """Read and apply the settings, or say why not."""
+        try:
+            settings = load(self._path)
+        except ConfigError as error:
+            self._tallies.reloads["refused"] += 1
+            logger.error("the settings were not changed: %s", error)  # noqa: TRY400 - the text says all
+            return
+        self._tallies.reloads["accepted"] += 1
+        self._fleet.configure([member.member() for member in settings.members], settings.federation)
+        self._prober.start()
+        self._reports.keys = settings.report_keys
+        self._build_token_secrets.clear()
+        self._build_token_secrets.update(settings.build_token_secrets)
+        logger.info("the settings were read again")
+        if late := self._needing_restart(settings):
+            logger.warning("these settings have changed, and take effect with a restart: %s", ", ".join(late))
+
+    def _needing_restart(self, settings: GatewaySettings) -> list[str]:
+        before = self._started_with
+        names = GatewaySettings.model_fields.keys() - AT_ONCE
+        late = [name for name in names if getattr(settings, name) != getattr(before, name)]
+        urls = [{member.url for member in each.members} for each in (before, settings)]
+        if before.mode == "redirect" and urls[0] != urls[1]:
+            late.append("members (their addresses, for the pages of redirect mode)")
+        return sorted(late)
