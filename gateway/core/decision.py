@@ -64,7 +64,7 @@ class LaunchRequest:
 
     ``commit`` is ``None`` before it is resolved; ``provider`` and ``origin`` may be empty.  ``client`` is the visitor's
     address.  ``asked`` is the member that the visitor asks for, ``sticky`` the one of last time.  ``tried`` members
-    have failed this launch, ``refused`` ones have just refused it, ``avoid`` failed an earlier one of this visitor.
+    have failed this launch, each as often as it stands there; ``refused`` ones have just refused it, ``avoid`` failed an earlier one of this visitor.
     """
 
     repo: RepoKey
@@ -74,7 +74,7 @@ class LaunchRequest:
     origin: str = ""
     asked: str = ""
     sticky: str = ""
-    tried: frozenset[str] = frozenset()
+    tried: tuple[str, ...] = ()
     refused: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
 
@@ -294,7 +294,10 @@ def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSett
         )
         for item, option, (tier, score) in zip(seen, options, places, strict=True)
     ]
-    candidates.sort(key=lambda item: (item.standing, item.unmet, item.tier, -item.score, item.member))
+    tries = request.tried.count
+    candidates.sort(
+        key=lambda item: (item.standing, tries(item.member), item.unmet, item.tier, -item.score, item.member)
+    )
     return candidates
 
 

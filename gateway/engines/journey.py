@@ -87,10 +87,10 @@ class Journey:
         self._launch, self._means = launch, means
         self._met: dict[str, str] = {}
         """What the launch has met at each member, as a clause."""
-        self._tried: frozenset[str] = frozenset()
+        self._tried: tuple[str, ...] = ()
+        """The members that have failed the launch, in that order."""
         self._refused: dict[str, float] = {}
         """When a member that has refused the launch may be asked again."""
-        self._failures = 0
         self._rested = 0
         self._waited = 0.0
         self._cancels: dict[str, asyncio.Task[None]] = {}
@@ -117,10 +117,9 @@ class Journey:
             chosen = decision.chosen
             member = self._means.fleet.member(chosen.member) if chosen else None
             if chosen is None or member is None:
-                if not self._may_wait(decision):
-                    return self._nobody(decision)
-                await self._wait(decision)
-            elif chosen.standing == Standing.AGAIN and self._rested < self._failures:
+                if (ended := await self._wait(decision, resolved)) is not None:
+                    return ended
+            elif chosen.standing == Standing.AGAIN and self._rested < len(self._tried):
                 await self._rest()
             else:
                 try:
@@ -128,7 +127,7 @@ class Journey:
                 except MemberFault as fault:
                     self._take_in(member, fault)
                     if fault.fault != Fault.REFUSED:
-                        if self._failures >= self._means.settings.max_attempts:
+                        if len(self._tried) >= self._means.settings.max_attempts:
                             return self._given_up(member, fault)
                         await self._pace()
 
@@ -230,8 +229,7 @@ class Journey:
                 means.fleet.refused(member.name)
             self._refused[member.name] = means.fleet.now() + (fault.retry_after_s or math.inf)
         else:
-            self._failures += 1
-            self._tried |= {member.name}
+            self._tried += (member.name,)
             if fault.unreached:
                 means.fleet.unreached(member.name, f"A launch met a problem: it {fault}.")
             means.prober.hint(member.name)
@@ -239,6 +237,7 @@ class Journey:
             self._cancels[member.name] = means.tasks.spawn(
                 f"cancel {launch.short}", means.client.cancel(member, launch.id)
             )
+        launch.phase = Phase.WAITING
         self._tell(f"{member.name} {fault}. The launch goes on.\n", reason=fault.fault.value)
 
     async def _pace(self) -> None:
@@ -250,28 +249,34 @@ class Journey:
 
     async def _rest(self) -> None:
         """Nobody is left but members that have failed this launch: give them a moment to recover."""
-        self._rested = self._failures
-        await asyncio.sleep(min(AGAIN_AFTER * 2 ** (self._failures - 1), AGAIN_AT_MOST))
+        self._rested = len(self._tried)
+        await asyncio.sleep(min(AGAIN_AFTER * 2 ** (len(self._tried) - 1), AGAIN_AT_MOST))
 
     def _may_wait(self, decision: Decision) -> bool:
-        """Whether a member may be able to take the launch soon, and there is room to wait for it."""
-        means = self._means
-        if self._waited >= means.settings.member_timeout or len(means.waiting) >= means.settings.waiting_limit:
+        """Whether a member may be able to take the launch soon enough."""
+        if self._waited >= self._means.settings.member_timeout:
             return False
         return any(item.for_now and self._refused.get(item.member) != math.inf for item in decision.rejected)
 
-    async def _wait(self, decision: Decision) -> None:
+    async def _wait(self, decision: Decision, resolved: Resolved) -> BuildEvent | None:
+        """Wait until there is a member to ask, and return ``None``; or the final event, if it takes too long."""
         means = self._means
-        if self._waited == 0:
-            left = means.settings.member_timeout
-            self._tell(f"{self._obstacles(decision)} Waiting for a member, for up to {left:.0f} s.\n", reason="waiting")
-        step = min(LOOK_EVERY, means.settings.member_timeout - self._waited)
+        if not self._may_wait(decision) or len(means.waiting) >= means.settings.waiting_limit:
+            return self._nobody(decision)
+        left = means.settings.member_timeout - self._waited
+        self._tell(f"{self._obstacles(decision)} Waiting for a member, for up to {left:.0f} s.\n", reason="waiting")
         means.waiting.add(self._launch.short)
         try:
-            await asyncio.sleep(step)
+            while decision.chosen is None:
+                if not self._may_wait(decision):
+                    return self._nobody(decision)
+                step = min(LOOK_EVERY, means.settings.member_timeout - self._waited)
+                await asyncio.sleep(step)
+                self._waited += step
+                decision = self._decide(resolved)
         finally:
             means.waiting.discard(self._launch.short)
-        self._waited += step
+        return None
 
     def _nobody(self, decision: Decision) -> BuildEvent:
         """The final event where no member is left to try."""
@@ -290,7 +295,7 @@ class Journey:
     def _given_up(self, member: Member, fault: MemberFault) -> BuildEvent:
         """The final event of a launch that has failed too often."""
         message = (
-            f"The launch has failed {self._failures} times, at last because {member.name} {fault}. "
+            f"The launch has failed {len(self._tried)} times, at last because {member.name} {fault}. "
             "Please launch again: it is not the repository's fault.\n"
         )
         return failed(Failure.MEMBER, message, **self._own_fields())

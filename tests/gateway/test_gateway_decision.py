@@ -147,7 +147,7 @@ def test_a_member_that_has_failed_a_launch_is_asked_last_and_the_others_as_befor
     snapshot: FleetSnapshot, repo: RepoKey, draw: float, routing: RoutingSettings
 ) -> None:
     for view in snapshot.members:
-        tried = choose(snapshot, repo, draw, routing, tried=frozenset({view.name}))
+        tried = choose(snapshot, repo, draw, routing, tried=(view.name,))
         assert view.name not in order(tried)[:-1]
         refused = choose(snapshot, repo, draw, routing, refused=frozenset({view.name}))
         assert view.name not in order(refused)
@@ -296,7 +296,7 @@ def test_an_ejected_member_gets_one_trial_launch_at_a_time() -> None:
     busy = replace(back, reservations=(Reservation("trial", RepoKey("r"), "c", NOW - 5),))
     assert order(choose(fleet(busy, other), "repo")) == ["other", "back"]
     # Who has had one failure is not sent on trial.
-    for request in ({"tried": frozenset({"third"})}, {"avoid": frozenset({"third"})}):
+    for request in ({"tried": ("third",)}, {"avoid": frozenset({"third"})}):
         assert order(choose(fleet(back, other), "repo", **request)) == ["other", "back"]
 
 
@@ -348,6 +348,12 @@ def test_a_member_gets_only_what_its_providers_serve_and_what_visitors_ask_of_it
     asked = choose(snapshot, "r", asked="a")
     assert order(asked) == ["a"]
     assert asked.rejected[0].reason == "is not a, which the visitor asks for"
+
+
+def test_of_members_that_have_failed_a_launch_the_one_that_did_so_least_is_asked_again() -> None:
+    snapshot = fleet(up("a", free=50), up("b", free=50))
+    assert order(choose(snapshot, "r", tried=("a", "b", "a")))[0] == "b"
+    assert order(choose(snapshot, "r", tried=("b", "a", "b")))[0] == "a"
 
 
 def test_a_failure_that_the_visitor_has_just_had_outranks_where_it_was_last() -> None:
