@@ -1,6 +1,7 @@
 """Names for JSON values, and a strict way to read them."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ JsonObject = Mapping[str, JsonValue]
 
 #: Objects and lists within each other; far below what would exhaust the stack of whoever writes the value again.
 MAX_DEPTH = 100
-
 
 _TOO_DEEP = "JSON is nested too deeply"
 
@@ -22,12 +22,13 @@ def dumps(value: Any) -> str:
 def loads_object(text: str | bytes) -> dict[str, Any]:
     """Parse a JSON object; anything else raises ``ValueError`` with a sentence.
 
+    So does a number that is too large for a float: read as infinity, it could not be written again.
     A lone surrogate, which JSON can escape and no stream can carry, becomes ``?``.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             raise ValueError(_TOO_DEEP)
     except RecursionError:
@@ -45,6 +46,13 @@ def _depth(value: Any) -> int:
         depth += 1
         layer = [child for item in layer for child in (item.values() if isinstance(item, dict) else item)]
     return depth
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large a number")
+    return number
 
 
 def _refuse_constant(name: str) -> None:

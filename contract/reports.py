@@ -24,8 +24,12 @@ MAX_REPOS = 500
 MAX_CHECKS = 100
 MAX_LAUNCHES = 1000
 
-#: Characters of one text.  A repository's address may be longer, and must not cost its member the whole report.
+#: Characters of one text that is read.
 MAX_TEXT = 2048
+
+#: Characters of a repository's key or a check's message that is sent.  What visitors launch may have longer addresses;
+#: they must not cost their member the report, which a gateway takes up to 1 MiB, signed.
+MAX_SENT = 400
 
 
 class ReportError(ValueError):
@@ -115,12 +119,12 @@ class CapacityReport:
     def to_wire(self) -> dict[str, Any]:
         """The report as a JSON object, its lists and texts capped so that :func:`parse_report` takes it."""
         wire = asdict(self)
-        wire["images"] = [image for image in wire["images"] if len(image["repo"]) <= MAX_TEXT][:MAX_IMAGES]
+        wire["images"] = [image for image in wire["images"] if len(image["repo"]) <= MAX_SENT][:MAX_IMAGES]
         wire["launches_seen"] = list(self.launches_seen[-MAX_LAUNCHES:])
-        wire["checks"] = [{**check, "message": check["message"][:MAX_TEXT]} for check in wire["checks"][:MAX_CHECKS]]
+        wire["checks"] = [{**check, "message": check["message"][:MAX_SENT]} for check in wire["checks"][:MAX_CHECKS]]
         wire["providers"] = list(self.providers)
         busiest = sorted(self.sessions_by_repo.items(), key=lambda item: (-item[1], item[0]))
-        wire["sessions_by_repo"] = dict([item for item in busiest if len(item[0]) <= MAX_TEXT][:MAX_REPOS])
+        wire["sessions_by_repo"] = dict([item for item in busiest if len(item[0]) <= MAX_SENT][:MAX_REPOS])
         return wire
 
 

@@ -110,6 +110,10 @@ def make_link(description: Mapping[str, Any], repo: str, ref: str = "", path: st
         found = None
     if found is not None and found.provider == provider:
         return found
+    if detect := description.get("detect"):
+        # The host is the provider's own, in a name for the group that JavaScript takes.
+        own = re.match(detect["regex"].replace("(?<repo>", "(?P<repo>"), repo)
+        repo = own["repo"] if own else repo
     spec = quote(repo, safe="") if description["repo"]["urlEncode"] else quote(repo.strip("/"))
     if description["ref"]["enabled"]:
         spec += f"/{quote(ref or description['ref'].get('default', _DEFAULT_REF))}"

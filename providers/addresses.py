@@ -6,8 +6,10 @@ connects to those very addresses, so that a name that changes its mind in betwee
 """
 
 import asyncio
+import functools
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -28,6 +30,9 @@ _REFUSED = (
     ipaddress.ip_network("192.88.99.0/24"),  # 6to4 relays, deprecated (RFC 7526)
     ipaddress.ip_network("168.63.129.16/32"),  # Azure's host agent: a public address that only its machines reach
 )
+
+# Threads of their own: name servers that keep look-ups waiting must not hold up all else that needs a thread.
+_LOOK_UPS = ThreadPoolExecutor(8, thread_name_prefix="look up")
 
 
 class HostNotFoundError(Exception):
@@ -55,10 +60,10 @@ async def public_addresses(host: str, port: int, timeout_s: float = 10.0) -> lis
     Raises :class:`SpecError` if one is not, :class:`HostNotFoundError` if there is none, and
     :class:`ProviderUnavailableError` if that cannot be told now.
     """
-    loop = asyncio.get_running_loop()
+    look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
         async with asyncio.timeout(timeout_s):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(_LOOK_UPS, look_up)
     except TimeoutError as error:
         raise ProviderUnavailableError(f"The address of {host} could not be looked up in time.") from error
     except socket.gaierror as error:

@@ -38,6 +38,8 @@ _ABSENT = re.compile(
     r"|access denied|permission denied|repository not exported|could not read from remote repository",
     re.IGNORECASE,
 )
+# ... of a server that was not reached, which ssh follows up with the last of the above ...
+_UNREACHED = re.compile(r"^ssh: connect to host |^(kex|ssh)_exchange_identification:", re.MULTILINE)
 # ... and of one that has moved.
 _MOVED = re.compile(r"returned error: 30[1278]")
 
@@ -119,7 +121,7 @@ class GitProvider:
                 url = await self._moved_to(url, addresses, spec)
                 continue
             logger.info("git ls-remote %s: %s", url, result.errors.strip())
-            if _ABSENT.search(result.errors):
+            if _ABSENT.search(result.errors) and not _UNREACHED.search(result.errors):
                 raise RefNotFoundError(not_found(spec))
             raise ProviderUnavailableError(f"The server {url.host} did not say which refs it has.")
         raise RefNotFoundError(f"{not_found(spec)} (It redirects too often.)")

@@ -31,6 +31,9 @@ const HINTS = {
   refused: "",
 };
 
+// For the service to take note that a launch is cancelled.
+const CANCEL_TIMEOUT_MS = 5000;
+
 const log = new LaunchLog(element("log-box"), element("log"));
 const begun = performance.now();
 let source = null;
@@ -83,7 +86,8 @@ function fail(title, message, hint = "", retryAfter = undefined) {
   element("failure-hint").textContent = hint + wait;
   element("failure").hidden = false;
   element("retry").hidden = false;
-  element("retry").href = window.location.href;
+  // Without the fragment: a link to where the page is already would lead nowhere.
+  element("retry").href = window.location.pathname + window.location.search;
   for (const step of element("steps").children) step.classList.remove("now");
   document.title = `${title} · ${document.title}`;
   log.open();
@@ -155,7 +159,7 @@ async function cancel() {
   const id = launchId;
   if (id) {
     try {
-      await fetch(config.launchesPath + id, { method: "DELETE" });
+      await fetch(config.launchesPath + id, { method: "DELETE", signal: AbortSignal.timeout(CANCEL_TIMEOUT_MS) });
     } catch {
       // The launch ends by itself once nobody follows it.
     }

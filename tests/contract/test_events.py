@@ -34,11 +34,31 @@ def test_phases_as_others_write_them(wire: dict[str, object], phase: Phase) -> N
 
 
 @pytest.mark.parametrize(
-    "data", ["", "[]", "3", "{", '{"a": NaN}', "[" * 100_000, '{"a":' + "[" * 200 + "]" * 200 + "}", b"\xff"]
+    "data",
+    [
+        "",
+        "[]",
+        "3",
+        "{",
+        '{"a": NaN}',
+        '{"a": [-1e999]}',
+        "[" * 100_000,
+        '{"a":' + "[" * 200 + "]" * 200 + "}",
+        b"\xff",
+    ],
 )
 def test_what_is_no_object_is_refused(data: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_event(data)
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,3})(\.[0-9]{1,3})?([eE][+-]?[0-9]{1,4})?", fullmatch=True))
+def test_every_number_that_is_read_can_be_passed_on(number: str) -> None:
+    try:
+        read = parse_event(f'{{"phase":"building","progress":{number}}}')
+    except ValueError:
+        return
+    assert parse_event(read.to_json()) == read
 
 
 def test_many_brackets_side_by_side_are_no_depth() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from contract.reports import (
     parse_report,
 )
 from contract.repos import RepoKey
+from contract.signatures import sign_report, verify_report
 
 REPORT = CapacityReport(
     member="a",
@@ -121,6 +123,19 @@ def test_no_address_and_no_message_costs_a_member_its_report(
     assert told.images == tuple(image for image in images if len(image.repo) < 100)
     assert told.sessions_by_repo == {repo: count for repo, count in by_repo.items() if len(repo) < 100}
     assert [check.ok for check in told.checks] == [check.ok for check in checks]
+
+
+def test_a_report_fits_into_a_request_whatever_visitors_launch() -> None:
+    names = [f"git.example/{n}-".ljust(length, "x") for n in range(500) for length in (400, 2000)]
+    images = tuple(Image(RepoKey(name), "c" * 40) for name in names)
+    checks = tuple(Check("Hub", False, "x" * 5000) for _ in range(200))
+    by_repo = dict.fromkeys(names, 1)
+    big = replace(REPORT, images=images, sessions_by_repo=by_repo, checks=checks, launches_seen=("f" * 32,) * 2000)
+    key = Ed25519PrivateKey.generate()
+    token = sign_report(big.to_wire(), key)
+    assert len(token) < 1024**2  # what aiohttp takes for a request's body
+    told = parse_report(verify_report(token, [key.public_key()]))
+    assert len(told.images) == len(told.sessions_by_repo) == MAX_IMAGES
 
 
 def test_lists_are_capped_and_the_digest_covers_all() -> None:

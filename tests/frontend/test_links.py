@@ -2,11 +2,15 @@
 
 from urllib.parse import quote, unquote
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.links import Link, LinkError, parse_link
+from frontend.links import Link, LinkError, make_link, parse_link
+from providers.git import GitProvider
+from providers.github import GitHubProvider
+from providers.settings import GitHubSettings, GitSettings
 
 
 def git(url: str, ref: str = "HEAD", path: str = "", *, is_directory: bool = False) -> Link:
@@ -92,6 +96,18 @@ def test_a_ref_and_a_path_that_are_given_go_first() -> None:
     assert parse_link(page, ref="v1") == Link("gh", "o/r/v1", "x/dir/a.ipynb")
     assert parse_link("o/r", path="/a b.ipynb") == Link("gh", "o/r/HEAD", "a b.ipynb")
     assert parse_link("https://mybinder.org/v2/gh/o/r/main?labpath=a", ref="v1") == Link("gh", "o/r/v1", "a")
+
+
+@pytest.mark.parametrize("text", ["o/r", "o/r/", "https://git.corp.example/o/r", "http://git.corp.example/o/r/"])
+async def test_a_provider_that_is_chosen_knows_its_own_host(text: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        description = GitHubProvider(GitHubSettings(host="git.corp.example"), session).description()
+    assert make_link(description, text, "v1", "a b.ipynb") == Link("gh", "o/r/v1", "a b.ipynb")
+
+
+def test_a_git_server_that_is_chosen_gets_what_was_typed() -> None:
+    description = GitProvider(GitSettings()).description()
+    assert make_link(description, "git@github.com:o/r.git") == git("git@github.com:o/r.git")
 
 
 def test_the_launch_path() -> None:

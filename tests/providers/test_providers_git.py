@@ -3,9 +3,11 @@
 import asyncio
 import ipaddress
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -68,7 +70,7 @@ def server(commits: dict[str, str]) -> Iterator[GitServer]:
 
 @asynccontextmanager
 async def providers(**git_settings: object) -> AsyncIterator[Providers]:
-    settings = ProvidersSettings(git=GitSettings(**{"timeout": "20s", **git_settings}))
+    settings = ProvidersSettings(git=GitSettings(**{"timeout": "90s", **git_settings}))
     async with aiohttp.ClientSession() as session:
         providers = Providers(settings, session)
         yield providers
@@ -78,7 +80,7 @@ async def providers(**git_settings: object) -> AsyncIterator[Providers]:
 @pytest.fixture
 async def resolve() -> AsyncIterator[Resolve]:
     """Resolve a ref of a URL, internal addresses allowed."""
-    async with providers(allow_private_addresses=True, timeout="5s") as found:
+    async with providers(allow_private_addresses=True) as found:
 
         async def resolve(url: str, ref: str) -> Resolved:
             return await found.resolve(found.parse(f"git/{quote(url, safe='')}/{quote(ref)}"))
@@ -142,9 +144,33 @@ async def test_a_server_that_fails(server: GitServer, resolve: Resolve) -> None:
         await resolve(server.url("repo", "broken"), "main")
 
 
-async def test_a_port_where_nobody_listens(resolve: Resolve) -> None:
+@pytest.mark.parametrize("scheme", ["http", "git", "ssh"])
+async def test_a_port_where_nobody_listens(resolve: Resolve, scheme: str) -> None:
     with pytest.raises(ProviderUnavailableError):
-        await resolve("http://127.0.0.1:1/repo.git", "main")
+        await resolve(f"{scheme}://127.0.0.1:1/repo.git", "main")
+
+
+@pytest.mark.parametrize("banner", [b"", b"at work, come back later\r\n"])
+async def test_an_ssh_server_that_hangs_up(resolve: Resolve, banner: bytes) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(banner)
+        await reader.readline()
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1") as server:
+        with pytest.raises(ProviderUnavailableError):
+            await resolve(f"ssh://git@127.0.0.1:{server.sockets[0].getsockname()[1]}/repo.git", "main")
+
+
+def _children(marker: str) -> list[psutil.Process]:
+    """Processes below this one that bear a text in their arguments."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        # One that has ended meanwhile has none any more.
+        with suppress(psutil.Error):
+            if marker in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 async def test_a_server_that_is_silent_leaves_no_process(server: GitServer) -> None:
@@ -152,7 +178,7 @@ async def test_a_server_that_is_silent_leaves_no_process(server: GitServer) -> N
     async with providers(allow_private_addresses=True, timeout="500ms") as found:
         with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.5 seconds"):
             await found.resolve(found.parse(f"git/{quote(url, safe='')}/main"))
-    assert not [child for child in psutil.Process().children(recursive=True) if "silent" in " ".join(child.cmdline())]
+    assert not _children("silent")
 
 
 async def test_a_lookup_that_is_given_up_leaves_no_process(server: GitServer) -> None:
@@ -160,11 +186,11 @@ async def test_a_lookup_that_is_given_up_leaves_no_process(server: GitServer) ->
     seen = len(server.requests)
     async with providers(allow_private_addresses=True) as found:
         waiting = asyncio.create_task(found.resolve(found.parse(f"git/{quote(url, safe='')}/main")))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(server.requests) == seen:
                 await asyncio.sleep(0.01)
         waiting.cancel()
-    assert not [child for child in psutil.Process().children(recursive=True) if "silent" in " ".join(child.cmdline())]
+    assert not _children("silent")
 
 
 async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
@@ -283,7 +309,7 @@ async def test_git_keeps_to_the_addresses_that_were_checked(server: GitServer, c
         ["main"],
         config=[f"http.curloptResolve=checked.invalid:{server.port}:127.0.0.1"],
         env=lsremote.environment(["http"]),
-        timeout_s=20,
+        timeout_s=90,
     )
     assert choose(result.output, "main") == commits["main"]
 
@@ -417,6 +443,24 @@ async def test_addresses_are_looked_up_once_and_all_checked() -> None:
     assert await public_addresses("8.8.8.8", 443) == ["8.8.8.8"]
     with pytest.raises(SpecError):
         await public_addresses("localhost", 443)
+
+
+async def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def late(*_: object, **__: object) -> list[object]:
+        answered.wait(120)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    look_ups = [asyncio.ensure_future(public_addresses(f"h{n}.invalid", 443, timeout_s=240)) for n in range(60)]
+    await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(30):
+            await asyncio.to_thread(answered.is_set)
+    finally:
+        answered.set()
+        assert await asyncio.gather(*look_ups) == [[]] * len(look_ups)
 
 
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)

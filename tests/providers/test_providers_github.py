@@ -41,8 +41,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def providers(github: FakeGitHub, clock: Clock) -> AsyncIterator[Providers]:
-    settings = ProvidersSettings(gh=GitHubSettings(api_url=github.api_url, timeout="500ms"))
+async def providers(request: pytest.FixtureRequest, github: FakeGitHub, clock: Clock) -> AsyncIterator[Providers]:
+    # A server that hangs is waited for until the deadline; nothing else is to depend on it.
+    hangs = "hang" in request.node.name
+    settings = ProvidersSettings(gh=GitHubSettings(api_url=github.api_url, timeout="3s" if hangs else "60s"))
     async with aiohttp.ClientSession() as session:
         providers = Providers(settings, session, clock)
         yield providers
