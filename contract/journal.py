@@ -52,6 +52,11 @@ class Journal:
         """The number that the next event will get."""
         return self._next
 
+    @property
+    def size(self) -> int:
+        """Bytes that its entries take, roughly."""
+        return self._size
+
     def append(self, item: BuildEvent) -> Entry:
         """Add an event and wake all readers; raises ``ValueError`` if the journal is complete."""
         if self._final is not None:

@@ -1,6 +1,7 @@
 """Wires the gateway up; no logic."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -89,12 +90,10 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         prober.start()
         tasks.every("expire reports", 1.0, fleet.tick)
         tasks.every("sweep launches", 1.0, launches.sweep)
-        yield
-        await launches.close()
-        await tasks.close()
-        await providers.close()
-        await to_members.close()
-        await to_providers.close()
+        async with contextlib.AsyncExitStack() as stack:
+            for close in (to_providers.close, to_members.close, providers.close, tasks.close, launches.close):
+                stack.push_async_callback(close)
+            yield
 
     async def end_launches(_: web.Application) -> None:
         # Before open streams are waited for: each of them ends with an event that says why.

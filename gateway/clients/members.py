@@ -46,15 +46,15 @@ class MemberClient:
         return self._current()
 
     async def probe(self, member: Member, timeout_s: float, *, versions: bool = False) -> ProbeResult:
-        """Ask for ``/health`` (and ``/versions``) within a deadline; never raises."""
+        """Ask for ``/health`` within a deadline, and for ``/versions`` within another; never raises."""
         try:
             async with asyncio.timeout(timeout_s):
                 status, body = await self._get(member, "health")
-                found = await self._versions(member) if versions else {}
         except TimeoutError:
             return ProbeResult(False, False, f"It did not answer within {timeout_s:g} s.")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return ProbeResult(False, False, f"It could not be reached: {describe(error)}.")
+        found = await self._versions(member, timeout_s) if versions else {}
         try:
             return _health(status, body, found)
         except ValueError:
@@ -137,11 +137,13 @@ class MemberClient:
                     raise ValueError(f"its answer is longer than {MAX_ANSWER} bytes")
             return response.status, bytes(body)
 
-    async def _versions(self, member: Member) -> dict[str, str]:
-        status, body = await self._get(member, "versions")
+    async def _versions(self, member: Member, timeout_s: float) -> dict[str, str]:
+        """What it says of its versions; a member that does not say is none the worse for it."""
         try:
+            async with asyncio.timeout(timeout_s):
+                status, body = await self._get(member, "versions")
             return _flat(loads_object(body)) if status == 200 else {}
-        except ValueError:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
             return {}
 
 

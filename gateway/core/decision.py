@@ -64,7 +64,8 @@ class LaunchRequest:
 
     ``commit`` is ``None`` before it is resolved; ``provider`` and ``origin`` may be empty.  ``client`` is the visitor's
     address.  ``asked`` is the member that the visitor asks for, ``sticky`` the one of last time.  ``tried`` members
-    have failed this launch, each as often as it stands there; ``refused`` ones have just refused it, ``avoid`` failed an earlier one of this visitor.
+    have failed this launch, each as often as it stands there; ``refused`` ones have just refused it; ``avoid`` are
+    those that failed an earlier one of this visitor.
     """
 
     repo: RepoKey

@@ -16,6 +16,9 @@ from gateway.core.settings import HealthSettings, ProbeSettings
 #: Seconds that a member's clock may be ahead of ours.
 CLOCK_SKEW = 10.0
 
+#: Seconds before a report comes in which what it counts may have been counted.
+GATHERED_WITHIN = 1.0
+
 #: Transitions that are kept of a member.
 KEEP_HISTORY = 100
 
@@ -119,7 +122,7 @@ def reported(view: MemberView, report: CapacityReport, now: float, settings: Hea
     reservations = tuple(
         replace(item, seen=item.seen or item.launch in seen)
         for item in view.reservations
-        if item.ready_at is None or item.ready_at >= now
+        if item.ready_at is None or now - item.ready_at < GATHERED_WITHIN
     )
     view = replace(
         view,

@@ -41,6 +41,9 @@ TOKEN_LIFETIME = 60.0
 #: What a visitor is told to wait where nobody can take a launch: about the time in which a member restarts.
 RETRY_AFTER = 30.0
 
+#: The longest that a member's word on when to come back is believed.
+RETRY_AT_MOST = 3600.0
+
 #: Seconds between two looks for a member, of a launch that waits for one.
 LOOK_EVERY = 1.0
 
@@ -198,8 +201,7 @@ class Journey:
         if item.phase == Phase.FAILED:
             reason = " ".join(item.message.split())[:300].rstrip(".")
             if item.failure == Failure.REFUSED:
-                told = item.fields.get("retry_after_s")
-                after = float(told) if isinstance(told, int | float) and 0 < told < math.inf else None
+                after = _retry_after(item.fields.get("retry_after_s"))
                 raise MemberFault(Fault.REFUSED, f"refused the launch ({reason})", after)
             if item.failure in (Failure.MEMBER, Failure.GATEWAY):
                 raise MemberFault(Fault.FAILED, f"failed the launch ({reason})")
@@ -323,6 +325,13 @@ class Journey:
     def _own_fields(self) -> dict[str, str | int | None]:
         launch = self._launch
         return {"launch_id": launch.short, "member": launch.member, "attempt": launch.attempt or None}
+
+
+def _retry_after(told: object) -> float | None:
+    """Seconds after which a member that refused may be asked again; ``None`` where it did not refuse for room."""
+    if isinstance(told, bool) or not isinstance(told, int | float) or not told > 0:
+        return None
+    return float(min(told, RETRY_AT_MOST))
 
 
 class _Patience:

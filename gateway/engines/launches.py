@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 #: At most so many times the limit of running launches are kept when finished, the latest ones.
 KEEP_SHARE = 4
 
+#: Bytes that the events of finished launches may take in all, roughly.
+KEEP_BYTES = 256 * 2**20
+
 #: Seconds after which one that was refused for the limit may try again.
 RETRY_AFTER = 30.0
 
@@ -109,7 +112,11 @@ class Launches:
                 logger.info("launch %s: nobody watches it; it is given up", launch.short)
                 self._end(launch, Outcome.ABANDONED)
         finished = [launch for launch in self._launches.values() if launch.finished_at is not None]
-        for launch in finished[: max(0, len(finished) - self._means.settings.limit * KEEP_SHARE)]:
+        size = sum(launch.journal.size for launch in finished)
+        for n, launch in enumerate(finished):
+            if size <= KEEP_BYTES and len(finished) - n <= self._means.settings.limit * KEEP_SHARE:
+                break
+            size -= launch.journal.size
             del self._launches[launch.id]
 
     async def close(self) -> None:

@@ -1,13 +1,17 @@
 """Active probes: one task a member, that asks now and then, and at once when somebody has a doubt."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 
 from gateway.clients.kinds import Clients
 from gateway.core.fleet import Health, Member
+from gateway.core.transitions import ProbeResult
 from gateway.engines.fleet import Fleet
 from servicekit.tasks import Tasks
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two questions for versions.
 VERSIONS_EVERY = 60.0
@@ -46,7 +50,7 @@ class Prober:
             settings = self._fleet.settings.probes
             hint.clear()
             due = loop.time() - versions_at >= VERSIONS_EVERY or not self._healthy(member)
-            result = await self._client.probe(member, settings.timeout, versions=due)
+            result = await self._probe(member, versions=due)
             if due and result.versions:
                 versions_at = loop.time()
             self._fleet.probed(member.name, result)
@@ -59,6 +63,14 @@ class Prober:
             except TimeoutError:
                 continue
         del self._hints[name]
+
+    async def _probe(self, member: Member, *, versions: bool) -> ProbeResult:
+        try:
+            return await self._client.probe(member, self._fleet.settings.probes.timeout, versions=versions)
+        except Exception:
+            # Whatever it is, belief may not stand still for it.
+            logger.exception("the probe of %s failed", member.name)
+            return ProbeResult(False, False, "Its answer to a probe could not be understood.")
 
     def _healthy(self, member: Member) -> bool:
         view = self._fleet.snapshot.get(member.name)

@@ -40,7 +40,9 @@ class Reports:
             self._fleet.reported(name, self._checked(token, name, keys))
         except ReportRefusedError as refusal:
             self._tallies.reports[name, refusal.title] += 1
-            logger.warning("a report of %s was refused: %s", name or "an unknown member", refusal)
+            # Anybody may post what is not signed; of what a member did sign its operator should hear.
+            level = logging.DEBUG if refusal.status == 401 else logging.WARNING
+            logger.log(level, "a report of %s was refused: %s", name or "an unknown member", refusal)
             raise
         self._tallies.reports[name, "accepted"] += 1
 
