@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.signatures import load_private_key, private_pem, public_pem
 from manybinder.errors import CommandError, Exit
+from manybinder.terminal import for_people
 
-#: Seconds that the processes of an earlier run, whose supervisor is dead, are given to end.
-ORPHANS_S = 20.0
+#: Seconds that the processes of an earlier run, whose supervisor is dead, are given to end; under load they need many.
+ORPHANS_S = 120.0
 
 
 class DataDir:
@@ -84,6 +85,7 @@ class DataDir:
 
 def _lock(fd: int, path: Path) -> None:
     deadline = time.monotonic() + ORPHANS_S
+    told = False
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,6 +97,9 @@ def _lock(fd: int, path: Path) -> None:
             if time.monotonic() > deadline:
                 text = f"data directory {path} is in use by what process {holder}, which is dead, had started"
                 raise CommandError(text, Exit.USAGE) from None
+            if not told:
+                for_people().print("waiting for what an earlier run has left to end …")
+                told = True
             time.sleep(0.1)
         else:
             return

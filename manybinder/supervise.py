@@ -76,6 +76,7 @@ class Supervisor:
 
     To be entered in the main thread, by one supervisor a process.  ``keep_open`` names files that the processes
     inherit: a lock among them is held until the last of them has ended.  ``urgent``, once set, leaves them no grace.
+    By ``clock`` (seconds) their lives are measured.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Supervisor:
         keep_open: Sequence[int] = (),
         pace: Pace | None = None,
         urgent: asyncio.Event | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._children = {spec.name: _Child(spec) for spec in specs}
         if len(self._children) < len(specs):
@@ -100,6 +102,7 @@ class Supervisor:
         self._lifeline: tuple[int, int] | None = None
         self._http: aiohttp.ClientSession | None = None
         self._urgent = urgent or asyncio.Event()
+        self._clock = clock
 
     async def __aenter__(self) -> Self:
         linux.adopt_orphans()
@@ -142,12 +145,12 @@ class Supervisor:
             await self._children[name].ready.wait()
         delay = self._pace.first_delay
         while True:
-            begun = time.monotonic()
+            begun = self._clock()
             try:
                 why = await self._live(child)
             except (OSError, subprocess.SubprocessError) as error:
                 why = f"it cannot be started: {getattr(error, 'strerror', None) or error}"
-            if time.monotonic() - begun >= self._pace.healthy_after:
+            if self._clock() - begun >= self._pace.healthy_after:
                 delay = self._pace.first_delay
             self._tell(child.spec, State.ENDED, f"{why}; it is restarted in {delay:g} s")
             await asyncio.sleep(delay)

@@ -107,7 +107,14 @@ def running(marker: str) -> list[psutil.Process]:
     return found
 
 
-async def until_gone(marker: str, deadline_s: float = 20) -> None:
+async def until_running(marker: str, deadline_s: float = 60) -> None:
+    """Wait until a process bears a text in its arguments."""
+    async with asyncio.timeout(deadline_s):
+        while not running(marker):
+            await asyncio.sleep(0.05)
+
+
+async def until_gone(marker: str, deadline_s: float = 60) -> None:
     """Wait until no process bears a text in its arguments."""
     async with asyncio.timeout(deadline_s):
         while running(marker):
@@ -122,7 +129,7 @@ class RunningSession:
     notebook: Notebook
     log: Path
 
-    async def wait(self, deadline_s: float = 60) -> int:
+    async def wait(self, deadline_s: float = 150) -> int:
         """Its exit status, when it ends."""
         return await asyncio.to_thread(self.process.wait, deadline_s)
 
@@ -152,11 +159,11 @@ async def session(
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.wait, 30)
+        await asyncio.to_thread(process.wait, 120)
 
 
 async def _until_answering(started: RunningSession) -> None:
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(170):
         while True:
             if started.process.poll() is not None:
                 raise AssertionError(started.log.read_text())

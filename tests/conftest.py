@@ -7,6 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
 
@@ -43,7 +48,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _left_over() -> list[psutil.Process]:
     """Children that are still there after a moment's patience."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         alive = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
         if not alive or time.monotonic() > deadline:

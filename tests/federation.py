@@ -7,11 +7,10 @@ import os
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,15 @@ from yarl import URL
 
 from contract import sse
 from contract.events import BuildEvent, Phase, parse_event
+from manybinder.ports import free_ports
 
 PAGE_CONFIG = re.compile(r"window\.pageConfig\s*=\s*(\{.*?\});", re.DOTALL)
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, and that no outgoing connection takes before it is used."""
+    (port,) = free_ports(1)
+    return port
 
 
 @dataclass
@@ -43,7 +42,7 @@ class Federation:
     data_dir: Path
 
     @classmethod
-    def start(cls, data_dir: Path, *arguments: str, deadline_s: float = 180) -> "Federation":
+    def start(cls, data_dir: Path, *arguments: str, deadline_s: float = 300) -> "Federation":
         """Start one and wait for its ready line."""
         port = free_port()
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -67,6 +66,7 @@ class Federation:
         line = _read_line(process, deadline_s)
         if line.strip() != f"manybinder is ready at http://127.0.0.1:{port}":
             process.kill()
+            process.communicate()
             raise AssertionError(f"up said {line!r}; its log:\n{(data_dir / 'up.log').read_text()}")
         return cls(process, f"http://127.0.0.1:{port}", data_dir)
 
@@ -74,10 +74,10 @@ class Federation:
         """End it as an operator does, and see that it goes with everything it started."""
         started = self.processes()
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(60) == 0, (self.data_dir / "up.log").read_text()
+        assert self.process.wait(120) == 0, (self.data_dir / "up.log").read_text()
         assert self.process.stdout is not None
         self.process.stdout.close()
-        _, alive = psutil.wait_procs(started, timeout=20)
+        _, alive = psutil.wait_procs(started, timeout=60)
         assert not alive, f"left running: {alive}"
 
     def processes(self) -> list[psutil.Process]:
@@ -114,7 +114,7 @@ class Federation:
 
     async def events(
         self, http: aiohttp.ClientSession, spec: str, headers: dict[str, str] | None = None
-    ) -> AsyncIterator[tuple[str, BuildEvent]]:
+    ) -> AsyncGenerator[tuple[str, BuildEvent], None]:
         """Launch as a page does: token, then the stream's events with their ids."""
         token = await self.build_token(http, spec)
         url = URL(f"{self.url}/build/{spec}?build_token={token}", encoded=True)

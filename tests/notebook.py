@@ -39,7 +39,7 @@ class Notebook:
         ) as response:
             return str((await response.json())["id"])
 
-    async def run(self, code: str, deadline_s: float = 90) -> str:
+    async def run(self, code: str, deadline_s: float = 150) -> str:
         """Run code in a new kernel; returns what it printed, with the error's text if it raised."""
         async with asyncio.timeout(deadline_s):
             kernel = await self.start_kernel()

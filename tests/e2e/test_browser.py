@@ -12,7 +12,10 @@ from gitrepos import make_repo
 from gitserver import GitServer
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+# How long a page takes says how busy the machine is.
+expect.set_options(timeout=30_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -39,7 +42,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def page(browser: Browser) -> Page:
-    return await (await browser.new_context()).new_page()
+    page = await (await browser.new_context()).new_page()
+    page.set_default_timeout(90_000)
+    return page
 
 
 @pytest.fixture(scope="session")

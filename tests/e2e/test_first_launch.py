@@ -15,7 +15,7 @@ from yarl import URL
 
 from contract.events import Phase
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 
 def _cli(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -102,11 +102,15 @@ async def test_sessions_can_install_packages_and_do_not_see_each_others(
 
 
 async def test_status_and_explain_tell_the_operator_and_the_visitor(federation: Federation, cowsay: str) -> None:
-    status = await asyncio.to_thread(_cli, "status", "--gateway", federation.url, "--json")
-    assert status.returncode == 0, status.stderr
-    members = [json.loads(line) for line in status.stdout.splitlines()]
-    assert {member["name"] for member in members} == {"member-1", "member-2"}
-    assert all(member["health"] == "healthy" for member in members)
+    async with asyncio.timeout(150):
+        healthy = False
+        # A member on a machine that is too busy may count as unreachable for a moment.
+        while not healthy:
+            status = await asyncio.to_thread(_cli, "status", "--gateway", federation.url, "--json")
+            assert status.returncode == 0, status.stderr
+            members = [json.loads(line) for line in status.stdout.splitlines()]
+            assert {member["name"] for member in members} == {"member-1", "member-2"}
+            healthy = all(member["health"] == "healthy" for member in members)
 
     table = await asyncio.to_thread(_cli, "status", "--gateway", federation.url)
     assert "member-1" in table.stdout
@@ -134,7 +138,7 @@ async def test_a_visitor_can_cancel_a_launch(
         git_server.root, "sleepy", {"postBuild": "#!/bin/sh\necho sleeping; sleep 600\n", "requirements.txt": "six\n"}
     )
     finals = []
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(170):
         async for event_id, event in federation.events(http, git_spec(git_server.url("sleepy"))):
             if "sleeping" in event.message:
                 launch = event_id.split(".")[0]

@@ -14,7 +14,7 @@ from gitrepos import make_repo
 from gitserver import GitServer
 from notebook import Notebook
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: Walks everything it may see and tells what it could read or write of what is not its own.
 SPY = """

@@ -12,9 +12,10 @@ from gitrepos import make_repo
 from gitserver import GitServer
 from notebook import Notebook
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-IDLE_S, MAX_AGE_S = 8, 120
+#: A kernel starts within the first on a machine that is busy itself: until its code runs, a session is idle.
+IDLE_S, MAX_AGE_S = 30, 200
 
 #: Jupyter looks for idleness once a minute.
 LOOKS_EVERY_S = 60
@@ -53,9 +54,10 @@ async def test_an_idle_session_ends_and_a_busy_one_lives_until_it_is_too_old(
 ) -> None:
     make_repo(git_server.root, "mortal", {"requirements.txt": ""})
     spec = git_spec(git_server.url("mortal"))
+    asked = time.monotonic()
     fields = ready(await short_lived.launch(http, spec))
     busy, born = Notebook(http, fields["url"], fields["token"]), time.monotonic()
-    work = asyncio.create_task(busy.run("import time\nfor _ in range(600): time.sleep(0.5)", deadline_s=380))
+    work = asyncio.create_task(busy.run("import time\nfor _ in range(600): time.sleep(0.5)", deadline_s=850))
     fields = ready(await short_lived.launch(http, spec))
     idle = Notebook(http, fields["url"], fields["token"])
 
@@ -65,7 +67,7 @@ async def test_an_idle_session_ends_and_a_busy_one_lives_until_it_is_too_old(
     assert time.monotonic() - born < MAX_AGE_S
 
     await _until_ended(busy, 3 * MAX_AGE_S)
-    assert time.monotonic() - born > MAX_AGE_S * 0.8
+    assert time.monotonic() - asked > MAX_AGE_S
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     async with asyncio.timeout(60):

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from contract import sse
 from contract.reports import CapacityReport, Image, Sessions
 from contract.signatures import LaunchClaims, sign_report, verify_launch
+from manybinder.ports import free_ports
 
 
 @dataclass
@@ -88,8 +89,9 @@ class FakeMember:
         await self.runner.setup()
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Not of those that outgoing connections get: while it is down, one of them could take it.
+        self.port = self.port or free_ports(1)[0]
         listening.bind(("127.0.0.1", self.port))
-        self.port = listening.getsockname()[1]
         await web.SockSite(self.runner, listening, backlog=1024).start()
         return self
 

@@ -24,10 +24,11 @@ from tests.fakes.member import FakeMember
 COMMIT = "a" * 40
 SPEC = f"git/{quote('https://git.example/org/repo', safe='')}/{COMMIT}"
 
-#: Quick, so that faults show within a test's patience.
-QUICK = {
-    "probes": {"interval": "100ms", "timeout": "500ms"},
-    "launch": {"connect_timeout": "1s", "first_event_timeout": "1s", "silence_timeout": "1s", "linger": "300ms"},
+#: Probes are quick, so that what is done to a member shows soon.  Deadlines are long: a slow machine is no fault of a
+#: member's, and a test of a deadline sets it.
+TESTED = {
+    "probes": {"interval": "100ms", "timeout": "60s"},
+    "launch": {"connect_timeout": "60s", "first_event_timeout": "60s", "silence_timeout": "60s", "linger": "60s"},
     # Nobody looks up the address of a host that does not exist.
     "providers": {"git": {"allow_private_addresses": True}},
 }
@@ -38,7 +39,7 @@ def spec_of(repo: str) -> str:
     return f"git/{quote(f'https://git.example/org/{repo}', safe='')}/{COMMIT}"
 
 
-async def until(condition: Callable[[], object], deadline_s: float = 30) -> None:
+async def until(condition: Callable[[], object], deadline_s: float = 90) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(deadline_s):
         while not condition():
@@ -76,10 +77,10 @@ class Gateway:
 
     async def launch(self, spec: str = SPEC, headers: dict[str, str] | None = None) -> list[BuildEvent]:
         """All events of a launch."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             return [item async for _, item in self.events(spec, headers)]
 
-    async def until_state(self, name: str, state: str, deadline_s: float = 30) -> None:
+    async def until_state(self, name: str, state: str, deadline_s: float = 90) -> None:
         """Wait until the snapshot says so."""
 
         def reached() -> bool:
@@ -87,6 +88,17 @@ class Gateway:
             return view is not None and view.state == state
 
         await until(reached, deadline_s)
+
+    def stop_clock(self) -> Callable[[float], None]:
+        """From now on the clock that beliefs and launches go by stands still; returns what moves it on by seconds."""
+        now = self.parts.fleet.now()
+
+        def move(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+
+        self.parts.fleet.now = lambda: now
+        return move
 
     def first_choice(self, spec: str = SPEC) -> tuple[FakeMember, FakeMember]:
         """The member that a repository goes to, and the other one."""
@@ -126,7 +138,7 @@ class Starter:
         key = Ed25519PrivateKey.generate()
         settings = gateway_settings(self.data_dir, key, fakes, **changes)
         app = await make_app(settings)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=20)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
@@ -138,7 +150,7 @@ class Starter:
 def gateway_settings(
     data_dir: Path, key: Ed25519PrivateKey, fakes: list[FakeMember], **changes: Any
 ) -> GatewaySettings:
-    """Settings for a test; ``changes`` are put over the quick ones, section by section.
+    """Settings for a test; ``changes`` are put over the usual ones, section by section.
 
     ``member_changes`` are put over those of each member.
     """
@@ -152,7 +164,7 @@ def gateway_settings(
             for fake in fakes
         ],
     }
-    for name in {*QUICK, *changes}:
-        quick, change = QUICK.get(name, {}), changes.get(name, {})
-        tree[name] = {**quick, **change} if isinstance(change, dict) else change
+    for name in {*TESTED, *changes}:
+        usual, change = TESTED.get(name, {}), changes.get(name, {})
+        tree[name] = {**usual, **change} if isinstance(change, dict) else change
     return GatewaySettings.model_validate(tree)

@@ -48,11 +48,13 @@ async def test_a_signed_report_is_believed(start: Starter) -> None:
     before = await member_of(gateway, member.name)
     assert (before["capacity_state"], before["capacity"], before["state"]) == ("unknown", None, "available")
     token = member.signed(member.report(time.time(), labels={"region": "eu"}, builder="process"))
+    move = gateway.stop_clock()
     assert await post_report(gateway, token) == (204, {})
+    move(2)
     told = await member_of(gateway, member.name)
     assert told["capacity_state"] == "free"
     assert told["capacity"]["sessions"] == {"running": 1, "pending": 0, "limit": 10, "free": 9}
-    assert told["capacity_age_s"] < 5
+    assert told["capacity_age_s"] == 2
     assert told["labels"] == {"region": "eu"}
     assert told["versions"]["builder_info.repo2docker-version"] == "2026.4"
     full = member.report(time.time(), sessions=Sessions(running=10, limit=10, free=0))
@@ -101,15 +103,16 @@ async def test_reports_that_cannot_be_believed_are_refused(start: Starter) -> No
 
 
 async def test_a_killed_member_is_noticed_and_returns_by_itself(start: Starter) -> None:
-    gateway = await start.gateway(probes={"interval": "1s", "timeout": "2s"})
+    gateway = await start.gateway(probes={"interval": "1s"})
     member = gateway.members[0]
     await member.stop()
     begun = time.monotonic()
     await gateway.until_state(member.name, "unreachable")
-    assert time.monotonic() - begun < 5
+    # Five seconds are promised (see test_gateway_prober); three times that is what a busy machine may take.
+    assert time.monotonic() - begun < 15
     told = await member_of(gateway, member.name)
     assert told["reasons"] == ["It could not be reached: connection refused."]
-    assert time.time() - told["since"] < 5
+    assert time.time() - told["since"] < 15
     assert (await gateway.json("health"))["ok"]
     assert list((await gateway.json("active_hosts"))["active_hosts"]) == ["member-2"]
     assert (await metric(gateway, "federation_health"))[member.name, "unreachable"] == 0
@@ -119,14 +122,14 @@ async def test_a_killed_member_is_noticed_and_returns_by_itself(start: Starter) 
 
 
 async def test_a_member_that_hangs_or_is_broken_leaves_rotation(start: Starter) -> None:
-    gateway = await start.gateway()
+    gateway = await start.gateway(probes={"timeout": "2s"})
     first, second = gateway.members
     first.knobs.health_hang = True
     second.knobs.health_status = 503
     second.knobs.health_checks = [{"service": "JupyterHub API", "ok": False}]
     await gateway.until_state(first.name, "unreachable")
     await gateway.until_state(second.name, "failing")
-    assert (await member_of(gateway, first.name))["reasons"] == ["It did not answer within 0.5 s."]
+    assert (await member_of(gateway, first.name))["reasons"] == ["It did not answer within 2 s."]
     assert (await member_of(gateway, second.name))["reasons"] == ["It says that it is not healthy: JupyterHub API."]
     async with gateway.http.get(f"{gateway.url}health") as response:
         body = await response.json()
@@ -203,9 +206,11 @@ class Table(HTMLParser):
 async def test_the_status_page_shows_what_routing_believes(start: Starter) -> None:
     gateway = await start.gateway()
     first, second = gateway.members
-    await post_report(gateway, first.signed(first.report(time.time())))
     await second.stop()
     await gateway.until_state(second.name, "unreachable")
+    move = gateway.stop_clock()
+    await post_report(gateway, first.signed(first.report(time.time())))
+    move(7)
     async with gateway.http.get(f"{gateway.url}status") as response:
         assert response.status == 200
         page = await response.text()
@@ -214,7 +219,7 @@ async def test_the_status_page_shows_what_routing_believes(start: Starter) -> No
     rows = {row[0]: row for row in table.rows[1:]}
     assert rows["member-1"][1] == "available"
     assert rows["member-1"][3] == "9 of 10 free, 1 running"
-    assert rows["member-1"][4] == "0 s ago"
+    assert rows["member-1"][4] == "7 s ago"
     assert rows["member-2"][1] == "unreachable It could not be reached: connection refused."
     assert "1 of 2 members take launches" in page
     assert ("meta", {"http-equiv": "refresh", "content": "5"}) in table.attributes

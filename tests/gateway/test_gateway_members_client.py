@@ -17,13 +17,14 @@ from gateway.core.settings import LaunchSettings
 from gateway.core.transitions import ProbeResult
 from tests.fakes.member import FakeMember
 
-QUICK = LaunchSettings(connect_timeout=0.3, first_event_timeout=0.6, silence_timeout=0.5)
+#: Looking a name up may take a while, and belongs to the time until the first event.
+SETTINGS = LaunchSettings(connect_timeout=0.3, first_event_timeout=120, silence_timeout=60)
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[MemberClient]:
     async with aiohttp.ClientSession() as session:
-        yield MemberClient(session, lambda: QUICK)
+        yield MemberClient(session, lambda: SETTINGS)
 
 
 @contextlib.contextmanager
@@ -71,7 +72,7 @@ async def test_a_server_that_speaks_something_else(client: MemberClient) -> None
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         assert (await fault_of(client, url)).fault == Fault.CUT
-        assert not (await client.probe(Member("m", url), 2)).reachable
+        assert not (await client.probe(Member("m", url), 60)).reachable
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ async def test_answers_to_a_probe(
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    result = await client.probe(Member("m", f"http://127.0.0.1:{runner.addresses[0][1]}"), 5, versions=True)
+    result = await client.probe(Member("m", f"http://127.0.0.1:{runner.addresses[0][1]}"), 60, versions=True)
     await runner.cleanup()
     assert (result.reachable, result.passing) == expected[:2]
     assert expected[2] in result.reason
@@ -117,7 +118,7 @@ async def test_leaving_a_stream_closes_the_connection(client: MemberClient) -> N
     item = await anext(stream)
     assert item.message == "one"
     await stream.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while member.open_streams:
             await asyncio.sleep(0.01)
     await member.stop()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -51,7 +52,7 @@ async def manybinder(*arguments: str, environ: dict[str, str] | None = None) -> 
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(environ or {})},
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), 150)
     assert process.returncode is not None
     assert b"Traceback" not in err
     return Result(process.returncode, out.decode(), err.decode())
@@ -220,11 +221,11 @@ async def test_an_interrupt_cancels_the_launch(gateway: FakeGateway, number: sig
         gateway.url,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         await gateway.streaming.wait()
         assert process.stderr is not None
-        while b"launching" not in await process.stderr.readline():
-            pass
+        while b"launching" not in (line := await process.stderr.readline()):
+            assert line, "it ended by itself"
         process.send_signal(number)
         _, err = await process.communicate()
     assert process.returncode == 130
@@ -248,11 +249,12 @@ async def test_on_a_terminal_the_phase_and_the_time_are_seen_to_move(gateway: Fa
 
     async def until(sign: Callable[[bytes], bool]) -> None:
         nonlocal seen
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while not sign(seen):
                 seen += await asyncio.to_thread(os.read, master, 4096)
 
-    await until(lambda text: b"launching on member-1, 1 s" in text)
+    # Whether every second is shown depends on the machine's speed.
+    await until(lambda text: len(set(re.findall(rb"launching on member-1, (\d+) s", text))) >= 2)
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(process.communicate(), 60)
     os.close(master)
@@ -294,7 +296,7 @@ async def test_status_watches_until_it_is_interrupted(gateway: FakeGateway) -> N
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         names = [json.loads(await process.stdout.readline())["name"] for _ in range(4)]
         process.send_signal(signal.SIGINT)
         await process.communicate()

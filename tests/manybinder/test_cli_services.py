@@ -22,7 +22,7 @@ def manybinder(*arguments: str | Path, **environ: str) -> tuple[int, str]:
         [sys.executable, "-m", "manybinder", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         env={**os.environ, **environ},
     )
     assert result.stdout == ""

@@ -1,10 +1,10 @@
 """`manybinder up` as a whole: how it ends, and what is left of it."""
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import aiohttp
 import psutil
 import pytest
 
+from manybinder.up import READY_DEADLINE_S
 from tests.federation import Federation, free_port, shared_cache_dir
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
 
 
 @pytest.fixture
@@ -51,8 +52,10 @@ async def test_every_process_is_restarted_and_ctrl_c_ends_all(
     federation = Federation.start(tmp_path / "up", "--members", "1", "--member-config", str(config))
     before = federation.processes()
     for process in before:
-        process.kill()
-    async with asyncio.timeout(90):
+        # With one of ours goes what it had begun.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    async with asyncio.timeout(180):
         while True:
             await asyncio.sleep(0.2)
             try:
@@ -63,7 +66,7 @@ async def test_every_process_is_restarted_and_ctrl_c_ends_all(
                 break
     federation.process.send_signal(signal.SIGINT)
     started = federation.processes()
-    assert federation.process.wait(60) == 130
+    assert federation.process.wait(120) == 130
     _, alive = psutil.wait_procs(started, timeout=0)
     assert not alive
     assert federation.process.stdout is not None
@@ -82,10 +85,8 @@ def test_interrupted_before_it_is_ready_it_ends_what_it_has_started(tmp_path: Pa
     while "hub is starting" not in process.stderr.readline():
         pass
     started = psutil.Process(process.pid).children(recursive=True)
-    begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=READY_DEADLINE_S / 2)
     assert (process.returncode, out) == (0, "")
-    assert time.monotonic() - begun < 30
     _, alive = psutil.wait_procs(started, timeout=0)
     assert not alive

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,15 +53,28 @@ def test_a_data_directory_is_locked_and_private(tmp_path: Path) -> None:
     DataDir.open(tmp_path / "a" / "data").close()
 
 
-def test_what_a_dead_run_has_left_is_waited_for(tmp_path: Path) -> None:
+def test_what_a_dead_run_has_left_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A process that inherited the lock holds it, and lets go by ending."""
+    gate, sleep = tmp_path / "gate", time.sleep
+    gate.touch()
     program = (
         "import os, subprocess, sys; from pathlib import Path; from manybinder.datadir import DataDir\n"
         "data = DataDir.open(Path(sys.argv[1]))\n"
-        "subprocess.Popen(['sleep', '1'], pass_fds=[data.lock_fd])\n"
+        "wait = 'while [ -e gate ]; do sleep 0.1; done'\n"
+        "subprocess.Popen(['sh', '-c', wait], cwd=data.path, pass_fds=[data.lock_fd])\n"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+    def wait(seconds: float) -> None:
+        gate.unlink(missing_ok=True)
+        sleep(seconds)
+
+    monkeypatch.setattr("manybinder.datadir.time.sleep", wait)
     DataDir.open(tmp_path).close()
+    assert not gate.exists()
+    assert capsys.readouterr().err == "waiting for what an earlier run has left to end …\n"
 
 
 def test_a_data_directory_that_cannot_be(tmp_path: Path) -> None:

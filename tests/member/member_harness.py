@@ -28,7 +28,7 @@ from tests.fakes.hub import TOKEN, FakeHub
 COMMIT = "c0ffee" + "0" * 34
 
 
-async def until(condition: Callable[[], object], deadline_s: float = 20) -> None:
+async def until(condition: Callable[[], object], deadline_s: float = 60) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(deadline_s):
         while not condition():
@@ -73,7 +73,7 @@ class Rig:
     launches: Launches
     skew: float = 0.0
 
-    async def events(self, launch: Launch, deadline_s: float = 30) -> list[BuildEvent]:
+    async def events(self, launch: Launch, deadline_s: float = 90) -> list[BuildEvent]:
         """All events of a launch, to its end."""
         async with asyncio.timeout(deadline_s):
             return [entry.event async for entry in launch.journal.follow()]
@@ -89,7 +89,7 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def rig(
-    *, slots: int = 1, session_limit: int = 100, hub_timeout_s: float = 5, **launch_settings: Any
+    *, slots: int = 1, session_limit: int = 100, hub_timeout_s: float = 30, **launch_settings: Any
 ) -> AsyncIterator[Rig]:
     """Start one; afterwards no task of it is left, and none has crashed."""
     tasks, metrics, builder = Tasks(), Metrics(), FakeBuilder()

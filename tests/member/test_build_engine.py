@@ -15,6 +15,9 @@ from servicekit.tasks import Tasks
 from tests.fakes.builder import FakeBuilder
 from tests.member.member_harness import build_request, until
 
+#: No wait of these tests is for anything outside of this process.
+pytestmark = pytest.mark.looptime
+
 LOG = ["Waiting for build to start...\n", "Fetching the repository\n", "Step 1\n", "Step 2\n"]
 
 

@@ -69,7 +69,7 @@ async def test_an_answer_that_has_begun_is_cut_off_and_gets_no_second_head(
 ) -> None:
     reading, writing = await asyncio.open_connection("127.0.0.1", client.port)
     writing.write(f"GET /break-off{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reading.read()  # to the end: the connection is closed
     writing.close()
     assert answer.count(b"HTTP/1.1") == 1
@@ -101,7 +101,7 @@ async def test_entries_arrive_one_by_one_with_ids_and_comments_in_silence(aiohtt
         async for chunk in response.content.iter_any():
             raw += chunk
             seen += [item.id for item in parser.feed(chunk)]
-            if raw.count(b":keepalive") == 2 and journal.final is None:
+            if raw.count(b":keepalive") >= 2 and journal.final is None:
                 journal.append(event(Phase.READY, "2"))
     assert seen == [f"{LAUNCH}.0", f"{LAUNCH}.1"]
 
@@ -114,7 +114,7 @@ async def test_a_client_that_leaves_ends_its_stream_and_no_task_is_left(aiohttp_
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2), client.get("/") as response:
             await response.read()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0.01)
 
@@ -135,7 +135,7 @@ async def test_tasks_are_counted_guarded_and_ended(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.ERROR):
         await asyncio.gather(tasks.spawn("crasher", crash()), return_exceptions=True)
         looping = tasks.every("looper", 0.001, step)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while rounds < 3:
                 await asyncio.sleep(0.001)
         await tasks.close()
@@ -174,7 +174,7 @@ def test_a_child_ends_when_its_supervisor_is_gone() -> None:
         assert child.stdout.readline() == b"watching\n"
         assert child.poll() is None
         os.close(writing)
-        assert child.wait(15) == 0
+        assert child.wait(60) == 0
 
 
 def test_without_a_supervisor_there_is_no_lifeline() -> None:

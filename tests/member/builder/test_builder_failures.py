@@ -9,7 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from builderkit import Outcome, build, build_files, request_for, running, settings, settings_tree, traces, until_gone
+from builderkit import (
+    Outcome,
+    build,
+    build_files,
+    request_for,
+    running,
+    settings,
+    settings_tree,
+    traces,
+    until_gone,
+    until_running,
+)
 from gitrepos import Files, make_repo
 from gitserver import GitServer
 
@@ -119,7 +130,7 @@ async def test_a_build_that_is_given_up_ends_all_its_processes(builder: ProcessB
     async for event in events:
         if "begun" in event.message:
             break
-    assert running("98701")
+    await until_running("98701")
     await events.aclose()
     assert not running("98701")
     assert not traces(builder._data_dir)
@@ -128,9 +139,7 @@ async def test_a_build_that_is_given_up_ends_all_its_processes(builder: ProcessB
 async def test_a_builder_that_ends_tells_its_readers(builder: ProcessBuilder, git_server: GitServer) -> None:
     commit = make_repo(git_server.root, "sleepy2", {"postBuild": "#!/bin/sh\nexec sleep 98705\n"})
     reading = asyncio.create_task(build(builder, request_for(git_server, "sleepy2", commit)))
-    async with asyncio.timeout(60):
-        while not running("98705"):
-            await asyncio.sleep(0.05)
+    await until_running("98705", 150)
     await builder.close()
     _has_failed(await reading, Failure.MEMBER)
     assert not running("98705")
@@ -224,10 +233,10 @@ async def test_a_member_that_is_killed_takes_its_build_with_it_and_the_next_star
         stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(150):
         while b"begun" not in (line := await process.stdout.readline()):
             assert line, "the build ended early"
-    assert running("98703")
+    await until_running("98703")
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
     await until_gone("98703")

@@ -196,13 +196,13 @@ async def test_a_command_that_takes_too_long_is_ended(confinement: Confinement, 
     begun = time.monotonic()
     with pytest.raises(LimitExceededError, match=r"longer than 0\.5 seconds"):
         await _run(confinement, tmp_path, "setsid sleep 98721 & sleep 98721", limits)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     await until_gone("98721")
 
 
 async def test_a_cancelled_command_is_gone(confinement: Confinement, tmp_path: Path) -> None:
     task = asyncio.create_task(_run(confinement, tmp_path, "(setsid sleep 98722 &) ; exec sleep 98722"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(running("sleep 98722")) < 2:
             await asyncio.sleep(0.02)
     task.cancel()

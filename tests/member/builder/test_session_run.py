@@ -45,7 +45,7 @@ async def test_a_session_serves_and_leaves_nothing(data_dir: Path, image: str, t
         assert len(ports) == 2
         code = "import glob, json; print(json.load(open(glob.glob('/tmp/jupyter/kernel*.json')[0]))['transport'])"
         assert await started.notebook.run(code) == "ipc\n"
-    _, alive = psutil.wait_procs(tree, timeout=10)
+    _, alive = psutil.wait_procs(tree, timeout=60)
     assert not alive
     assert TOKEN not in started.log.read_text()
     assert "Traceback" not in started.log.read_text()
@@ -141,7 +141,7 @@ async def test_an_image_that_is_not_there_is_told(data_dir: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(700)
 async def test_an_idle_session_ends_by_itself_and_a_busy_one_does_not(
     data_dir: Path, image: str, tmp_path: Path
 ) -> None:
@@ -151,10 +151,10 @@ async def test_an_idle_session_ends_by_itself_and_a_busy_one_does_not(
         session(data_dir, image, tmp_path / "idle", **quick) as idle,
         session(data_dir, image, tmp_path / "busy", **quick) as busy,
     ):
-        assert await idle.notebook.run("print('on')") == "on\n"
         working = asyncio.create_task(
-            busy.notebook.run("import time\nfor _ in range(200): time.sleep(1)\nprint('done')", deadline_s=350)
+            busy.notebook.run("import time\nfor _ in range(200): time.sleep(1)\nprint('done')", deadline_s=450)
         )
+        assert await idle.notebook.run("print('on')") == "on\n"
         assert await idle.wait(195) == 0
         assert await working == "done\n"
     assert not traces(data_dir)
