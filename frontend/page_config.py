@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-_PAGE_CONFIG = re.compile(r"window\.pageConfig = (\{.*\});")
+_PAGE_CONFIG = re.compile(r"window\.pageConfig\s*=\s*(?=\{)")
 
 
 def parse_page_config(html: str) -> dict[str, Any]:
@@ -12,7 +12,9 @@ def parse_page_config(html: str) -> dict[str, Any]:
     found = _PAGE_CONFIG.search(html)
     if found is None:
         raise ValueError("the page holds no pageConfig")
-    config = json.loads(found[1])
-    if not isinstance(config, dict):
-        raise ValueError("the page's pageConfig is no object")
+    try:
+        # Only as far as the object goes: what follows it on the page is not ours to know.
+        config: dict[str, Any] = json.JSONDecoder().raw_decode(html, found.end())[0]
+    except RecursionError:
+        raise ValueError("the page's pageConfig is nested too deeply") from None
     return config

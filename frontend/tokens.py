@@ -29,7 +29,7 @@ def origin_of(origin_header: str | None, host_header: str | None) -> str:
         return origin_header
 
 
-def make_build_token(secret: str, path_spec: str, origin: str, now: float) -> str:
+def make_build_token(secret: str | bytes, path_spec: str, origin: str, now: float) -> str:
     """The token for a page that was read from the host ``origin`` at ``now`` (Unix time)."""
     return jwt.encode({"exp": int(now) + LIFETIME_S, "aud": path_spec, "origin": origin}, secret, _ALGORITHM)
 

@@ -12,12 +12,15 @@ from aiohttp import web
 
 from contract.signatures import load_private_key
 from frontend.settings import make_site
+from gateway.clients.binderhub import BinderHubClient
 from gateway.clients.kinds import Clients
 from gateway.clients.members import MemberClient
 from gateway.core.origins import origin
 from gateway.core.retries import RetryBudget
+from gateway.core.settings import LaunchSettings
 from gateway.core.sticky import cookie_name
 from gateway.core.tallies import Tallies
+from gateway.engines.archive import Archive, archive_directory
 from gateway.engines.fleet import Fleet
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
@@ -26,6 +29,7 @@ from gateway.engines.redirects import Redirects
 from gateway.engines.reload import Reload
 from gateway.engines.reports import Reports
 from gateway.settings import GatewaySettings
+from gateway.web import archive as archive_routes
 from gateway.web.parts import Parts
 from gateway.web.routes import add_gateway_routes
 from providers.registry import Providers
@@ -52,9 +56,23 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     to_providers = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
     tasks, tallies = Tasks(), Tallies()
     fleet = Fleet([member.member() for member in settings.members], settings.federation)
-    client = Clients({"manybinder": MemberClient(to_members, lambda: fleet.settings.launch)})
+    build_token_secrets = settings.build_token_secrets
+
+    def launch_settings() -> LaunchSettings:
+        return fleet.settings.launch
+
+    client = Clients(
+        {
+            "manybinder": MemberClient(to_members, launch_settings),
+            "binderhub": BinderHubClient(
+                to_members, launch_settings, build_token_secrets, public_url=settings.public_url
+            ),
+        }
+    )
     prober = Prober(fleet, client, tasks)
     providers = Providers(settings.providers, to_providers)
+    directory = archive_directory(settings.archive, settings.data_dir)
+    archive = Archive(directory, settings.archive.keep_days) if directory else None
     means = Means(
         fleet=fleet,
         prober=prober,
@@ -65,9 +83,9 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         budget=RetryBudget(settings.launch, fleet.now()),
         tallies=tallies,
         tasks=tasks,
+        record=archive.record if archive else lambda _: None,
     )
     launches = Launches(means)
-    build_token_secrets = settings.build_token_secrets
     redirects = Redirects(means, build_token_secrets)
     reports = Reports(fleet, settings.report_keys, tallies)
     redirecting = settings.mode == "redirect"
@@ -84,14 +102,24 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         member_cookie=cookie_name(settings.public_url) if redirecting else "",
     )
     app = web.Application()
+    app[archive_routes.DIRECTORY] = directory
     add_gateway_routes(app, Parts(site, providers, fleet, launches, reports, redirects, settings.mode))
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         prober.start()
+        if archive:
+            archive.start(tasks)
         tasks.every("expire reports", 1.0, fleet.tick)
         tasks.every("sweep launches", 1.0, launches.sweep)
         async with contextlib.AsyncExitStack() as stack:
-            for close in (to_providers.close, to_members.close, providers.close, tasks.close, launches.close):
+            for close in (
+                to_providers.close,
+                to_members.close,
+                providers.close,
+                tasks.close,
+                *([archive.close] if archive else []),
+                launches.close,
+            ):
                 stack.push_async_callback(close)
             yield
 

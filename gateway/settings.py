@@ -12,6 +12,7 @@ from frontend.settings import SecuritySettings
 from gateway.core import origins
 from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member
+from gateway.core.launch_events import ArchiveSettings
 from gateway.core.settings import EjectionSettings, FederationSettings, LaunchSettings, ProbeSettings, RoutingSettings
 from providers.settings import ProvidersSettings
 from servicekit import config
@@ -142,6 +143,8 @@ class GatewaySettings(Section):
     routing: RoutingSettings = RoutingSettings()
 
     launch: LaunchSettings = LaunchSettings()
+
+    archive: ArchiveSettings = ArchiveSettings()
 
     providers: ProvidersSettings = ProvidersSettings()
 

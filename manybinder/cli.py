@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -127,11 +128,20 @@ def explain(url: str, ref: str, gateway: str, as_json: bool) -> Exit:
     return asyncio.run(command.explain(gateway, url, ref=ref, as_json=as_json))
 
 
+def _number(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    # A range lets NaN pass, as it is neither below nor above anything.
+    if math.isnan(value):
+        raise click.BadParameter("is not a number")
+    return value
+
+
 def _limits(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[int, ...]:
     try:
         limits = tuple(int(item) for item in value.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not a list of numbers, such as 300,180,60") from error
+    if len(limits) > 1000:
+        raise click.BadParameter(f"{len(limits)} members are more than the 1000 that can be simulated")
     if not all(1 <= limit <= 1_000_000 for limit in limits):
         raise click.BadParameter("a member has room for at least one session, and for a million at most")
     return limits
@@ -162,13 +172,15 @@ def _limits(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option(
     "--days",
     type=click.FloatRange(0, 3660, min_open=True),
+    callback=_number,
     default=7.0,
     show_default=True,
     help="How much of the trace.",
 )
 @click.option(
     "--load",
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=click.FloatRange(0.01, 1000),
+    callback=_number,
     default=1.0,
     show_default=True,
     help="How many times as fast launches come.",

@@ -46,6 +46,11 @@ class MemberFault(Exception):  # noqa: N818 - whose it is, not what it is
         return self.fault not in (Fault.CONNECT, Fault.REFUSED)
 
     @property
+    def sure(self) -> bool:
+        """Whether it is the member's own without doubt; that a session does not start may be the repository's."""
+        return self.fault not in (Fault.FAILED, Fault.SLOW)
+
+    @property
     def begun(self) -> bool:
         """Whether the member may be at work on the launch, for nobody."""
         return self.fault not in (Fault.CONNECT, Fault.REFUSED)

@@ -33,6 +33,8 @@ class Visitor:
 
     client: str = ""
     origin: str = ""
+    build_token: bool = False
+    request_origin: str = ""
     asked: str = ""
     sticky: str = ""
     avoid: frozenset[str] = frozenset()

@@ -2,16 +2,39 @@
 
 A member may pass every check and still fail each launch.  So the launches themselves are a signal (Envoy: outlier
 detection; the circuit breaker's closed, open and half-open): too many failures eject the member for a time, and then
-one trial launch at a time decides whether it returns.  Only what is the member's failure counts, never a
-repository's.
+one trial launch at a time decides whether it returns.
+
+Only what is the member's failure counts, never a repository's.  Where that is in doubt (the session of a launch does
+not start) a repository counts once, and again only for launches that became ready elsewhere: a repository whose server
+never starts ejects nobody.
 """
 
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
+from contract.repos import RepoKey
 from gateway.core.settings import EjectionSettings
 
 #: Failures of launches less than this many seconds apart count once: what ended ten of them at once has happened once.
 BURST = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A launch's attempt at a member, begun at a time; ``launch`` is the short launch id."""
+
+    begun_at: float
+    repo: RepoKey
+    launch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt, and when."""
+
+    at: float
+    ok: bool
+    attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,48 +51,53 @@ class Ejection:
 class Outcomes:
     """What became of a member's launches.
 
-    ``recent`` holds (time, whether it succeeded), oldest first; ``ejection`` is the present one, ``last`` the one
-    before, with the time at which the member had recovered from it.
+    ``recent`` holds them oldest first; ``ejection`` is the present one, ``last`` the one before, with the time at which
+    the member had recovered from it.
     """
 
-    recent: tuple[tuple[float, bool], ...] = ()
+    recent: tuple[Outcome, ...] = ()
     ejection: Ejection | None = None
     last: tuple[Ejection, float] | None = None
 
     @property
-    def failures_in_a_row(self) -> int:
-        """Failures since the last success."""
-        count = 0
-        for _, ok in reversed(self.recent):
-            if ok:
-                break
-            count += 1
-        return count
+    def failures_in_a_row(self) -> tuple[Outcome, ...]:
+        """Failures since the last success, newest first."""
+        return tuple(takewhile(lambda outcome: not outcome.ok, reversed(self.recent)))
 
 
-def succeeded(outcomes: Outcomes, begun_at: float, now: float, settings: EjectionSettings) -> Outcomes:
+def succeeded(outcomes: Outcomes, attempt: Attempt, now: float, settings: EjectionSettings) -> Outcomes:
     """After a launch that became ready; one begun since the ejection shows that the member has recovered."""
     ejection = outcomes.ejection
     if ejection is None:
-        return replace(outcomes, recent=_recent(outcomes, True, now, settings))
-    if begun_at < ejection.at:
+        return _with(outcomes, Outcome(now, True, attempt), settings)
+    if attempt.begun_at < ejection.at:
         return outcomes
     return Outcomes(last=(ejection, now))
 
 
 def failed(
-    outcomes: Outcomes, reason: str, begun_at: float, now: float, draw: float, settings: EjectionSettings
+    outcomes: Outcomes,
+    reason: str,
+    attempt: Attempt,
+    now: float,
+    draw: float,
+    settings: EjectionSettings,
+    *,
+    sure: bool,
 ) -> Outcomes:
-    """After a launch that failed for the member's own fault; ``reason`` is a sentence, ``draw`` is from [0, 1)."""
+    """After a launch that failed at the member; ``reason`` is a sentence, ``draw`` is from [0, 1).
+
+    ``sure``: it is the member's failure without doubt, or the launch has become ready elsewhere since.
+    """
     if outcomes.ejection is not None:
         # Those that were on their way when it was ejected tell nothing new.
-        if begun_at < outcomes.ejection.at:
+        if not sure or attempt.begun_at < outcomes.ejection.at:
             return outcomes
         return _ejected(outcomes, f"A trial launch failed: {reason}", now, draw, settings)
-    if outcomes.recent and not outcomes.recent[-1][1] and now - outcomes.recent[-1][0] < BURST:
+    if _is_known(outcomes, attempt, now, sure=sure):
         return outcomes
-    outcomes = replace(outcomes, recent=_recent(outcomes, False, now, settings))
-    in_a_row, bad = outcomes.failures_in_a_row, sum(not ok for _, ok in outcomes.recent)
+    outcomes = _with(outcomes, Outcome(now, False, attempt), settings)
+    in_a_row, bad = len(outcomes.failures_in_a_row), sum(not outcome.ok for outcome in outcomes.recent)
     if in_a_row >= settings.consecutive_failures:
         return _ejected(outcomes, f"{in_a_row} launches in a row failed there: {reason}", now, draw, settings)
     of = len(outcomes.recent)
@@ -78,8 +106,19 @@ def failed(
     return outcomes
 
 
-def _recent(outcomes: Outcomes, ok: bool, now: float, settings: EjectionSettings) -> tuple[tuple[float, bool], ...]:
-    return (*(item for item in outcomes.recent if item[0] > now - settings.window), (now, ok))
+def _is_known(outcomes: Outcomes, attempt: Attempt, now: float, *, sure: bool) -> bool:
+    """Whether a failure says nothing that earlier ones have not said."""
+    failures = outcomes.failures_in_a_row
+    if sure and any(other.attempt == attempt for other in failures):
+        return True
+    if not sure and any(other.attempt.repo == attempt.repo for other in failures):
+        return True
+    return sure and bool(failures) and now - failures[0].at < BURST
+
+
+def _with(outcomes: Outcomes, outcome: Outcome, settings: EjectionSettings) -> Outcomes:
+    kept = (other for other in outcomes.recent if other.at > outcome.at - settings.window)
+    return replace(outcomes, recent=(*kept, outcome))
 
 
 def _ejected(outcomes: Outcomes, reason: str, now: float, draw: float, settings: EjectionSettings) -> Outcomes:

@@ -85,9 +85,13 @@ def tiered(
 ) -> list[tuple[Tier, float]]:
     """Members that hold the image first, as long as that overloads none; else each up to its share of the load.
 
-    Members are ordered by rendezvous hashing (by weight times limit), so that a repository meets the same member again
-    when it has to be built, and by free capacity where room is scarce.  The bound on cold placement is that of
-    consistent hashing with bounded loads: ``balance`` times the fair share of what is used and what comes.
+    Among those that hold the image, the least loaded for its weight and limit goes first: what many launch is held in
+    several places, and evens out the load at no build's cost, so that the rest can stay where it is.
+
+    What has to be built goes by rendezvous hashing, so that a repository meets the same member again: by weight alone,
+    for what a build takes up (a build slot, room for an image) need not grow with the limit, and the load has its bound.
+    That is the one of consistent hashing with bounded loads: ``balance`` times the fair share of what is used and what
+    comes.  Where room is scarce, free capacity decides.
     """
     size = math.fsum(option.weight * option.limit for option in options) or 1.0
     comes = settings.balance * (sum(option.used for option in options) + 1) / size
@@ -97,12 +101,12 @@ def tiered(
 def _placed(option: Option, repo: RepoKey, comes: float, settings: RoutingSettings) -> tuple[Tier, float]:
     limit, load = option.limit, option.used + 1
     if option.warm and load <= settings.warm_share * limit:
-        return Tier.WARM, _hashed(option.weight * limit, repo, option.name)
+        return Tier.WARM, option.weight * limit / load
     within = load <= max(comes * option.weight * limit, settings.idle_share * limit)
     if option.pullable and within:
         return Tier.PULL, _hashed(_roomy(option), repo, option.name)
     if option.builds and within:
-        return Tier.COLD, _hashed(option.weight * limit, repo, option.name)
+        return Tier.COLD, _hashed(option.weight, repo, option.name)
     if option.warm and load < limit:
         return Tier.WARM_BUSY, _hashed(_roomy(option), repo, option.name)
     return Tier.ROOM, _hashed(_roomy(option), repo, option.name)

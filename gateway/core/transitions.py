@@ -11,6 +11,7 @@ from contract.launches import is_launch_id, short
 from contract.reports import CapacityReport, Check, Sessions
 from gateway.core import outcomes
 from gateway.core.fleet import Counted, Health, Layer, MemberView, Received, Reservation, Transition
+from gateway.core.outcomes import Attempt
 from gateway.core.settings import HealthSettings, ProbeSettings
 
 #: Seconds that a member's clock may be ahead of ours.
@@ -78,17 +79,17 @@ def unreached(view: MemberView, reason: str, now: float, settings: HealthSetting
     return settled(replace(view, reachable=reachable), now, settings)
 
 
-def succeeded(view: MemberView, begun_at: float, now: float, settings: HealthSettings) -> MemberView:
-    """After a launch there, begun at ``begun_at``, that became ready."""
-    changed = outcomes.succeeded(view.outcomes, begun_at, now, settings.ejection)
+def succeeded(view: MemberView, attempt: Attempt, now: float, settings: HealthSettings) -> MemberView:
+    """After a launch there that became ready."""
+    changed = outcomes.succeeded(view.outcomes, attempt, now, settings.ejection)
     return settled(replace(view, outcomes=changed), now, settings)
 
 
 def failed(
-    view: MemberView, reason: str, begun_at: float, now: float, draw: float, settings: HealthSettings
+    view: MemberView, reason: str, attempt: Attempt, now: float, draw: float, settings: HealthSettings, *, sure: bool
 ) -> MemberView:
-    """After a launch there that failed for the member's own fault; ``reason`` is a sentence."""
-    changed = outcomes.failed(view.outcomes, reason, begun_at, now, draw, settings.ejection)
+    """After a launch that failed there; see :func:`gateway.core.outcomes.failed`."""
+    changed = outcomes.failed(view.outcomes, reason, attempt, now, draw, settings.ejection, sure=sure)
     return settled(replace(view, outcomes=changed), now, settings)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from contract.reports import CapacityReport
 from gateway.core import transitions
 from gateway.core.fleet import FleetSnapshot, Member, MemberView, Reservation
+from gateway.core.outcomes import Attempt
 from gateway.core.settings import FederationSettings, HealthSettings
 from gateway.core.transitions import ProbeResult
 
@@ -78,14 +79,17 @@ class Fleet:
         """Take in that a launch could not reach a member."""
         self._change(name, lambda view, now, settings: transitions.unreached(view, reason, now, settings))
 
-    def succeeded(self, name: str, begun_at: float) -> None:
-        """Take in that a launch at a member, begun at ``begun_at``, became ready."""
-        self._change(name, lambda view, now, settings: transitions.succeeded(view, begun_at, now, settings))
+    def succeeded(self, name: str, attempt: Attempt) -> None:
+        """Take in that a launch at a member became ready."""
+        self._change(name, lambda view, now, settings: transitions.succeeded(view, attempt, now, settings))
 
-    def failed(self, name: str, reason: str, begun_at: float) -> None:
-        """Take in that a launch failed for the member's own fault; ``reason`` is a sentence."""
+    def failed(self, name: str, reason: str, attempt: Attempt, *, sure: bool) -> None:
+        """Take in that a launch failed at a member; ``sure``: for that member's own fault, without doubt."""
         draw = self._draw()
-        self._change(name, lambda view, now, settings: transitions.failed(view, reason, begun_at, now, draw, settings))
+        self._change(
+            name,
+            lambda view, now, settings: transitions.failed(view, reason, attempt, now, draw, settings, sure=sure),
+        )
 
     def refused(self, name: str) -> None:
         """Take in that a member had no room for a launch."""

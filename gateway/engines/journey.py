@@ -23,7 +23,9 @@ from gateway.clients.orders import LaunchOrder
 from gateway.core.decision import Candidate, Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch
+from gateway.core.launch_events import FinishedLaunch
 from gateway.core.origins import session_url_problem
+from gateway.core.outcomes import Attempt
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings, RoutingSettings
 from gateway.core.tallies import Tallies
@@ -71,6 +73,8 @@ class Means:
     """Short ids of the launches that wait for a member."""
     draw: Callable[[], float] = random.random
     wall: Callable[[], float] = time.time
+    record: Callable[[FinishedLaunch], None] = lambda _: None
+    """Takes each launch that has ended."""
 
     @property
     def settings(self) -> LaunchSettings:
@@ -94,6 +98,8 @@ class Journey:
         """The members that have failed the launch, in that order."""
         self._refused: dict[str, float] = {}
         """When a member that has refused the launch may be asked again."""
+        self._doubtful: list[tuple[str, str, Attempt]] = []
+        """Failures that may be the repository's: of which members, why, and at which attempts."""
         self._rested = 0
         self._waited = 0.0
         self._cancels: dict[str, asyncio.Task[None]] = {}
@@ -161,20 +167,23 @@ class Journey:
             await asyncio.wait([self._cancels.pop(member.name)])
         launch.member, launch.attempt = member.name, launch.attempt + 1
         means.tallies.attempts[member.name, chosen.group] += 1
-        begun_at, ready = means.fleet.now(), False
-        means.fleet.reserve(
-            member.name, Reservation(launch.short, resolved.spec.repo, resolved.commit, made_at=begun_at)
-        )
+        repo, ready = resolved.spec.repo, False
+        attempt = Attempt(means.fleet.now(), repo, launch.short)
+        means.fleet.reserve(member.name, Reservation(launch.short, repo, resolved.commit, made_at=attempt.begun_at))
         try:
             final = await self._stream(member, resolved)
         except MemberFault as fault:
             if fault.blames:
-                means.fleet.failed(member.name, f"It {fault}.", begun_at)
+                means.fleet.failed(member.name, f"It {fault}.", attempt, sure=fault.sure)
+                self._doubtful += [] if fault.sure else [(member.name, f"It {fault}.", attempt)]
             raise
         else:
             ready = final.phase == Phase.READY
             if ready:
-                means.fleet.succeeded(member.name, begun_at)
+                means.fleet.succeeded(member.name, attempt)
+                for name, reason, earlier in self._doubtful:
+                    if name != member.name:
+                        means.fleet.failed(name, reason, earlier, sure=True)
             return final
         finally:
             means.fleet.release(member.name, launch.short, ready=ready)

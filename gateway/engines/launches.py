@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
 from gateway.core.launch import Launch, Outcome, Visitor, outcome_of
+from gateway.core.launch_events import FinishedLaunch
 from gateway.core.ports import LaunchLimitError
 from gateway.core.tallies import Tallies
 from gateway.engines.journey import Journey, Means
@@ -160,10 +161,27 @@ class Launches:
         if launch.member is not None:
             final = final.with_fields(member=launch.member, attempt=launch.attempt)
         launch.journal.append(final.with_fields(launch_id=launch.short))
+        reached = launch.phase
         launch.phase, launch.outcome, launch.finished_at = final.phase, outcome, self._means.fleet.now()
         self._tasks.pop(launch.id, None)
         self._endings.pop(launch.id, None)
         self._means.tallies.outcomes[launch.member or "", outcome.value] += 1
+        self._means.record(self._finished(launch, outcome, reached))
+
+    def _finished(self, launch: Launch, outcome: Outcome, reached: Phase) -> FinishedLaunch:
+        member = self._means.fleet.member(launch.member) if launch.member else None
+        return FinishedLaunch(
+            spec=launch.spec,
+            outcome=outcome,
+            ended_at=self._means.wall(),
+            host_url=member.url if member else self._means.public_url,
+            commit=launch.commit or "",
+            member=launch.member or "",
+            attempts=launch.attempt,
+            phase=reached,
+            build_token=launch.visitor.build_token,
+            request_origin=launch.visitor.request_origin,
+        )
 
     def _tell_member(self, launch: Launch) -> None:
         member = self._means.fleet.member(launch.member) if launch.member else None

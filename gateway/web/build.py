@@ -4,6 +4,7 @@ The launch itself runs elsewhere and writes a journal; a stream reads it, from w
 """
 
 import time
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -46,7 +47,9 @@ def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
     if admitted.resume is None:
         if request.query.get("build_only", "").lower() == "true":
             raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
-        return parts.launches.start(admitted.spec, visitor_of(request, parts, admitted.client_ip)), -1
+        return parts.launches.start(
+            admitted.spec, replace(visitor_of(request, parts, admitted.client_ip), build_token=admitted.with_token)
+        ), -1
     launch_id, seen = admitted.resume
     launch = parts.launches.find(launch_id)
     if launch is None:

@@ -9,6 +9,7 @@ from contract.events import Failure, failed
 from frontend.admission import Admitted, admit
 from frontend.refusals import Refused
 from frontend.tokens import make_build_token, origin_of
+from gateway.clients.binderhub import secret_bytes
 from gateway.core import sticky
 from gateway.core.decision import Decision
 from gateway.core.fleet import Member
@@ -59,5 +60,5 @@ def _location(request: web.Request, parts: Parts, admitted: Admitted, member: Me
     query = [(name, value) for name, value in request.query.items() if name not in _OWN]
     if secret := parts.redirects.build_token_secrets.get(member.name):
         origin = origin_of(request.headers.get(hdrs.ORIGIN), urlsplit(member.url).netloc)
-        query.append(("build_token", make_build_token(secret, spec, origin, time.time())))
+        query.append(("build_token", make_build_token(secret_bytes(secret), spec, origin, time.time())))
     return f"{member.url}build/{spec}" + (f"?{urlencode(query)}" if query else "")

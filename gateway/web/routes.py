@@ -8,7 +8,7 @@ from aiohttp import web
 from frontend import middlewares
 from frontend.pages import NavLink
 from frontend.routes import add_routes
-from gateway.web import build, federation, probes, redirect, status
+from gateway.web import archive, build, federation, probes, redirect, status
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
 
@@ -19,6 +19,8 @@ GET: tuple[tuple[str, Handler], ...] = (
     ("api/v1/federation", federation.federation),
     ("api/v1/explain", federation.explain),
     ("api/v1/launches/{launch_id}", build.show_launch),
+    ("api/v1/archive/index.jsonl", archive.index),
+    ("api/v1/archive/{name}", archive.day),
     ("active_hosts", federation.active_hosts),
     ("health", probes.health),
     ("versions", probes.versions),

@@ -6,6 +6,7 @@ from contract.events import Failure, failed
 from contract.repos import RepoKey
 from frontend.refusals import Refused
 from gateway.core.launch import Visitor
+from gateway.core.launch_events import request_origin
 from gateway.core.sticky import LastMember
 from gateway.web.parts import Parts
 
@@ -25,6 +26,7 @@ def visitor_of(
     return Visitor(
         client=client,
         origin=request.headers.get(hdrs.ORIGIN, ""),
+        request_origin=request_origin(request.headers.get(hdrs.ORIGIN), request.headers.get("Sec-Fetch-Site")),
         asked=asked,
         sticky=last.sticky() if last else "",
         avoid=last.avoid(repo) if last and repo is not None else frozenset(),

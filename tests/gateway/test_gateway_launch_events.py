@@ -240,6 +240,8 @@ HIDDEN = [
     git(f"https://git.example/redirect/https://user:{SECRET}@host/"),
     git(f"https://user:{SECRET}\uff20git.example/o/r"),
     git(f"https\uff1a//user\uff1a{SECRET}\ufe6bgit.example/o/r"),
+    git(f"https://git.example/user\uff1a{SECRET}\uff20host/r"),
+    f"gh/org/repo/{quote(SECRET + chr(0xFF20))}github.com",
     git(f"https://git.example/o/r\nhttps://{SECRET}"),
     git(f"https://user:12/{SECRET}@git.example/o/r"),
     f"git/https:%2F%2Fuser:12/{SECRET}@git.example/o/r/main",
@@ -326,13 +328,17 @@ schemes = st.sampled_from(
 hosts = st.sampled_from(["git.example", "10.0.0.1", "[2001:db8::1]", "localhost:80"])
 tails = st.sampled_from(["/o/r", ":o/r", "/", "", "/o/r.git?x=1"])
 shapes = st.sampled_from(
-    ["{prefix}/{url}", "{prefix}/{url}/main", "{prefix}/org/{url}/main", "{prefix}/org/repo/{url}", "{prefix}/org%2F{url}"]
+    [
+        "{prefix}/{url}",
+        "{prefix}/{url}/main",
+        "{prefix}/org/{url}/main",
+        "{prefix}/org/repo/{url}",
+        "{prefix}/org%2F{url}",
+    ]
 )
 
 
-@given(
-    st.sampled_from(PREFIXES), shapes, schemes, users, secrets, hosts, tails, st.lists(st.booleans(), max_size=4)
-)
+@given(st.sampled_from(PREFIXES), shapes, schemes, users, secrets, hosts, tails, st.lists(st.booleans(), max_size=4))
 @example("git", "{prefix}/{url}/main", "ssh://", "git", "secret", "git.example", "/o/r", [True])
 def test_no_password_survives(
     prefix: str, shape: str, scheme: str, user: str, secret: str, host: str, tail: str, layers: list[bool]

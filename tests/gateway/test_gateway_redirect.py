@@ -110,12 +110,12 @@ async def test_launches_sent_to_a_member_count_against_its_room(start: Starter) 
 
 @pytest.mark.parametrize("origin", ["", "https://page.example"])
 async def test_a_binderhub_with_a_known_secret_gets_a_build_token_of_its_own(start: Starter, origin: str) -> None:
-    secret = "s" * 40
+    secret = "5f" * 32
     gateway = await start.gateway(1, mode="redirect", member_changes={"build_token_secret": secret})
     (member,) = gateway.members
     response = await asked(gateway, **({"Origin": origin} if origin else {}))
     (token,) = parse_qs(urlsplit(response.headers["Location"]).query)["build_token"]
-    claims = jwt.decode(token, secret, ["HS256"], audience=SPEC)
+    claims = jwt.decode(token, bytes.fromhex(secret), ["HS256"], audience=SPEC)
     assert claims["origin"] == (urlsplit(origin or member.url).netloc)
 
 

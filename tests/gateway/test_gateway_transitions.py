@@ -11,6 +11,7 @@ from contract.launches import short
 from contract.reports import CapacityReport, Image, Sessions
 from contract.repos import RepoKey
 from gateway.core.fleet import CapacityState, Health, Member, MemberView, Policy, Reservation
+from gateway.core.outcomes import Attempt
 from gateway.core.settings import EjectionSettings, HealthSettings, ProbeSettings
 from gateway.core.transitions import (
     ProbeResult,
@@ -166,10 +167,15 @@ def test_only_new_reports_are_believed(changes: dict[str, Any], wall: float, sai
             check_report(view, report(**changes), wall, SETTINGS)
 
 
+def launch(begun_at: float, repo: str = "r", name: str = "") -> Attempt:
+    """A launch of its own."""
+    return Attempt(begun_at, RepoKey(repo), name or f"launch-{begun_at}")
+
+
 def failing_launches(view: MemberView, *times: float, settings: HealthSettings = SETTINGS) -> MemberView:
     """After launches that failed at these times, each begun a second before."""
     for at in times:
-        view = failed(view, "It broke the stream.", at - 1, at, 0.5, settings)
+        view = failed(view, "It broke the stream.", launch(at - 1), at, 0.5, settings, sure=True)
     return view
 
 
@@ -189,7 +195,7 @@ def test_a_member_whose_launches_fail_leaves_rotation_and_returns_by_a_trial() -
     assert not half_open.on_trial
     trial = reserved(half_open, Reservation("t", RepoKey("r"), "c", 45), 45, SETTINGS)
     assert trial.on_trial
-    good = succeeded(released(trial, "t", True, 50, SETTINGS), 45, 50, SETTINGS)
+    good = succeeded(released(trial, "t", True, 50, SETTINGS), launch(45), 50, SETTINGS)
     assert (good.state, good.returned_at) == ("available", 50)
     assert good.slow_start(50, SETTINGS) == 0.1
     assert good.slow_start(80, SETTINGS) == 0.5
@@ -216,7 +222,7 @@ def test_each_ejection_in_a_row_lasts_longer_up_to_a_bound() -> None:
     assert lengths[-1] == pytest.approx(300)
     # Well for long enough, it starts from the beginning; before that, where it was.
     for well, length in ((500.0, 300.0), (700.0, 30.0)):
-        back = succeeded(view, now + 400, now + 410, SETTINGS)
+        back = succeeded(view, launch(now + 400), now + 410, SETTINGS)
         assert back.outcomes.ejection is None
         again = failing_launches(back, *(now + 410 + well + n for n in (2, 4, 6)))
         assert again.outcomes.ejection is not None
@@ -233,33 +239,60 @@ def test_successes_between_failures_keep_a_member_until_most_fail() -> None:
     view = after(GOOD)
     for n in range(20):
         at = 10.0 + 4 * n
-        view = succeeded(failing_launches(view, at), at, at + 2, SETTINGS)
+        view = succeeded(failing_launches(view, at), launch(at), at + 2, SETTINGS)
     assert view.state == "available"
     for n in range(2):
         at = 500.0 + 8 * n
-        view = succeeded(failing_launches(view, at, at + 2), at + 3, at + 4, SETTINGS)
+        view = succeeded(failing_launches(view, at, at + 2), launch(at + 3), at + 4, SETTINGS)
     view = failing_launches(view, 520)
     assert view.state == "ejected"
     assert view.reasons(520, SETTINGS)[0] == "5 of 7 launches failed there: It broke the stream."
 
 
+def test_a_repository_whose_server_never_starts_ejects_nobody() -> None:
+    view = after(GOOD)
+    for n in range(30):
+        view = failed(
+            view, "The server did not start.", launch(10 + 2 * n, "bad"), 11 + 2 * n, 0.5, SETTINGS, sure=False
+        )
+    assert view.state == "available"
+    # What became ready elsewhere was this member's failure after all, each launch once.
+    for n in range(2):
+        view = failed(
+            view, "The server did not start.", launch(10 + 2 * n, "bad"), 80 + 2 * n, 0.5, SETTINGS, sure=True
+        )
+    assert view.state == "available"
+    view = failed(view, "The server did not start.", launch(18, "bad"), 84, 0.5, SETTINGS, sure=True)
+    assert view.state == "ejected"
+    # Nor does it keep one out that is back on trial.
+    on_trial = settled(view, 120, SETTINGS)
+    assert failed(on_trial, "The server did not start.", launch(121, "bad"), 125, 0.5, SETTINGS, sure=False) == on_trial
+
+
+def test_launches_of_several_repositories_that_do_not_start_eject_a_member_at_once() -> None:
+    view = after(GOOD)
+    for n in range(3):
+        view = failed(view, "The server did not start.", launch(10, f"r{n}"), 11, 0.5, SETTINGS, sure=False)
+    assert view.state == "ejected"
+
+
 def test_launches_from_before_an_ejection_say_nothing_new() -> None:
     view = failing_launches(after(GOOD), 10, 12, 14)
-    assert succeeded(view, 9, 20, SETTINGS).state == "ejected"
-    assert failed(view, "It hung.", 13, 20, 0.5, SETTINGS) == view
-    assert succeeded(view, 15, 20, SETTINGS).state == "available"
+    assert succeeded(view, launch(9), 20, SETTINGS).state == "ejected"
+    assert failed(view, "It hung.", launch(13), 20, 0.5, SETTINGS, sure=True) == view
+    assert succeeded(view, launch(15), 20, SETTINGS).state == "available"
 
 
-@given(st.lists(st.tuples(st.floats(0.1, 200), st.booleans()), max_size=60), st.floats(0, 0.999))
-def test_an_ejected_member_always_gets_another_chance(steps: list[tuple[float, bool]], draw: float) -> None:
+@given(st.lists(st.tuples(st.floats(0.1, 200), st.booleans(), st.booleans()), max_size=60), st.floats(0, 0.999))
+def test_an_ejected_member_always_gets_another_chance(steps: list[tuple[float, bool, bool]], draw: float) -> None:
     settings = HealthSettings(ejection=EjectionSettings(max_time=100))
     view, now = after(GOOD), 10.0
-    for pause, ok in steps:
+    for pause, ok, sure in steps:
         now += pause
         if ok:
-            view = succeeded(view, now - 0.05, now, settings)
+            view = succeeded(view, launch(now - 0.05), now, settings)
         else:
-            view = failed(view, "It failed.", now - 0.05, now, draw, settings)
+            view = failed(view, "It failed.", launch(now - 0.05), now, draw, settings, sure=sure)
         assert view.state == view.status(now, settings).state
         assert view.health(now + 111) in (Health.HEALTHY, Health.HALF_OPEN)
 
