@@ -37,6 +37,8 @@ def config(tmp_path: Path, port: int, members: str = "[]") -> Path:
     path.write_text(
         f"schema: 1\npublic_url: http://127.0.0.1:{port}/\nlisten: {{port: {port}}}\n"
         f"data_dir: {tmp_path}\nsigning_key_file: {tmp_path}/key.pem\nmembers: {members}\n"
+        # Nobody looks up the address of a host that does not exist.
+        "providers: {git: {allow_private_addresses: true}}\n"
     )
     return path
 
