@@ -108,8 +108,8 @@ def test_processes_start_in_order_each_once_the_one_before_is_ready(run: Run, tm
     time.sleep(0.3)  # long enough to show that nobody jumps the queue
     assert not run.pids("second")
     gate.touch()
-    until(lambda: run.pids("third") and any("third READY" in line for line in run.lines("changes")))
-    assert run.pids("second")
+    until(lambda: run.pids("second") and run.pids("third"))
+    until(lambda: any("third READY" in line for line in run.lines("changes")))
     changes = [" ".join(line.split()[:2]) for line in run.lines("changes")]
     assert changes == [f"{name} {state}" for name in ("first", "second", "third") for state in ("STARTING", "READY")]
     run.end()
