@@ -103,7 +103,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     )
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
-    add_gateway_routes(app, Parts(site, providers, fleet, launches, reports, redirects, settings.mode))
+    add_gateway_routes(app, Parts(site, providers, fleet, launches, reports, redirects, settings.mode, archive))
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         prober.start()

@@ -74,15 +74,35 @@ def gateway(config: Path, check_config: bool) -> Exit:
     return services.gateway(config, check=check_config)
 
 
-@cli.command()
-@click.option("--config", type=_CONFIG, required=True, help="The member's settings (YAML).")
+@cli.group(invoke_without_command=True)
+@click.option("--config", type=_CONFIG, help="The member's settings (YAML).")
 @click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
 @click.option("--only", type=click.Choice(["api"]), help="Run this process, and not those that belong to it.")
-def member(config: Path, check_config: bool, only: str | None) -> Exit:
+@click.pass_context
+def member(context: click.Context, config: Path | None, check_config: bool, only: str | None) -> Exit:
     """Run a member: its API, and its Hub and proxy where it manages them."""
+    if context.invoked_subcommand is not None:
+        return Exit.DONE
+    if config is None:
+        raise click.UsageError("Missing option '--config'.", context)
     from manybinder import services
 
     return services.member(config, check=check_config, only=only)
+
+
+@member.command()
+@click.argument("url")
+@click.option("--secret-file", type=_CONFIG, help="Holds the BinderHub's build_token_secret.")
+@click.option("--public-url", default="", help="Of the gateway, as its visitors see it.")
+@click.option("--json", "as_json", is_flag=True, help="Print every finding as one line of JSON.")
+def check(url: str, secret_file: Path | None, public_url: str, as_json: bool) -> Exit:
+    """Say what stands in the way of a BinderHub at URL becoming a member.
+
+    Launches nothing.  Run it where the gateway runs: what is refused may depend on the address that asks.
+    """
+    from manybinder import member_check as command
+
+    return asyncio.run(command.check(url, secret_file=secret_file, public_url=public_url, as_json=as_json))
 
 
 @cli.command()

@@ -106,7 +106,8 @@ def launch_event(launch: FinishedLaunch) -> LaunchEvent:
     provider = PROVIDER_NAMES.get(launch.spec.provider)
     if provider is None:
         raise ValueError(f"launch events have no name for the provider {launch.spec.provider[:80]!r}")
-    spec = public_spec(launch.spec, known_public=launch.known_public)
+    # What was never resolved may be somebody's private repository, or a slip of the keyboard.
+    spec = public_spec(launch.spec, known_public=launch.known_public) if launch.commit else None
     # Of a repository that is not told, the commit is not told either: it can be looked for.
     ref = launch.commit if spec is not None and _RESOLVED_REF.fullmatch(launch.commit) else ""
     ready = launch.outcome == Outcome.READY

@@ -88,10 +88,10 @@ def tiered(
     Among those that hold the image, the least loaded for its weight and limit goes first: what many launch is held in
     several places, and evens out the load at no build's cost, so that the rest can stay where it is.
 
-    What has to be built goes by rendezvous hashing, so that a repository meets the same member again: by weight alone,
-    for what a build takes up (a build slot, room for an image) need not grow with the limit, and the load has its bound.
-    That is the one of consistent hashing with bounded loads: ``balance`` times the fair share of what is used and what
-    comes.  Where room is scarce, free capacity decides.
+    What has to be built goes by rendezvous hashing, so that a repository meets the same member again.  By weight alone:
+    what a build takes up (a build slot, room for an image) need not grow with the limit.  The load is bounded as in
+    consistent hashing with bounded loads, by ``balance`` times the fair share of what is used and what comes.  Where
+    room is scarce, free capacity decides.
     """
     size = math.fsum(option.weight * option.limit for option in options) or 1.0
     comes = settings.balance * (sum(option.used for option in options) + 1) / size

@@ -86,6 +86,18 @@ class RedirectsPort(Protocol):
         """The member for a launch, and why; ``None``: nobody can take it."""
 
 
+class ArchiveCounts(Protocol):
+    """What has become of launch events."""
+
+    @property
+    def written(self) -> int:
+        """Events that have been written."""
+
+    @property
+    def lost(self) -> int:
+        """Events that could not be written."""
+
+
 class ReportsPort(Protocol):
     """Where reports arrive."""
 

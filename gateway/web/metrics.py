@@ -7,21 +7,29 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.core.fleet import CapacityState
-from gateway.core.ports import FleetPort, LaunchesPort
 from gateway.core.tallies import Tallies
 from gateway.core.versions import skew
+from gateway.web.parts import Parts
 
 
 class GatewayCollector(Collector):
     """Reads what there is; stores nothing."""
 
-    def __init__(self, fleet: FleetPort, launches: LaunchesPort, version: str) -> None:
-        self._fleet, self._launches, self._version = fleet, launches, version
+    def __init__(self, parts: Parts) -> None:
+        self._fleet, self._launches, self._archive = parts.fleet, parts.launches, parts.archive
+        self._version = parts.site.version
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the gateway."""
         yield from self._members()
         yield from self._counters(self._launches.tallies)
+        if self._archive is not None:
+            events = CounterMetricFamily(
+                "manybinder_gateway_launch_events", "Launch events for the archive", labels=["outcome"]
+            )
+            events.add_metric(["written"], self._archive.written)
+            events.add_metric(["lost"], self._archive.lost)
+            yield events
         yield GaugeMetricFamily(
             "manybinder_gateway_launches_running", "Launches that are not finished", value=self._launches.running
         )
@@ -90,8 +98,8 @@ class GatewayCollector(Collector):
             yield family
 
 
-def make_registry(fleet: FleetPort, launches: LaunchesPort, version: str) -> CollectorRegistry:
+def make_registry(parts: Parts) -> CollectorRegistry:
     """A registry of its own, so that two gateways in one process do not meet."""
     registry = CollectorRegistry()
-    registry.register(GatewayCollector(fleet, launches, version))
+    registry.register(GatewayCollector(parts))
     return registry

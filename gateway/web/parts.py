@@ -6,7 +6,7 @@ from typing import Literal
 from aiohttp import web
 
 from frontend.site import Site
-from gateway.core.ports import FleetPort, LaunchesPort, RedirectsPort, ReportsPort
+from gateway.core.ports import ArchiveCounts, FleetPort, LaunchesPort, RedirectsPort, ReportsPort
 from providers.registry import Providers
 
 #: ``proxy``: launches pass through this gateway; ``redirect``: visitors are sent to a member.
@@ -24,6 +24,7 @@ class Parts:
     reports: ReportsPort
     redirects: RedirectsPort
     mode: Mode
+    archive: ArchiveCounts | None
 
 
 PARTS = web.AppKey("PARTS", Parts)

@@ -34,7 +34,7 @@ GET: tuple[tuple[str, Handler], ...] = (
 def add_gateway_routes(app: web.Application, parts: Parts) -> None:
     """Serve all that the gateway serves."""
     app[PARTS] = parts
-    app[probes.REGISTRY] = make_registry(parts.fleet, parts.launches, parts.site.version)
+    app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
     here = Path(__file__).parent
     add_routes(app, parts.site, parts.providers, nav=[NavLink("Status", "status")], extra=[here])

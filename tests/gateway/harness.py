@@ -1,7 +1,7 @@
 """A real gateway on a real socket, in front of fake members: what the tests of the gateway share."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,12 @@ class Starter:
         """A gateway in front of these members."""
         key = Ed25519PrivateKey.generate()
         settings = gateway_settings(self.data_dir, key, fakes, **changes)
+        return await self.gateway_with(settings, key, fakes)
+
+    async def gateway_with(
+        self, settings: GatewaySettings, key: Ed25519PrivateKey, fakes: Sequence[FakeMember] = ()
+    ) -> Gateway:
+        """A gateway with these settings."""
         app = await make_app(settings)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=20)
         await runner.setup()
@@ -144,7 +150,7 @@ class Starter:
         await site.start()
         self.running.append(runner.cleanup)
         port = runner.addresses[0][1]
-        return Gateway(self.http, fakes, f"http://127.0.0.1:{port}/", key, app[PARTS], runner)
+        return Gateway(self.http, list(fakes), f"http://127.0.0.1:{port}/", key, app[PARTS], runner)
 
 
 def gateway_settings(

@@ -93,14 +93,14 @@ def test_a_success_is_binderhubs_own_event() -> None:
 
 
 def test_a_failure_says_whose_and_how_far() -> None:
-    event = wire(replace(READY, outcome=Outcome.MEMBER, spec=spec_of(git("https://git.example/o/r")), commit=""))
+    event = wire(replace(READY, outcome=Outcome.MEMBER, spec=spec_of(git("https://git.example/o/r"))))
     assert event == {
         "timestamp": TIMESTAMP,
         "schema": "manybinder/launch-failure",
         "version": 1,
         "provider": "Git",
         "spec": "https%3A%2F%2Fgit.example%2Fo%2Fr/main",
-        "ref": "",
+        "ref": COMMIT,
         "status": "failure",
         "build_token": True,
         "origin": "gke.example.org:8443",
@@ -110,6 +110,11 @@ def test_a_failure_says_whose_and_how_far() -> None:
         "attempts": 2,
         "phase": "launching",
     }
+
+
+def test_what_was_never_resolved_is_not_told() -> None:
+    event = wire(replace(READY, outcome=Outcome.USER, commit=""))
+    assert (event["spec"], event["ref"], event["failure"]) == ("redacted", "", "user")
 
 
 texts = st.text(max_size=30)
