@@ -44,6 +44,8 @@ class Knobs:
     first: dict[str, Any] | None = None
     """The only event."""
     content_type: str = sse.CONTENT_TYPE
+    allow_origin: str = ""
+    """The origin whose pages may read the stream."""
     health_status: int = 200
     health_hang: bool = False
     health_checks: list[dict[str, Any]] = field(default_factory=lambda: [{"service": "JupyterHub API", "ok": True}])
@@ -151,6 +153,8 @@ class FakeMember:
             await asyncio.sleep(3600)
         response = web.StreamResponse()
         response.content_type = self.knobs.content_type
+        if self.knobs.allow_origin:
+            response.headers["Access-Control-Allow-Origin"] = self.knobs.allow_origin
         await response.prepare(request)
         self.open_streams += 1
         try:
@@ -181,7 +185,9 @@ class FakeMember:
     def _events(self) -> list[dict[str, Any]]:
         if self.knobs.first is not None:
             return [self.knobs.first]
-        launch = jwt.decode(self.tokens[-1], options={"verify_signature": False})["jti"]
+        # A visitor who comes directly has no launch token.
+        token = self.tokens[-1]
+        launch = jwt.decode(token, options={"verify_signature": False})["jti"] if token else "directly"
         events: list[dict[str, Any]] = [{"phase": "waiting", "message": "Waiting for build to start...\n"}]
         events += [{"phase": "building", "message": f"line {n}\n"} for n in range(self.lines)]
         events.append({"phase": "built", "message": "Built image, launching...\n", "imageName": "image"})
