@@ -154,7 +154,7 @@ def describe(error: BaseException) -> str:
         return os.strerror(cause.errno).lower()
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror.lower()  # of a name that cannot be looked up
-    if isinstance(error, aiohttp.ServerDisconnectedError):
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return "the connection was closed"
     if isinstance(error, TimeoutError):
         return "timed out"

@@ -4,6 +4,8 @@ A session has a token of its own and knows nothing of the Hub: whoever holds the
 asked for.  As with BinderHub, image and token come as the server's user options.
 """
 
+import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable
@@ -22,6 +24,18 @@ _BINDER_OPTIONS = (
     "binder_persistent_request",
     "binder_client_ip",
 )
+
+
+#: Seconds between two looks at a session that starts.
+_LOOK_EVERY_S = 0.2
+
+
+class SessionEndedError(Exception):
+    """A session ended before it listened; the Hub tells ``jupyterhub_message`` to whoever waits for it."""
+
+    def __init__(self, status: int) -> None:
+        self.jupyterhub_message = f"The session ended while it started (exit status {status})."
+        super().__init__(self.jupyterhub_message)
 
 
 class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # JupyterHub ships no types
@@ -66,7 +80,21 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
                 raise web.HTTPError(400, f"{option} is required")
         self.cmd = list(self.session_command)
         self.popen_kwargs = {"pass_fds": (self.lifeline_fd,)} if self.lifeline_fd >= 0 else {}
-        return await super().start()
+        address = await super().start()
+        await self._until_it_listens()
+        return address
+
+    async def _until_it_listens(self) -> None:
+        """Wait for the session's port; raises if the session ends first, for which the Hub itself would wait long."""
+        while True:
+            status = await self.poll()
+            if status is not None:
+                raise SessionEndedError(status)
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.close()
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def stop(self, now: bool = False) -> None:
         """End the session: TERM, then KILL.  Jupyter would ask back on the INT that others begin with."""

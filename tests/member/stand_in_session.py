@@ -1,4 +1,7 @@
-"""A session for tests: answers under its base URL to whoever has the token, as JupyterLab would."""
+"""A session for tests: answers under its base URL to whoever has the token, as JupyterLab would.
+
+That of an image named broken ends as it starts.
+"""
 
 import argparse
 import os
@@ -11,6 +14,8 @@ def main() -> None:
     for option in ("--image", "--name", "--port", "--base-url"):
         parser.add_argument(option, required=True)
     options = parser.parse_args()
+    if "broken" in options.image:
+        raise SystemExit(7)
     token = os.environ["JUPYTER_TOKEN"]
 
     class Handler(BaseHTTPRequestHandler):

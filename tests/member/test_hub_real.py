@@ -16,7 +16,7 @@ import aiohttp
 import psutil
 import pytest
 
-from contract.events import Phase
+from contract.events import Failure, Phase
 from manybinder.ports import free_ports
 from member.clients.hub import HubClient, SpawnFailedError
 from member.core.launching import Outcome, user_options
@@ -186,6 +186,22 @@ async def test_a_launch_passes_through_hub_and_proxy(real: RealHub, http: aiohtt
         await client.remove(user.name)
         async with http.get(status, allow_redirects=False) as response:
             assert response.status not in (200, 403)
+
+
+@pytest.mark.slow
+async def test_a_session_that_ends_while_it_starts_fails_the_launch_at_once(
+    real: RealHub, http: aiohttp.ClientSession
+) -> None:
+    async with launching(real, http) as launches:
+        started = launches.start(order("broken", image="broken"))
+        begun = time.monotonic()
+        async with asyncio.timeout(150):
+            events = [entry.event async for entry in started.journal.follow()]
+        # The Hub alone would wait for as long as a start may take.
+        assert time.monotonic() - begun < 100
+        assert (events[-1].phase, events[-1].failure) == (Phase.FAILED, Failure.MEMBER)
+        said = " ".join(event.message for event in events)
+        assert "The session ended while it started (exit status 7)" in said
 
 
 @pytest.mark.slow
