@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8585
 
-.PHONY: up test test-rest test-all lint format lock bench clean
+.PHONY: up test test-rest test-all lint format lock bench replay clean
 
 up: .venv/runtime
 	@$(BIN)/manybinder up --port $(PORT) || test $$? = 130  # Ctrl-C is how it ends
@@ -30,7 +30,12 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 bench: .venv/dev
+	$(BIN)/python -m benchmarks.decide
 	PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+# The policies on four weeks of launches, in minutes; MANYBINDER_TRACE may name a trace to replay.
+replay: .venv/dev
+	$(BIN)/python -m benchmarks.replay
 
 clean:
 	rm -rf .venv
