@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract.repos import RepoKey
-from gateway.core.fleet import CapacityState, FleetSnapshot, Health, Load, MemberView, Policy, Status
+from gateway.core.fleet import CapacityState, FleetSnapshot, Health, MemberView, Policy, Status
 from gateway.core.policies import POLICIES, Option, Tier, uniform
 from gateway.core.rules import Ruling, rule_problems, ruling
 from gateway.core.settings import RoutingSettings
@@ -80,8 +80,7 @@ class LaunchRequest:
     avoid: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A member that may take the launch; ``free`` of ``limit`` sessions are believed free (``None`` = not known).
 
     ``unmet`` counts the operator's preferences that it does not meet.
@@ -189,15 +188,14 @@ class Decision:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A member on its way to becoming a candidate."""
 
     view: MemberView
     status: Status
-    load: Load
     standing: Standing
     unmet: int
+    warm: bool
 
 
 def decide(
@@ -226,8 +224,8 @@ def decide(
             text = f"is {status.state}: {reasons}" if reasons else f"is {status.state}"
             rejected.append(Rejected(view.name, text, for_now=status.policy == Policy.ACTIVE))
             continue
-        load = view.load(now, snapshot.settings, settings.assumed_limit)
-        seen.append(_Seen(view, status, load, standing, rules.unmet(view.labels) if rules.prefer else 0))
+        warm = view.holds(request.repo, request.commit)
+        seen.append(_Seen(view, status, standing, rules.unmet(view.labels) if rules.prefer else 0, warm))
     rejected.sort(key=lambda item: item.member)
     candidates = _placed(seen, request, settings, draw)
     return Decision(request, settings.policy, now, tuple(candidates), tuple(rejected), panic)
@@ -246,9 +244,10 @@ def _rejection(view: MemberView, status: Status, request: LaunchRequest, rules: 
         return f"is not {request.asked}, which the visitor asks for"
     if status.policy != Policy.ACTIVE:
         return None
-    if request.provider and view.providers and request.provider not in view.providers:
+    providers = view.providers
+    if request.provider and providers and request.provider not in providers:
         return f"takes no repositories of the provider {request.provider!r}"
-    return rules.rejection(view.labels)
+    return rules.rejection(view.labels) if rules.restricts else None
 
 
 def _standing(view: MemberView, status: Status, request: LaunchRequest, panic: bool, draw: float) -> Standing | None:
@@ -277,10 +276,8 @@ def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSett
     if not seen:
         return []
     # Who shares a registry with a member that holds the image can pull it.
-    registries: frozenset[str] = frozenset().union(
-        *(item.view.registries for item in seen if item.view.holds(request.repo, request.commit))
-    )
-    options = [_option(item, request, registries) for item in seen]
+    registries: frozenset[str] = frozenset().union(*(item.view.registries for item in seen if item.warm))
+    options = [_option(item, registries, settings) for item in seen]
     places = POLICIES[settings.policy](options, request.repo, draw, settings)
     candidates = [
         Candidate(
@@ -289,9 +286,9 @@ def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSett
             item.unmet,
             tier,
             score,
-            option.warm,
+            item.warm,
             item.status.free,
-            item.load.limit if item.load.known else None,
+            item.status.limit,
         )
         for item, option, (tier, score) in zip(seen, options, places, strict=True)
     ]
@@ -302,16 +299,16 @@ def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSett
     return candidates
 
 
-def _option(item: _Seen, request: LaunchRequest, registries: frozenset[str]) -> Option:
-    view = item.view
+def _option(item: _Seen, registries: frozenset[str], settings: RoutingSettings) -> Option:
+    view, status = item.view, item.status
     builds = view.received.report.builds if view.received else None
     return Option(
         view.name,
         view.member.weight,
-        item.load.used,
-        item.load.limit,
-        warm=view.holds(request.repo, request.commit),
-        pullable=not registries.isdisjoint(view.registries),
+        status.used,
+        max(1, round(settings.assumed_limit)) if status.limit is None else status.limit,
+        warm=item.warm,
+        pullable=bool(registries) and not registries.isdisjoint(view.registries),
         builds=builds is None or builds.limit is None or builds.running + builds.queued < builds.limit,
     )
 

@@ -7,6 +7,7 @@ they make a member available.  All times are Unix times in seconds; whoever asks
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from contract.reports import CapacityReport, Check, Sessions
 from contract.repos import RepoKey
@@ -122,20 +123,7 @@ class Transition:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """A member's believed load: ``used`` of ``limit`` sessions; ``known`` tells whether it said so itself.
-
-    ``used`` includes what was sent there since it last said.
-    """
-
-    used: int
-    limit: int
-    known: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """What follows of a member's view at one moment."""
 
     health: Health
@@ -143,6 +131,10 @@ class Status:
     policy: Policy
     free: int | None
     """Sessions believed free: as reported, less what was sent there since; ``None`` where that is not known."""
+    used: int
+    """Sessions believed taken, what was sent there since it last said among them; only these where it does not say."""
+    limit: int | None
+    """Of how many; ``None`` where that is not known."""
     available: bool
     """Whether a launch may be sent there: healthy and active.  A full member is available, and comes last."""
     state: str
@@ -248,38 +240,36 @@ class MemberView:
             return None
         return self.counted.sessions
 
+    def _room(self, now: float, settings: HealthSettings) -> tuple[int | None, int, int | None]:
+        """Sessions believed free, taken, and in all; see :class:`Status`."""
+        # A list, for it is counted at every decision, and nothing counts faster.
+        unseen = [item.seen for item in self.reservations].count(False)
+        refuses = self.full_until is not None and now < self.full_until
+        sessions = self.sessions(now, settings)
+        if sessions is None or sessions.free is None:
+            return 0 if refuses else None, unseen, None
+        limit = sessions.limit if sessions.limit is not None else sessions.running + sessions.pending + sessions.free
+        free = 0 if refuses else max(0, sessions.free - unseen)
+        return free, max(0, limit - sessions.free) + unseen, limit
+
     def free(self, now: float, settings: HealthSettings) -> int | None:
         """Sessions believed free; ``None`` = not known."""
-        if self.full_until is not None and now < self.full_until:
-            return 0
-        sessions = self.sessions(now, settings)
-        if sessions is None or sessions.free is None:
-            return None
-        return max(0, sessions.free - self._unseen)
-
-    def load(self, now: float, settings: HealthSettings, assumed_limit: float) -> Load:
-        """Its load; a member that does not say is taken to have ``assumed_limit`` sessions of which only ours run."""
-        sessions = self.sessions(now, settings)
-        if sessions is None or sessions.free is None:
-            return Load(self._unseen, max(1, round(assumed_limit)), known=False)
-        limit = sessions.limit if sessions.limit is not None else sessions.running + sessions.pending + sessions.free
-        return Load(max(0, limit - sessions.free) + self._unseen, limit, known=True)
-
-    @property
-    def _unseen(self) -> int:
-        return sum(not item.seen for item in self.reservations)
+        return self._room(now, settings)[0]
 
     def holds(self, repo: RepoKey, commit: str | None) -> bool:
         """Whether it holds an image of the repository (at that commit, where one is given), or builds one for us."""
-        if commit is None:
-            return repo in self.warm_repos or any(item.repo == repo for item in self.reservations)
-        return (repo, commit) in self.warm or any(
-            item.repo == repo and item.commit == commit for item in self.reservations
-        )
+        if repo in self.warm_repos if commit is None else (repo, commit) in self.warm:
+            return True
+        # A loop, for it is asked at every decision, and nothing answers faster.
+        for item in self.reservations:  # noqa: SIM110
+            if item.repo == repo and commit in (None, item.commit):
+                return True
+        return False
 
     def status(self, now: float, settings: HealthSettings) -> Status:
         """What follows of all this now."""
-        health, policy, free = self.health(now), self.effective_policy, self.free(now, settings)
+        health, policy = self.health(now), self.effective_policy
+        free, used, limit = self._room(now, settings)
         capacity = CapacityState.UNKNOWN
         if free is not None:
             capacity = CapacityState.FREE if free > 0 else CapacityState.FULL
@@ -290,7 +280,7 @@ class MemberView:
             state = health.value
         else:
             state = "full" if capacity == CapacityState.FULL else "available"
-        return Status(health, capacity, policy, free, available, state, self.slow_start(now, settings))
+        return Status(health, capacity, policy, free, used, limit, available, state, self.slow_start(now, settings))
 
     def reasons(self, now: float, settings: HealthSettings) -> tuple[str, ...]:
         """Why it is in its state, as sentences."""

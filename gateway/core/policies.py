@@ -7,8 +7,8 @@ signature :data:`PlacingPolicy`, and are deterministic in their arguments.
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from contract.repos import RepoKey
 from gateway.core.settings import RoutingSettings
@@ -29,8 +29,7 @@ class Tier(IntEnum):
     ROOM = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """A member as a policy sees it: ``used`` of ``limit`` sessions, and what it has of the image.
 
     ``builds``: whether a build could begin there at once.

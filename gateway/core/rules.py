@@ -27,6 +27,11 @@ class Ruling:
     prefer: tuple[RuleSettings, ...] = ()
     reserve: tuple[RuleSettings, ...] = ()
 
+    @property
+    def restricts(self) -> bool:
+        """Whether any member may be kept from the launch."""
+        return bool(self.require or self.reserve)
+
     def rejection(self, labels: Mapping[str, str]) -> str | None:
         """Why a member with these labels may not take the launch, as a clause; ``None`` = it may."""
         for rule in self.require:

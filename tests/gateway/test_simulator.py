@@ -153,13 +153,18 @@ def test_a_shared_registry_turns_builds_into_pulls() -> None:
     assert shared.pulls > 0
 
 
-def test_affinity_saves_builds() -> None:
-    launches = generate(0.5, seed=3)
-    builds = {
-        name: replay(Setup(outages=None, routing=RoutingSettings(policy=name)), launches).builds
-        for name in ("random", "tiered")
+def test_row_12_rendezvous_overloaded_one_member_and_random_rebuilt_everything_everywhere() -> None:
+    launches = generate(1, seed=3)
+    found = {
+        name: replay(Setup(limits=(60, 60, 60), outages=None, routing=RoutingSettings(policy=name)), launches)
+        for name in ("random", "rendezvous", "tiered")
     }
-    assert builds["tiered"] < 0.8 * builds["random"]
+    # Locality and balance together.
+    assert found["tiered"].builds < 0.75 * found["random"].builds
+    assert found["tiered"].builds < found["rendezvous"].builds
+    uneven = {name: results.to_wire()["spread_p50"] for name, results in found.items()}
+    assert uneven["tiered"] < uneven["rendezvous"]
+    assert uneven["tiered"] < 1.1
 
 
 def write(path: Path, text: str) -> Path:

@@ -1,6 +1,5 @@
 """What ``tiered`` keeps to, for any members: who holds the image, who has to build it."""
 
-from dataclasses import replace
 from fractions import Fraction
 
 from hypothesis import given
@@ -48,7 +47,7 @@ def test_of_those_that_hold_the_image_the_least_loaded_goes_first(members: list[
 def test_more_weight_never_costs_a_place(members: list[Option], repo: RepoKey, factor: float) -> None:
     before = order(members, repo)
     for option in members:
-        heavier = [replace(item, weight=item.weight * factor) if item is option else item for item in members]
+        heavier = [item._replace(weight=item.weight * factor) if item is option else item for item in members]
         assert order(heavier, repo).index(option.name) <= before.index(option.name)
 
 
@@ -56,7 +55,7 @@ def test_more_weight_never_costs_a_place(members: list[Option], repo: RepoKey, f
 def test_in_an_idle_federation_a_member_that_goes_takes_only_its_own_along(
     members: list[Option], repo: RepoKey
 ) -> None:
-    idle = [replace(option, used=0, limit=option.limit + 9) for option in members]
+    idle = [option._replace(used=0, limit=option.limit + 9) for option in members]
     before = order(idle, repo)
     for option in idle:
         rest = [item for item in idle if item is not option]
