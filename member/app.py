@@ -76,10 +76,10 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks=tasks,
         metrics=metrics,
     )
-    own_version = version("manybinder")
+    own_version, repo2docker_version = version("manybinder"), version("jupyter-repo2docker")
 
     def versions() -> dict[str, str]:
-        return {"manybinder": own_version, "repo2docker": version("jupyter-repo2docker"), "hub": health.hub_version}
+        return {"manybinder": own_version, "repo2docker": repo2docker_version, "hub": health.hub_version}
 
     capacity = Capacity(
         settings,
@@ -104,7 +104,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         launch_keys=launch_keys,
         require_launch_token=federation is not None and federation.require_launch_token,
         versions=lambda: {
-            "builder_info": {"repo2docker-version": version("jupyter-repo2docker")},
+            "builder_info": {"repo2docker-version": repo2docker_version},
             "binderhub": f"manybinder {own_version}",
             "builder": builder.kind,
             "manybinder": own_version,

@@ -173,7 +173,7 @@ class _Log:
     async def __call__(self, line: str) -> None:
         if self._room <= 0:
             return
-        self._room -= len(line) + 1
+        self._room -= len(line.encode(errors="replace")) + 1
         shown = line if self._room > 0 else "the rest of this session's output is not logged"
         sys.stderr.write(shown + "\n")
         sys.stderr.flush()

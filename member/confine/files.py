@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from member.confine.ending import to_its_end
+
 _ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
 
 
@@ -26,8 +28,8 @@ def remove_tree(path: Path) -> None:
 
 
 async def remove_tree_async(path: Path) -> None:
-    """The same, without holding the event loop up; it goes on when the caller is cancelled."""
-    await asyncio.shield(asyncio.to_thread(remove_tree, path))
+    """The same, without holding the event loop up; who is cancelled meanwhile is so when it is done."""
+    await to_its_end(asyncio.to_thread(remove_tree, path))
 
 
 def copy_tree(source: Path, destination: Path) -> None:

@@ -1,7 +1,6 @@
 """Runs one command under watch: its lines as they appear, its limits, and its end with everything that it started."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import psutil
 
 from member.confine.confinement import Invocation
+from member.confine.ending import to_its_end
 from member.confine.limits import LimitExceededError, Limits, breach_of_tree, disk_usage, kill_tree
 from member.confine.lines import LineSplitter
 
@@ -52,38 +52,47 @@ async def run(command: Command, on_line: OnLine | None = None) -> int:
             stderr=asyncio.subprocess.STDOUT if on_line else None,
             pass_fds=fds,
         )
-    watcher = asyncio.create_task(_watch(process.pid, command), name=f"watch {process.pid}")
+    # Each by itself: counting files may take long, and processes are not to go unwatched for that time.
+    watchers = {
+        asyncio.create_task(_watch_processes(process.pid, command.limits), name=f"watch {process.pid}"),
+        asyncio.create_task(_watch_disk(command), name=f"watch the disk of {process.pid}"),
+    }
     waiting = asyncio.create_task(process.wait(), name=f"wait {process.pid}")
-    tasks: list[asyncio.Task[Any]] = [watcher, waiting]
+    tasks: list[asyncio.Task[Any]] = [*watchers, waiting]
     if on_line and process.stdout:
         tasks.append(asyncio.create_task(_read(process.stdout, on_line), name=f"read {process.pid}"))
     try:
         pending = set(tasks)
         # Nobody is left who could hold the pipe open once the command has ended, but its reader may be slow.
-        while pending - {watcher}:
+        while pending - watchers:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                task.result()  # the watcher's is an error if a limit is broken, the reader's if its caller fails
+                task.result()  # a watcher's is an error if a limit is broken, the reader's if its caller fails
         return waiting.result()
     finally:
         await _end(process, tasks)
 
 
 async def _end(process: asyncio.subprocess.Process, tasks: list[asyncio.Task[Any]]) -> None:
-    """Kill what runs and wait until it is gone; not to be cut short, because directories are removed next."""
+    """Kill what runs and wait until it is gone, cancelled or not, because directories are removed next."""
     killed: list[psutil.Process] = []
     if process.returncode is None:
         # Not process.kill(), which would take the exit status from the one who waits for it.
         killed = kill_tree(process.pid)
     for task in tasks:
         task.cancel()
+    await to_its_end(_gone(process, tasks, killed))
+
+
+async def _gone(
+    process: asyncio.subprocess.Process, tasks: list[asyncio.Task[Any]], killed: list[psutil.Process]
+) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.shield(process.wait())
+    await process.wait()
     deadline = time.monotonic() + 10
-    while any(item.is_running() and _alive(item) for item in killed) and time.monotonic() < deadline:
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0.02)
+    # No event tells of the end of another's child.
+    while any(item.is_running() and _alive(item) for item in killed) and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 def _alive(process: psutil.Process) -> bool:
@@ -102,23 +111,25 @@ async def _read(stream: asyncio.StreamReader, on_line: OnLine) -> None:
         await on_line(line)
 
 
-async def _watch(pid: int, command: Command) -> None:
+async def _watch_processes(pid: int, limits: Limits) -> None:
     """Return never; raises :class:`LimitExceededError`."""
-    limits = command.limits
     begun = time.monotonic()
-    next_disk = begun + INTERVAL_S
     while True:
-        now = time.monotonic()
-        if limits.deadline_s is not None and now - begun > limits.deadline_s:
+        if limits.deadline_s is not None and time.monotonic() - begun > limits.deadline_s:
             raise LimitExceededError(f"it took longer than {limits.deadline_s:g} seconds")
         if breach := breach_of_tree(pid, limits):
             raise LimitExceededError(breach)
-        if command.watched and now >= next_disk:
-            used = await disk_usage(command.watched)
-            if used > limits.disk:
-                raise LimitExceededError(f"it wrote more than {limits.disk / 2**30:.1f} GiB to disk")
-            # Counting many files takes a while; at most a tenth of the time goes into it.
-            took = time.monotonic() - now
-            next_disk = time.monotonic() + max(INTERVAL_S, 9 * took)
         until_deadline = INTERVAL_S if limits.deadline_s is None else begun + limits.deadline_s - time.monotonic()
         await asyncio.sleep(min(INTERVAL_S, max(0.01, until_deadline)))
+
+
+async def _watch_disk(command: Command) -> None:
+    """Return never; raises :class:`LimitExceededError`."""
+    pause = INTERVAL_S
+    while True:
+        await asyncio.sleep(pause)
+        begun = time.monotonic()
+        if await disk_usage(command.watched) > command.limits.disk:
+            raise LimitExceededError(f"it wrote more than {command.limits.disk / 2**30:.1f} GiB to disk")
+        # Counting many files takes a while; at most a tenth of the time goes into it.
+        pause = max(INTERVAL_S, 9 * (time.monotonic() - begun))

@@ -215,13 +215,16 @@ class Launches:
     async def _serve(self, launch: Launch) -> BuildEvent:
         """Start the session; returns the ``ready`` event.  Whatever ends this early leaves nothing at the Hub."""
         launch.journal.append(event(Phase.LAUNCHING, "Launching server...\n"))
-        await self._claim(launch.user)
+        left_over = await self._claim(launch.user)
         started = False
         try:
             async with self._queue.slot(lambda place: _tell_position(launch, place)):
                 token = secrets.token_urlsafe(32)
                 started = True
                 async with asyncio.timeout(self._settings.timeout):
+                    if left_over:
+                        # Of this launch, by a member's API that has ended since, and its token with it.
+                        await self._hub.remove(launch.user)
                     url = await self._spawn(launch, token)
         except BaseException:
             if started:
@@ -233,13 +236,14 @@ class Launches:
             self._claimed.discard(launch.user)
         return event(Phase.READY, f"server running at {url}\n", **ready_fields(launch.order, url, token))
 
-    async def _claim(self, user: str) -> None:
-        """Take one of the member's sessions; raises :class:`FullError`."""
+    async def _claim(self, user: str) -> bool:
+        """Take one of the member's sessions; whether the user has a server already.  Raises :class:`FullError`."""
         async with asyncio.timeout(self._settings.timeout):
             there = {item.name for item in await self._hub.users(patient=True) if item.has_server}
         if len(there | self._claimed | {user}) > self._session_limit:
             raise FullError
         self._claimed.add(user)
+        return user in there
 
     async def _spawn(self, launch: Launch, token: str) -> str:
         user = launch.user

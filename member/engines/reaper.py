@@ -23,11 +23,18 @@ class Reaper:
         """Look once; raises nothing that the Hub causes."""
         try:
             idle = {user.name for user in await self._hub.users() if not user.has_server}
-            idle -= set(self._under_way())
-            for name in sorted(idle & self._suspects):
+        except HubError as error:
+            logger.info("cannot clear ended sessions away: %s", error)
+            return
+        idle -= set(self._under_way())
+        doomed, self._suspects = idle & self._suspects, idle
+        for name in sorted(doomed):
+            try:
                 async with asyncio.timeout(_REMOVE_TIMEOUT_S):
                     await self._hub.remove(name)
+            except (HubError, TimeoutError) as error:
+                # The others are not to wait for this one.
+                logger.info("cannot remove the user %s: %s", name, str(error) or "the Hub takes too long")
+            else:
+                self._suspects.discard(name)
                 logger.debug("removed the user %s, whose session has ended", name)
-            self._suspects = idle - self._suspects
-        except (HubError, TimeoutError) as error:
-            logger.info("cannot clear ended sessions away: %s", str(error) or "the Hub takes too long")

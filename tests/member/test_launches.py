@@ -7,8 +7,9 @@ import pytest
 
 from contract.events import BuildEvent, Failure, Phase
 from member.builders.base import BuildFailedError
-from member.core.launching import Launch, Outcome
+from member.core.launching import Launch, Outcome, user_name
 from member.engines.reaper import Reaper
+from tests.fakes.hub import FakeServer
 from tests.member.member_harness import COMMIT, Rig, build_request, order, rig, until
 
 
@@ -401,6 +402,30 @@ async def test_the_reaper_removes_users_whose_session_has_ended_and_no_others() 
         assert set(made.hub.users) == {"lively", "new"}
         made.hub.errors["users"] = [500]
         await reaper.sweep()
+
+
+async def test_a_user_that_the_hub_cannot_remove_does_not_keep_the_others() -> None:
+    async with rig() as made:
+        made.hub.users.update({"a-stuck": None, "b-ended": None, "c-ended": None})
+        made.hub.errors["stop"] = [403]
+        reaper = Reaper(made.client, set)
+        await reaper.sweep()
+        await reaper.sweep()
+        assert set(made.hub.users) == {"a-stuck"}
+        await reaper.sweep()
+        assert not made.hub.users
+
+
+async def test_a_server_that_an_ended_api_has_left_is_replaced() -> None:
+    async with rig(timeout="20s") as made:
+        what = order()
+        user = user_name(what.repo_url, what.launch_id)
+        made.hub.users[user] = FakeServer({"token": "nobody-knows-it-any-more"}, ready=True)
+        events = await made.launch(what)
+        assert events[-1].phase is Phase.READY
+        server = made.hub.users[user]
+        assert server is not None
+        assert server.options["token"] == events[-1].fields["token"]
 
 
 async def test_a_launch_that_is_watched_in_full_has_numbered_entries_from_any_place() -> None:

@@ -14,8 +14,9 @@ from member.builders.process.store import Partial, Store
 from member.builders.process.tools import program_environ, python_in, uv_environ, uv_seen, view
 from member.confine import warden
 from member.confine.confinement import Confinement
+from member.confine.ending import to_its_end
 from member.confine.files import remove_tree_async
-from member.confine.limits import Limits
+from member.confine.limits import LimitExceededError, Limits
 from member.confine.sandbox import CACHE_PATH, ENV_PATH, HOME_PATH, Layer
 from member.core.pythons import Python
 
@@ -63,7 +64,7 @@ class Bases:
         return target / "env"
 
     async def _make(self, python: Python, target: Path, on_line: warden.OnLine | None) -> None:
-        partial = await asyncio.to_thread(Partial, target)
+        partial = Partial(target)
         try:
             env, home, tmp = (partial.path / name for name in ("env", "home", "tmp"))
             for directory in (env, home, tmp):
@@ -82,10 +83,10 @@ class Bases:
             for directory in (home, tmp):
                 await remove_tree_async(directory)
             # Somebody else's is as good.
-            if await asyncio.to_thread(partial.complete):
+            if await to_its_end(asyncio.to_thread(partial.complete)):
                 logger.info("made the base environment %s", target.name)
         finally:
-            await asyncio.shield(asyncio.to_thread(partial.discard))
+            await to_its_end(asyncio.to_thread(partial.discard))
 
     async def _run(self, argv: list[str], python: Python, place: Path, on_line: warden.OnLine | None) -> None:
         env, home, tmp = place / "env", place / "home", place / "tmp"
@@ -105,6 +106,9 @@ class Bases:
                 await on_line(line)
 
         command = warden.Command(self._confinement.invocation(argv, seen, _LIMITS), environ, _LIMITS, [env])
-        status = await warden.run(command, collect)
+        try:
+            status = await warden.run(command, collect)
+        except LimitExceededError as error:
+            raise BaseFailedError(f"JupyterLab could not be installed: {error}") from error
         if status:
             raise BaseFailedError(f"JupyterLab could not be installed: {' '.join(lines[-20:])[-800:]}")

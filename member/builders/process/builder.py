@@ -16,6 +16,7 @@ from member.builders.process.site import Site
 from member.builders.process.store import ImageMeta, Partial, Store
 from member.confine import layers
 from member.confine.confinement import Confinement, detect
+from member.confine.ending import to_its_end
 from member.confine.files import remove_tree_async
 from member.confine.limits import Limits, disk_usage
 from member.confine.reaper import reap_sessions
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 #: Events that a slow reader may lag behind before the build waits for it.
 _LAG = 200
+
+#: Seconds for which a base environment is kept that no image needs.
+_UNUSED_BASE_S = 3600.0
 
 
 class ProcessBuilder:
@@ -116,7 +120,8 @@ class ProcessBuilder:
             if doomed and await asyncio.to_thread(self._store.evict, image.image):
                 kept -= image.size_bytes
                 logger.info("removed the image %s", image.image)
-        await asyncio.to_thread(self._store.clear_unusable)
+        # A base is noted as used when a build begins with it, and is needed until that build has ended.
+        await asyncio.to_thread(self._store.clear_unusable, _UNUSED_BASE_S + self._settings.timeout)
 
     def _ready(self) -> Confinement:
         if self._confinement is None:
@@ -158,7 +163,7 @@ class ProcessBuilder:
         confinement = self._ready()
         if await self.has_image(request.image):
             return
-        partial = await asyncio.to_thread(Partial, self._store.directory(request.image))
+        partial = Partial(self._store.directory(request.image))
         try:
             with BoundedLog(partial.path / "build.log") as log:
 
@@ -177,11 +182,14 @@ class ProcessBuilder:
                     say=say,
                 )
                 await steps.fetch(site, request)
-                plan = make_plan(await steps.detect(site))
+                try:
+                    plan = make_plan(await steps.detect(site))
+                except RecursionError as error:
+                    raise RepositoryError("The repository's configuration files are nested too deeply.") from error
                 await self._install(site, plan)
             await self._complete(request, partial, site, plan)
         finally:
-            await asyncio.shield(asyncio.to_thread(partial.discard))
+            await to_its_end(asyncio.to_thread(partial.discard))
 
     async def _install(self, site: Site, plan: Plan) -> None:
         async def told(line: str) -> None:
@@ -197,7 +205,7 @@ class ProcessBuilder:
             text = f"Making the environment that every repository with Python {site.python.text} shares\n"
             await site.say(Phase.BUILDING, text)
         base = await self._bases.ensure(site.python, told)
-        site.env = await asyncio.to_thread(layers.make, site.confinement, site.place / "env", [base])
+        site.env = await to_its_end(asyncio.to_thread(layers.make, site.confinement, site.place / "env", [base]))
         await steps.install(site, plan)
         await steps.post_build(site, plan)
         await steps.prepare_start(site, plan)
@@ -243,7 +251,9 @@ class ProcessBuilder:
             # What another version or another mode made cannot be used any more.
             if await asyncio.to_thread(self._store.meta, request.image, site.confinement.mode) is None:
                 await asyncio.to_thread(self._store.evict, request.image)
-        await asyncio.to_thread(partial.complete, meta)
+        if not await to_its_end(asyncio.to_thread(partial.complete, meta)) and not await self.has_image(request.image):
+            # What was to be evicted is still there.
+            raise BuildFailedError(Failure.MEMBER, "A session still uses an image of this name that is out of date.")
 
 
 async def _next(work: asyncio.Task[BuildFailedError | None], events: asyncio.Queue[BuildEvent]) -> BuildEvent | None:

@@ -36,16 +36,21 @@ _NAMES = (
 #: The image that a container would be made from, which is nobody's concern here.
 _NO_IMAGE = "none"
 
+#: Characters of what is written; whoever reads it takes no more.
+_MAX_TEXT = 2 * 2**20
+
 
 def main() -> None:
     """Write what was found, or ``{"error": …}`` with a sentence."""
     logging.disable(logging.CRITICAL)
     try:
-        found = _find()
+        text = json.dumps(_find(), default=str)
     except Exception as error:  # noqa: BLE001 - whatever a hostile file provokes becomes one sentence
-        text = " ".join(str(error).split())[:800]
-        found = {"error": text or type(error).__name__}
-    Path(sys.argv[1]).write_text(json.dumps(found, default=str))
+        said = " ".join(str(error).split())[:800]
+        text = json.dumps({"error": said or type(error).__name__})
+    if len(text) > _MAX_TEXT:
+        text = json.dumps({"error": "they are too large"})
+    Path(sys.argv[1]).write_text(text)
 
 
 def _find() -> dict[str, Any]:

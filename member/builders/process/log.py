@@ -27,5 +27,5 @@ class BoundedLog:
         """Add a line, if there is room."""
         if self._room <= 0:
             return
-        self._room -= len(text)
+        self._room -= len(text.encode(errors="replace"))
         self._file.write(text if self._room > 0 else "… the rest of this log is not kept …\n")

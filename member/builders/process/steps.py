@@ -15,6 +15,7 @@ from member.builders.process.tools import pristine_environ, python_in, uv_seen
 from member.builders.process.words import begins_error, git_failure, uv_failure
 from member.confine import layers
 from member.confine.confinement import Mode
+from member.confine.ending import to_its_end
 from member.confine.sandbox import ENV_PATH, Layer
 from member.core.environment import Detected, Plan, read_detected
 
@@ -143,12 +144,13 @@ async def _install_from_index(site: Site, plan: Plan, command: list[str]) -> Non
     is the first thing that happens to a fresh environment, so that there is no foreign code that Python could load.
     """
     await site.say(Phase.BUILDING, f"Installing the packages of {plan.source}\n")
-    withheld: list[str] = []
+    failing = False
 
     async def told(line: str) -> None:
-        if withheld or begins_error(line):
-            withheld.append(line)
-        else:
+        nonlocal failing
+        # Why it failed is told by the second attempt.
+        failing = failing or begins_error(line)
+        if not failing:
             await site.say(Phase.BUILDING, line + "\n")
 
     without_builds = [*command, "--no-build"]
@@ -210,7 +212,7 @@ async def _private_cache(site: Site) -> Layer:
     upper = site.place / "cache"
     if upper.exists():
         return site.confinement.layer(upper, below)
-    return await asyncio.to_thread(layers.make, site.confinement, upper, below)
+    return await to_its_end(asyncio.to_thread(layers.make, site.confinement, upper, below))
 
 
 def _env(site: Site) -> Path:

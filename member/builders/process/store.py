@@ -112,18 +112,12 @@ class Store:
         if lock is None:
             return not directory.exists()
         try:
-            doomed = Partial.name(directory)
-            directory.rename(doomed)
-        except OSError as error:
-            logger.warning("cannot remove the image %s: %s", image, error)
-            return False
+            return _remove_whole(directory)
         finally:
             lock.release()
-        _remove_logged(doomed)
-        return True
 
-    def clear_unusable(self, unused_base_age_s: float = 3600.0) -> None:
-        """Remove directories that hold no readable image, and bases that no image needs."""
+    def clear_unusable(self, unused_base_age_s: float) -> None:
+        """Remove directories that hold no readable image, and bases that no image has needed for so many seconds."""
         needed = set()
         for directory in self.images_dir.iterdir():
             meta = read_meta(directory)
@@ -136,7 +130,7 @@ class Store:
             if _PARTIAL in base.name:
                 _remove_unless_locked(base)
             elif base.name not in needed and time.time() - _mtime(base / "used") > unused_base_age_s:
-                _remove_logged(base)
+                _remove_whole(base)
 
 
 class Partial:
@@ -180,6 +174,18 @@ def _remove_unless_locked(path: Path) -> None:
     if lock := Lock.take(path / "build.lock"):
         _remove_logged(path)
         lock.release()
+
+
+def _remove_whole(path: Path) -> bool:
+    """Take its name away first: whatever cuts the removal short, half of it is never taken for all of it."""
+    doomed = Partial.name(path)
+    try:
+        path.rename(doomed)
+    except OSError as error:
+        logger.warning("cannot remove %s: %s", path, error)
+        return False
+    _remove_logged(doomed)
+    return True
 
 
 def _remove_logged(path: Path) -> None:

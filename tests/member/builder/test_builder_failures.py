@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,14 @@ from gitrepos import Files, make_repo
 from gitserver import GitServer
 
 from contract.events import Failure
+from member.builders.process import bases
 from member.builders.process.builder import ProcessBuilder
+from member.builders.process.store import Store
+from member.confine.files import Lock, held
+from member.confine.limits import Limits
+
+#: As deep as the sandbox's reader bears it, and deeper than the member's does.
+DEEP = "[" * 960 + "]" * 960
 
 
 def _has_failed(outcome: Outcome, failure: Failure, *said: str) -> None:
@@ -80,6 +88,14 @@ async def test_what_another_builder_can_do_is_refused_by_name(
         ),
         ("post-fails", {"postBuild": "#!/bin/sh\necho it hurts\nexit 3\n"}, "postBuild failed with status 3"),
         ("not-a-mapping", {"environment.yml": "- a\n"}, "environment.yml"),
+        ("yaml-in-itself", {"environment.yml": "dependencies: &a\n- *a\n"}, "configuration files cannot be used"),
+        ("yaml-odd-keys", {"environment.yml": "? [a, b]\n: c\n"}, "configuration files cannot be used"),
+        (
+            "json-deep",
+            {"Pipfile.lock": f'{{"_meta": {{}}, "default": {{"six": {{"version": {DEEP}}}}}}}'},
+            "nested too deeply",
+        ),
+        ("too-much", {"environment.yml": f"dependencies:\n- {'x' * 3_000_000}\n"}, "they are too large"),
         ("broken-toml", {"pyproject.toml": "[project\n"}, "configuration files cannot be used: Expected"),
         pytest.param("both", {"binder/x": "", ".binder/x": ""}, "binder", marks=pytest.mark.slow),
         pytest.param(
@@ -204,7 +220,11 @@ import asyncio, sys
 from pathlib import Path
 from contract.repos import repo_key
 from member.builders.base import BuildRequest
+from member.builders.process import bases
 from member.builders.process.builder import ProcessBuilder
+from member.builders.process.store import Store
+from member.confine.files import Lock, held
+from member.confine.limits import Limits
 from member.settings import MemberSettings
 import json
 async def main():
@@ -246,3 +266,62 @@ async def test_a_member_that_is_killed_takes_its_build_with_it_and_the_next_star
     assert not await builder.has_image("killed")
     await builder.close()
     assert not [trace for trace in traces(data_dir) if "killed" in trace]
+
+
+async def test_a_builder_that_ends_as_a_build_makes_its_directory_leaves_none(
+    builder: ProcessBuilder, git_server: GitServer
+) -> None:
+    commit = make_repo(git_server.root, "cancelled-early", {"a": "b"})
+    task = asyncio.create_task(build(builder, request_for(git_server, "cancelled-early", commit)))
+    async with asyncio.timeout(60):
+        while not traces(builder._data_dir):
+            await asyncio.sleep(0)
+            time.sleep(0.002)  # noqa: ASYNC251 - threads go on meanwhile, and the event loop does not
+    await builder.close()
+    _has_failed(await task, Failure.MEMBER, "ending")
+    assert not traces(builder._data_dir)
+
+
+async def test_an_outdated_image_that_a_session_uses_is_not_told_to_be_the_new_one(
+    builder: ProcessBuilder, git_server: GitServer
+) -> None:
+    commit = make_repo(git_server.root, "outdated", {"a": "b"})
+    request = request_for(git_server, "outdated", commit)
+    assert (await build(builder, request)).failure is None
+    directory = Store(builder._data_dir).directory(request.image)
+    meta = json.loads((directory / "meta.json").read_text())
+    (directory / "meta.json").write_text(json.dumps(meta | {"python_executable": "/gone/python"}))
+    session = Lock.take(directory / "use.lock", shared=True)
+    assert session
+    with held(session):
+        _has_failed(await build(builder, request), Failure.MEMBER, "out of date")
+    assert (await build(builder, request)).failure is None
+    assert await builder.has_image(request.image)
+    assert not traces(builder._data_dir)
+
+
+async def test_a_base_environment_that_takes_too_long_is_the_members_failure(
+    tmp_path: Path, cache_dir: Path, git_server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bases, "_LIMITS", Limits(2**30, 1000, 2**30, deadline_s=0.01))
+    builder = ProcessBuilder(settings(tmp_path, builder={"cache_dir": str(cache_dir), "python_downloads": False}))
+    await builder.start()
+    try:
+        outcome = await build_files(builder, git_server, "no-base", {"a": "b"})
+    finally:
+        await builder.close()
+    _has_failed(outcome, Failure.MEMBER, "JupyterLab could not be installed: it took longer")
+
+
+async def test_a_base_environment_stays_for_as_long_as_a_build_with_it_may_take(tmp_path: Path) -> None:
+    builder = ProcessBuilder(settings(tmp_path, builder={"timeout": "2h", "confine": "off"}))
+    await builder.start()
+    await builder.close()
+    kept, old = Store(tmp_path).base("kept"), Store(tmp_path).base("old")
+    for base, age_s in ((kept, 7100), (old, 4 * 3600)):
+        base.mkdir()
+        (base / "used").touch()
+        os.utime(base / "used", (time.time() - age_s,) * 2)
+    await builder.clean()
+    assert kept.is_dir()
+    assert not old.exists()

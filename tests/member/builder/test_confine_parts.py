@@ -1,10 +1,13 @@
 """Lines, words, directories and locks: the parts that confinement is made of."""
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from builderkit import running, until_gone
 from hypothesis import given
@@ -81,6 +84,10 @@ def test_a_log_is_bounded(tmp_path: Path) -> None:
         for _ in range(1000):
             log.write("twenty characters..\n")
     assert len((tmp_path / "log").read_text()) < 200
+    with BoundedLog(tmp_path / "log", 300) as log:
+        for _ in range(1000):
+            log.write("\u20ac\u20ac\u20ac\u20ac\n")
+    assert (tmp_path / "log").stat().st_size < 400
 
 
 def test_a_tree_is_removed_whatever_is_in_it(tmp_path: Path) -> None:
@@ -148,6 +155,23 @@ def test_what_is_half_made_is_no_image_and_is_cleared_away_unless_it_is_being_ma
     assert store.images() == []
 
 
+def test_a_base_environment_is_there_in_full_or_not_at_all_while_it_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.start()
+    base = store.base("old")
+    (base / "env").mkdir(parents=True)
+    for number in range(5000):
+        (base / "env" / str(number)).touch()
+    removal = threading.Thread(target=store.clear_unusable, args=(60.0,))
+    removal.start()
+    while removal.is_alive():
+        with contextlib.suppress(FileNotFoundError):
+            assert len(os.listdir(base / "env")) == 5000 or not base.is_dir()  # noqa: PTH208 - one look, by one call
+        assert (base / "env").is_dir() or not base.is_dir()
+    removal.join()
+    assert list(store.bases_dir.iterdir()) == []
+
+
 @pytest.fixture(params=[Mode.OVERLAY, Mode.COPY, Mode.NONE])
 def confinement(request: pytest.FixtureRequest, tmp_path: Path) -> Confinement:
     """Each way to run a command on this machine."""
@@ -209,6 +233,76 @@ async def test_a_cancelled_command_is_gone(confinement: Confinement, tmp_path: P
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not running("98722")
+
+
+async def test_a_command_that_is_cancelled_twice_ends_after_its_reader(tmp_path: Path) -> None:
+    reading, ended = asyncio.Event(), []
+
+    async def slow(_: str) -> None:
+        reading.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.2)
+            ended.append(True)
+
+    invocation = detect(tmp_path, "off").invocation(["/bin/sh", "-c", "echo on; exec sleep 98723"], View(), LIMITS)
+    task = asyncio.create_task(warden.run(warden.Command(invocation, PLAIN, LIMITS), slow))
+    async with asyncio.timeout(60):
+        await reading.wait()
+    task.cancel()
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended
+    assert not running("98723")
+
+
+def _waited_for() -> bool:
+    """Whether a command is running."""
+    return any(task.get_name().startswith("wait ") for task in asyncio.all_tasks())
+
+
+async def test_a_cancellation_that_comes_with_the_end_of_a_command_is_not_lost(tmp_path: Path) -> None:
+    invocation = detect(tmp_path, "off").invocation(["/bin/true"], View(), LIMITS)
+    command = warden.Command(invocation, PLAIN, LIMITS)
+
+    async def two_steps() -> None:
+        await warden.run(command)
+        await asyncio.sleep(60)
+
+    for steps in range(12):
+        task = asyncio.create_task(two_steps())
+        async with asyncio.timeout(60):
+            while not _waited_for():
+                await asyncio.sleep(0)
+            while _waited_for():
+                await asyncio.sleep(0)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        _, late = await asyncio.wait({task}, timeout=5)
+        assert not late, f"cancelled {steps} steps after the command's end, and went on"
+
+
+async def test_processes_are_watched_while_files_are_counted(tmp_path: Path) -> None:
+    limits = Limits(2**30, 200, 2**30, deadline_s=3)
+    invocation = detect(tmp_path, "off").invocation(["/bin/sleep", "98724"], View(), limits)
+    task = asyncio.create_task(warden.run(warden.Command(invocation, PLAIN, limits, [tmp_path])))
+    begun = time.monotonic()
+    # A disk that hangs: whoever counts is stopped as soon as he begins.
+    while not task.done():
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if child.name() == "du":
+                    child.suspend()
+        await asyncio.sleep(0)
+        if time.monotonic() - begun > 20:
+            task.cancel()
+            break
+    with pytest.raises(LimitExceededError, match="longer than 3 seconds"):
+        await task
 
 
 def test_copies_keep_everything(tmp_path: Path) -> None:
