@@ -38,8 +38,8 @@ class LaunchOrder:
     """What is to be launched, resolved; the words are those of the ``ready`` event.
 
     ``spec`` is the visitor's own with its provider, ``persistent_spec`` the same with the commit, both percent-encoded;
-    ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a higher
-    one begins anew what an earlier one has failed at.
+    ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a
+    higher one begins anew what an earlier one has failed at.
     """
 
     launch_id: str
