@@ -211,6 +211,7 @@ def decide(
     panic = _panic(statuses, settings)
     seen: list[_Seen] = []
     rejected = []
+    preferring = bool(rules.prefer)
     for view, status in zip(snapshot.members, statuses, strict=True):
         if (reason := _rejection(view, status, request, rules)) is not None:
             rejected.append(Rejected(view.name, reason))
@@ -222,10 +223,10 @@ def decide(
         if standing is None:
             reasons = " ".join(snapshot.reasons(view, now)).rstrip(".")
             text = f"is {status.state}: {reasons}" if reasons else f"is {status.state}"
-            rejected.append(Rejected(view.name, text, for_now=status.policy == Policy.ACTIVE))
+            rejected.append(Rejected(view.name, text, for_now=status.policy is Policy.ACTIVE))
             continue
         warm = view.holds(request.repo, request.commit)
-        seen.append(_Seen(view, status, standing, rules.unmet(view.labels) if rules.prefer else 0, warm))
+        seen.append(_Seen(view, status, standing, rules.unmet(view.labels) if preferring else 0, warm))
     rejected.sort(key=lambda item: item.member)
     candidates = _placed(seen, request, settings, draw)
     return Decision(request, settings.policy, now, tuple(candidates), tuple(rejected), panic)
@@ -233,8 +234,8 @@ def decide(
 
 def _panic(statuses: Sequence[Status], settings: RoutingSettings) -> bool:
     """Whether too few of the members that operators want are in rotation; full ones are."""
-    active = [status for status in statuses if status.policy == Policy.ACTIVE and status.health != Health.UNKNOWN]
-    well = sum(status.health == Health.HEALTHY for status in active)
+    active = [status for status in statuses if status.policy is Policy.ACTIVE and status.health is not Health.UNKNOWN]
+    well = sum(status.health is Health.HEALTHY for status in active)
     return well < settings.panic_below * len(active)
 
 
@@ -242,7 +243,7 @@ def _rejection(view: MemberView, status: Status, request: LaunchRequest, rules: 
     """Why this launch is not for that member, whatever its state; a clause that follows its name."""
     if request.asked and view.name != request.asked:
         return f"is not {request.asked}, which the visitor asks for"
-    if status.policy != Policy.ACTIVE:
+    if status.policy is not Policy.ACTIVE:
         return None
     providers = view.providers
     if request.provider and providers and request.provider not in providers:
@@ -252,18 +253,18 @@ def _rejection(view: MemberView, status: Status, request: LaunchRequest, rules: 
 
 def _standing(view: MemberView, status: Status, request: LaunchRequest, panic: bool, draw: float) -> Standing | None:
     """Where a member stands for a launch; ``None`` = it can take none."""
-    if status.policy != Policy.ACTIVE or status.health == Health.UNREACHABLE:
+    if status.policy is not Policy.ACTIVE or status.health is Health.UNREACHABLE:
         return None
     if view.name in request.tried:
         return Standing.AGAIN
-    if status.health == Health.UNKNOWN:
+    if status.health is Health.UNKNOWN:
         return Standing.UNPROBED
     if status.health in (Health.FAILING, Health.EJECTED, Health.HALF_OPEN):
         # A visitor who has had one failure is not sent on trial.
-        if status.health == Health.HALF_OPEN and not (view.on_trial or request.tried or request.avoid):
+        if status.health is Health.HALF_OPEN and not (view.on_trial or request.tried or request.avoid):
             return Standing.TRIAL
         return Standing.PANIC if panic else Standing.LAST_RESORT
-    if status.capacity == CapacityState.FULL:
+    if status.capacity is CapacityState.FULL:
         return Standing.FULL
     if view.name in request.avoid:
         return Standing.AVOIDED
@@ -302,15 +303,10 @@ def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSett
 def _option(item: _Seen, registries: frozenset[str], settings: RoutingSettings) -> Option:
     view, status = item.view, item.status
     builds = view.received.report.builds if view.received else None
-    return Option(
-        view.name,
-        view.member.weight,
-        status.used,
-        max(1, round(settings.assumed_limit)) if status.limit is None else status.limit,
-        warm=item.warm,
-        pullable=bool(registries) and not registries.isdisjoint(view.registries),
-        builds=builds is None or builds.limit is None or builds.running + builds.queued < builds.limit,
-    )
+    limit = max(1, round(settings.assumed_limit)) if status.limit is None else status.limit
+    pullable = bool(registries) and not registries.isdisjoint(view.registries)
+    may_build = builds is None or builds.limit is None or builds.running + builds.queued < builds.limit
+    return Option(view.member.name, view.member.weight, status.used, limit, item.warm, pullable, may_build)
 
 
 def routing_problems(settings: RoutingSettings) -> list[str]:

@@ -135,12 +135,22 @@ class Status(NamedTuple):
     """Sessions believed taken, what was sent there since it last said among them; only these where it does not say."""
     limit: int | None
     """Of how many; ``None`` where that is not known."""
-    available: bool
-    """Whether a launch may be sent there: healthy and active.  A full member is available, and comes last."""
-    state: str
-    """One word for people."""
     slow_start: float
     """What a new or returned member counts for, from 0 to 1."""
+
+    @property
+    def available(self) -> bool:
+        """Whether a launch may be sent there: healthy and active.  A full member is available, and comes last."""
+        return self.policy is Policy.ACTIVE and self.health in (Health.HEALTHY, Health.HALF_OPEN)
+
+    @property
+    def state(self) -> str:
+        """One word for people."""
+        if self.policy is not Policy.ACTIVE:
+            return self.policy.value
+        if self.health is not Health.HEALTHY:
+            return self.health.value
+        return "full" if self.capacity is CapacityState.FULL else "available"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,19 +278,12 @@ class MemberView:
 
     def status(self, now: float, settings: HealthSettings) -> Status:
         """What follows of all this now."""
-        health, policy = self.health(now), self.effective_policy
         free, used, limit = self._room(now, settings)
         capacity = CapacityState.UNKNOWN
         if free is not None:
             capacity = CapacityState.FREE if free > 0 else CapacityState.FULL
-        available = policy == Policy.ACTIVE and health in (Health.HEALTHY, Health.HALF_OPEN)
-        if policy != Policy.ACTIVE:
-            state = policy.value
-        elif health != Health.HEALTHY:
-            state = health.value
-        else:
-            state = "full" if capacity == CapacityState.FULL else "available"
-        return Status(health, capacity, policy, free, used, limit, available, state, self.slow_start(now, settings))
+        slow_start = 1.0 if self.returned_at is None else self.slow_start(now, settings)
+        return Status(self.health(now), capacity, self.effective_policy, free, used, limit, slow_start)
 
     def reasons(self, now: float, settings: HealthSettings) -> tuple[str, ...]:
         """Why it is in its state, as sentences."""
