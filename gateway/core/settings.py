@@ -117,7 +117,7 @@ class LaunchSettings:
     """For a member to start the session of a built image; after five minutes it hardly ever succeeds."""
 
     max_attempts: PositiveCount = 4
-    """At how many members a launch may fail before it ends; refusals do not count."""
+    """How many attempts may fail before a launch ends; refusals do not count, and failed connections a third."""
 
     retry_share: Annotated[float, Above(0)] = 0.2
     """Each launch begun allows so much of a retry: with the next, it keeps a fault from doubling the load."""

@@ -49,6 +49,9 @@ RETRY_AT_MOST = 3600.0
 #: Seconds between two looks for a member, of a launch that waits for one.
 LOOK_EVERY = 1.0
 
+#: Seconds after which a member that had no room is asked again for a launch that waits, however long it said itself.
+ASK_AGAIN_AFTER = 10.0
+
 #: Seconds before a member that has failed a launch is asked for the same one again; doubled each time.
 AGAIN_AFTER, AGAIN_AT_MOST = 1.0, 8.0
 
@@ -96,8 +99,11 @@ class Journey:
         """What the launch has met at each member, as a clause."""
         self._tried: tuple[str, ...] = ()
         """The members that have failed the launch, in that order."""
+        self._begun = 0
+        """How many of these had begun with it."""
         self._refused: dict[str, float] = {}
         """When a member that has refused the launch may be asked again."""
+        self._retry_after = RETRY_AFTER
         self._doubtful: list[tuple[str, str, Attempt]] = []
         """Failures that may be the repository's: of which members, why, and at which attempts."""
         self._rested = 0
@@ -136,7 +142,7 @@ class Journey:
                 except MemberFault as fault:
                     self._take_in(member, fault)
                     if fault.fault != Fault.REFUSED:
-                        if len(self._tried) >= self._means.settings.max_attempts:
+                        if self._is_hopeless():
                             return self._given_up(member, fault)
                         await self._pace()
 
@@ -236,11 +242,15 @@ class Journey:
         means.tallies.failovers[member.name, fault.fault.value] += 1
         logger.warning("launch %s: attempt %d: %s %s", launch.short, launch.attempt, member.name, fault)
         if fault.fault == Fault.REFUSED:
+            self._refused[member.name] = math.inf
             if fault.retry_after_s is not None:
                 means.fleet.refused(member.name)
-            self._refused[member.name] = means.fleet.now() + (fault.retry_after_s or math.inf)
+                # Somebody's session may end at any time, and this launch waits for just that.
+                self._refused[member.name] = means.fleet.now() + min(fault.retry_after_s, ASK_AGAIN_AFTER)
+                self._retry_after = fault.retry_after_s
         else:
             self._tried += (member.name,)
+            self._begun += fault.begun
             if fault.unreached:
                 means.fleet.unreached(member.name, f"A launch met a problem: it {fault}.")
             means.prober.hint(member.name)
@@ -250,6 +260,11 @@ class Journey:
             )
         launch.phase = Phase.WAITING
         self._tell(f"{member.name} {fault}. The launch goes on.\n", reason=fault.fault.value)
+
+    def _is_hopeless(self) -> bool:
+        """Whether it has failed too often; a connection that could not be had has cost little."""
+        most = self._means.settings.max_attempts
+        return self._begun >= most or len(self._tried) >= 3 * most
 
     async def _pace(self) -> None:
         """Wait for the retry budget."""
@@ -293,9 +308,7 @@ class Journey:
         """The final event where no member is left to try."""
         logger.warning("launch %s: %s", self._launch.short, decision.explain())
         self._launch.member = None
-        now = self._means.fleet.now()
-        soon = min((until - now for until in self._refused.values() if now < until), default=RETRY_AFTER)
-        after = math.ceil(soon) if soon < math.inf else RETRY_AFTER
+        after = math.ceil(self._retry_after)
         message = f"{self._obstacles(decision)} Please try again in {after:.0f} seconds.\n"
         return failed(Failure.REFUSED, message, retry_after_s=after, **self._own_fields())
 
@@ -305,10 +318,10 @@ class Journey:
 
     def _given_up(self, member: Member, fault: MemberFault) -> BuildEvent:
         """The final event of a launch that has failed too often."""
-        message = (
-            f"The launch has failed {len(self._tried)} times, at last because {member.name} {fault}. "
-            "Please launch again: it is not the repository's fault.\n"
-        )
+        advice = "Please launch again: it is not the repository's fault."
+        if len(self._doubtful) == len(self._tried):
+            advice = "If that happens each time, the repository may be one whose notebook server does not start."
+        message = f"The launch has failed {len(self._tried)} times, at last because {member.name} {fault}. {advice}\n"
         return failed(Failure.MEMBER, message, **self._own_fields())
 
     def _claims(self, member: Member, resolved: Resolved) -> LaunchClaims:

@@ -260,11 +260,35 @@ async def test_when_nobody_can_take_it_the_visitor_is_told_when_to_come_back(sta
     await gateway.until_state("member-2", "unreachable")
     last = (await gateway.launch())[-1]
     assert last.failure == Failure.REFUSED
-    assert last.fields["retry_after_s"] == pytest.approx(77, abs=30)
+    assert last.fields["retry_after_s"] == 77
     assert "member-1 refused the launch (Full)" in last.message
     assert "member-2 is unreachable" in last.message
     assert f"{last.fields['retry_after_s']} seconds" in last.message
     await gateway.until_state("member-1", "full")
+
+
+async def test_a_launch_that_was_refused_for_room_is_taken_once_there_is_some(start: Starter) -> None:
+    gateway = await start.gateway(1)
+    (member,) = gateway.members
+    member.knobs.first = {"phase": "failed", "message": "Full.\n", "failure": "refused", "retry_after_s": 600}
+    seen = []
+    async for _, event in gateway.events():
+        seen.append(event)
+        if event.fields.get("reason") == "waiting":
+            member.knobs.first = None
+    assert seen[-1].phase == Phase.READY
+    assert len(member.builds) == 2
+
+
+async def test_a_repository_that_never_starts_is_told_so_and_costs_no_member_its_place(start: Starter) -> None:
+    gateway = await start.gateway(2, launch={"max_attempts": 3})
+    for member in gateway.members:
+        member.knobs.final = {"phase": "failed", "message": "The server did not start.\n", "failure": "member"}
+    for _ in range(3):
+        last = (await gateway.launch())[-1]
+        assert last.failure == Failure.MEMBER
+        assert "the repository may be one whose notebook server does not start" in last.message
+    assert {view.state for view in gateway.parts.fleet.snapshot.members} == {"available"}
 
 
 async def test_a_gateway_without_members_refuses(start: Starter) -> None:
