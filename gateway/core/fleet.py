@@ -169,6 +169,9 @@ class MemberView:
     """Its health when the state was last looked at."""
     returned_at: float | None = None
     """When it came into rotation, or back; its slow start begins there.  ``None``: it was there from the start."""
+    starting_until: float | None = None
+    """Until then it may come into rotation at full weight: federations start as a whole, and nobody is the busier for
+    it.  ``None``: no longer, or not at all."""
     checks: tuple[Check, ...] = ()
     received: Received | None = None
     counted: Counted | None = None

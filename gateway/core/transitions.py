@@ -163,13 +163,20 @@ def settled(view: MemberView, now: float, settings: HealthSettings) -> MemberVie
         view = replace(view, reservations=kept)
     health = view.health(now)
     if health != view.settled_health:
-        returns = health == Health.HEALTHY and view.settled_health in _OUT
-        view = replace(view, settled_health=health, returned_at=now if returns else view.returned_at)
+        view = _arrived(view, now) if health == Health.HEALTHY else view
+        view = replace(view, settled_health=health)
     state = view.status(now, settings).state
     if state == view.state:
         return view
     transition = Transition(now, view.state, state, _reason(view, state, now, settings))
     return replace(view, state=state, since=now, history=(*view.history, transition)[-KEEP_HISTORY:])
+
+
+def _arrived(view: MemberView, now: float) -> MemberView:
+    """The view of a member that comes into rotation: slowly, if it returns."""
+    starts = view.starting_until is not None and now < view.starting_until
+    returns = view.settled_health in _OUT and not starts
+    return replace(view, starting_until=None, returned_at=now if returns else view.returned_at)
 
 
 #: Why a member is available again, by the state that it leaves.

@@ -39,7 +39,10 @@ class Fleet:
     ) -> None:
         self.now: Callable[[], float] = clock or Clock()
         self._draw = draw
-        views = sorted((MemberView(member, since=self.now()) for member in members), key=lambda view: view.name)
+        now = self.now()
+        until = now + settings.probes.slow_start
+        views = [MemberView(member, since=now, starting_until=until) for member in members]
+        views.sort(key=lambda view: view.name)
         self._snapshot = FleetSnapshot(tuple(views), settings)
         self.settings = settings
         """The rules as of now."""

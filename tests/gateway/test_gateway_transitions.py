@@ -306,6 +306,17 @@ def test_a_member_that_returns_starts_slowly_and_one_that_was_there_from_the_sta
     assert (mended.returned_at, mended.history[-1].reason) == (4.0, "Its checks pass again.")
 
 
+def test_a_member_that_starts_with_its_gateway_does_not_start_slowly_the_first_time() -> None:
+    starting = replace(NEW, starting_until=60.0)
+    view = probed(probed(probed(starting, REFUSED, 0, SETTINGS), BROKEN, 1, SETTINGS), GOOD, 10, SETTINGS)
+    view = probed(probed(view, GOOD, 11, SETTINGS), GOOD, 12, SETTINGS)
+    assert (view.state, view.returned_at, view.starting_until) == ("available", None, None)
+    again = probed(probed(view, REFUSED, 20, SETTINGS), REFUSED, 21, SETTINGS)
+    assert probed(again, GOOD, 22, SETTINGS).returned_at == 22
+    late = probed(probed(starting, REFUSED, 0, SETTINGS), GOOD, 61, SETTINGS)
+    assert late.returned_at == 61
+
+
 def test_a_refusal_for_want_of_room_makes_it_full_until_it_reports() -> None:
     view = refused(reported(after(GOOD), report(0), 100, SETTINGS), 101, SETTINGS)
     assert (view.state, view.free(101, SETTINGS)) == ("full", 0)
