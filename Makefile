@@ -50,6 +50,9 @@ lock: .venv/bootstrap
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	  member/builders/jupyterlab.in --output-file member/builders/jupyterlab.txt
 
+# Named, for in the shell of another virtual environment uv would install into that one.
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet
+
 .venv/bootstrap: requirements/bootstrap.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "manybinder needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo "This Python has no venv module (on Debian: apt install python3-venv)"; exit 1; }
@@ -58,11 +61,11 @@ lock: .venv/bootstrap
 	@touch $@
 
 .venv/runtime: .venv/bootstrap requirements/runtime.txt pyproject.toml
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/runtime.txt
-	$(BIN)/uv pip install --quiet --require-hashes --only-binary :all: -r requirements/build.txt
-	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	$(INSTALL) --require-hashes -r requirements/runtime.txt
+	$(INSTALL) --require-hashes --only-binary :all: -r requirements/build.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/dev: .venv/runtime requirements/dev.txt
-	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
