@@ -3,7 +3,6 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -46,8 +45,6 @@ class Notebook:
             kernel = await self.start_kernel()
             url = f"{self.url}api/kernels/{kernel}/channels?token={self.token}"
             async with self._http.ws_connect(url, max_msg_size=0) as socket:
-                # As JupyterLab does: a kernel that has only just started may miss what it is asked first.
-                await _until_it_answers(socket)
                 message_id = uuid.uuid4().hex
                 await socket.send_str(json.dumps(_execute_request(message_id, code)))
                 return await _output(socket, message_id)
@@ -55,13 +52,9 @@ class Notebook:
 
 def _execute_request(message_id: str, code: str) -> dict[str, Any]:
     content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
-    return _request(message_id, "execute_request", content)
-
-
-def _request(message_id: str, kind: str, content: dict[str, Any]) -> dict[str, Any]:
     header = {
         "msg_id": message_id,
-        "msg_type": kind,
+        "msg_type": "execute_request",
         "username": "",
         "session": uuid.uuid4().hex,
         "version": "5.3",
@@ -77,32 +70,12 @@ def _request(message_id: str, kind: str, content: dict[str, Any]) -> dict[str, A
     }
 
 
-async def _until_it_answers(socket: aiohttp.ClientWebSocketResponse) -> None:
-    """Ask for the kernel's description, again and again, until it is there."""
-    while True:
-        message_id = uuid.uuid4().hex
-        await socket.send_str(json.dumps(_request(message_id, "kernel_info_request", {})))
-        try:
-            async with asyncio.timeout(20):
-                async for message in _about(socket, message_id):
-                    if message["header"]["msg_type"] == "kernel_info_reply":
-                        return
-        except TimeoutError:
-            continue
-
-
-async def _about(socket: aiohttp.ClientWebSocketResponse, message_id: str) -> AsyncIterator[dict[str, Any]]:
-    """The messages that answer one of ours."""
-    async for frame in socket:
-        message = json.loads(frame.data)
-        if message.get("parent_header", {}).get("msg_id") == message_id:
-            yield message
-    raise AssertionError("the kernel's websocket closed before the code had ended")
-
-
 async def _output(socket: aiohttp.ClientWebSocketResponse, message_id: str) -> str:
     parts: list[str] = []
-    async for message in _about(socket, message_id):
+    async for frame in socket:
+        message = json.loads(frame.data)
+        if message.get("parent_header", {}).get("msg_id") != message_id:
+            continue
         kind, content = message["header"]["msg_type"], message["content"]
         if kind == "stream":
             parts.append(content["text"])
@@ -111,5 +84,5 @@ async def _output(socket: aiohttp.ClientWebSocketResponse, message_id: str) -> s
         elif kind == "error":
             parts.append(f"{content['ename']}: {content['evalue']}\n")
         elif kind == "status" and content["execution_state"] == "idle":
-            break
-    return "".join(parts)
+            return "".join(parts)
+    raise AssertionError("the kernel's websocket closed before the code had ended")

@@ -14,7 +14,7 @@ from member.builders.process.builder import ProcessBuilder
 
 #: Tries what it should not be able to do; prints what worked.
 SPY = """
-import json, os, socket, sys
+import glob, json, os, socket, stat, sys
 targets = json.load(open('targets.json'))
 worked = []
 def attempt(name, action):
@@ -43,9 +43,13 @@ attempt('dev', lambda: append('/dev/planted'))
 attempt('python', lambda: append(os.path.realpath(sys.executable) + '.planted'))
 attempt('python', lambda: append(os.path.realpath(sys.executable)))
 attempt('uv', lambda: append('/srv/bin/uv'))
-attempt('memory of others', lambda: [open(f'/proc/{pid}/mem', 'rb') for pid in os.listdir('/proc')
-    if pid.isdigit() and int(pid) > 1 and os.path.exists(f'/proc/{pid}/root/work')] or 1 / 0)
-attempt('disk', lambda: open('/dev/vda', 'rb'))
+for root in glob.glob('/proc/[0-9]*/root'):
+    # Whoever has the first target below its root is outside.
+    if os.path.exists(root + targets[0]):
+        attempt('memory of others', lambda: open(root.removesuffix('root') + 'mem', 'rb').fileno())
+for path in glob.glob('/dev/*'):
+    if stat.S_ISBLK(os.lstat(path).st_mode):
+        attempt('disk', lambda: open(path, 'rb').fileno())
 attempt('mount', lambda: os.system('mount -t tmpfs none /tmp') == 0 or 1 / 0)
 attempt('user namespace', lambda: os.system('unshare -U true 2>/dev/null') == 0 or 1 / 0)
 attempt('environ', lambda: [name for name in os.environ if 'MANYBINDER' in name or 'HUB' in name][0])
@@ -60,7 +64,8 @@ print('SPY' + json.dumps(worked))
 
 def _targets(data_dir: Path, cache_dir: Path) -> list[str]:
     named = [data_dir, cache_dir, Path.home(), Path("/root"), Path("/etc/shadow"), Path(__file__), Path("/var/log")]
-    named += [Path("/sys"), Path("/run"), Path("/boot"), Path("/etc/ssl/private"), Path("/opt"), Path("/work")]
+    named += [Path("/sys"), Path("/run"), Path("/boot"), Path("/etc/ssl/private"), Path("/opt")]
+    named += [Path(__file__).parents[3]]
     inside = [*data_dir.glob("*"), *data_dir.glob("*/*"), *data_dir.glob("images/*/*")]
     bases = sorted(data_dir.glob("bases/*/env/bin/*"))[:3]
     return [str(path) for path in [*named, *inside, *bases] if path.exists()]
