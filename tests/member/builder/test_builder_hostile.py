@@ -12,7 +12,8 @@ from gitserver import GitServer
 
 from member.builders.process.builder import ProcessBuilder
 
-#: Tries what it should not be able to do; prints what worked.
+#: Tries what it should not be able to do; prints what worked. What it could write is looked for from outside: the
+#: directories above what it may read exist in its own ``/tmp`` too, and there it may write.
 SPY = """
 import glob, json, os, socket, stat, sys
 targets = json.load(open('targets.json'))
@@ -29,10 +30,14 @@ def append(path):
 for path in targets:
     if os.path.isdir(path):
         attempt('list ' + path, lambda: os.listdir(path) or 1 / 0)
-        attempt('plant ' + path, lambda: append(path + '/planted'))
     else:
         attempt('read ' + path, lambda: open(path, 'rb').read(20))
-        attempt('write ' + path, lambda: append(path))
+for path in targets:
+    for write in (lambda: append(path + '/planted'), lambda: append(path)):
+        try:
+            write()
+        except OSError:
+            pass
 attempt('core_pattern', lambda: append('/proc/sys/kernel/core_pattern'))
 attempt('sysrq', lambda: append('/proc/sysrq-trigger'))
 attempt('oom', lambda: append('/proc/self/oom_score_adj'))
@@ -65,10 +70,16 @@ print('SPY' + json.dumps(worked))
 def _targets(data_dir: Path, cache_dir: Path) -> list[str]:
     named = [data_dir, cache_dir, Path.home(), Path("/root"), Path("/etc/shadow"), Path(__file__), Path("/var/log")]
     named += [Path("/sys"), Path("/run"), Path("/boot"), Path("/etc/ssl/private"), Path("/opt")]
-    named += [Path(__file__).parents[3]]
+    checkout = Path(__file__).parents[3]
+    named += [checkout / "tests", checkout / "member", checkout / "pyproject.toml"]
     inside = [*data_dir.glob("*"), *data_dir.glob("*/*"), *data_dir.glob("images/*/*")]
     bases = sorted(data_dir.glob("bases/*/env/bin/*"))[:3]
     return [str(path) for path in [*named, *inside, *bases] if path.exists()]
+
+
+def _sizes(targets: list[str]) -> dict[str, int]:
+    """How long each file is, by its path, in bytes."""
+    return {target: Path(target).stat().st_size for target in targets if Path(target).is_file()}
 
 
 def _digest(directory: Path) -> str:
@@ -94,6 +105,7 @@ async def test_a_build_and_a_session_reach_nothing_of_the_machine(
     async with session(data_dir, neighbour.image, tmp_path / "neighbour"):
         targets = _targets(data_dir, cache_dir)
         assert len(targets) > 15
+        sizes = _sizes(targets)
         files = {
             "spy.py": SPY,
             "targets.json": json.dumps(targets),
@@ -107,6 +119,8 @@ async def test_a_build_and_a_session_reach_nothing_of_the_machine(
             code = "import subprocess; print(subprocess.check_output(['python3', 'spy.py'], text=True))"
             assert _worked(await running.notebook.run(code)) == []
     assert not list(data_dir.rglob("*planted*"))
+    assert not [target for target in targets if Path(target, "planted").exists()]
+    assert _sizes(targets) == sizes
     assert Path("/proc/sys/kernel/core_pattern").read_text() == core_pattern
 
 
