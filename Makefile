@@ -4,11 +4,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 8585
+GATEWAYS ?= 1
 
 .PHONY: up test test-rest test-all lint format lock bench replay clean
 
-up: .venv/runtime
-	@$(BIN)/manybinder up --port $(PORT) || test $$? = 130  # Ctrl-C is how it ends
+# Several gateways need a redis-server; what tests need brings one.
+up: $(if $(filter 1,$(GATEWAYS)),.venv/runtime,.venv/dev)
+	@$(BIN)/manybinder up --port $(PORT) --gateways $(GATEWAYS) || test $$? = 130  # Ctrl-C is how it ends
 
 test: .venv/dev
 	$(BIN)/pytest -m "not slow and not browser"

@@ -25,10 +25,11 @@ _ORIGIN = frozenset({"launch_id", "member", "attempt"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The n-th event of a journal, counted from 0."""
+    """An event of a journal and its number, which counts from 0; ``follows`` is the number of the one before it."""
 
     n: int
     event: BuildEvent
+    follows: int
 
 
 class Journal:
@@ -37,10 +38,14 @@ class Journal:
     def __init__(self, keep: int = DEFAULT_KEEP) -> None:
         self._entries: deque[Entry] = deque()
         self._next = 0
+        self._last = -1
         self._keep = keep
         self._size = 0
         self._grown = asyncio.Event()
         self._final: Entry | None = None
+        self._closed = False
+        self.changed: Callable[[], None] = lambda: None
+        """Is called at each new entry."""
 
     @property
     def final(self) -> BuildEvent | None:
@@ -59,20 +64,48 @@ class Journal:
 
     def append(self, item: BuildEvent) -> Entry:
         """Add an event and wake all readers; raises ``ValueError`` if the journal is complete."""
+        entry = Entry(self._next, item, self._last)
+        self.take(entry)
+        return entry
+
+    def take(self, entry: Entry) -> None:
+        """Add an entry of another copy of this journal; one whose number is there already is passed over.
+
+        Raises ``ValueError`` if the journal is complete.
+        """
         if self._final is not None:
             raise ValueError("the journal is complete")
-        entry = Entry(self._next, item)
-        self._next += 1
+        if entry.n < self._next:
+            return
+        self._next, self._last = entry.n + 1, entry.n
         self._entries.append(entry)
-        self._size += _weight(item)
-        if item.is_final:
+        self._size += _weight(entry.event)
+        if entry.event.is_final:
             self._final = entry
         if self._size > self._keep:
             self._drop_oldest(_is_line)
             self._drop_oldest(lambda other: not other.is_final)
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
-        return entry
+        self._wake()
+
+    def skip_to(self, n: int) -> None:
+        """Let the next event have at least this number; readers are not told of the numbers between."""
+        self._next = max(self._next, n)
+
+    def close(self) -> None:
+        """Let all readers end, though the journal may not be complete: it goes on elsewhere."""
+        self._closed = True
+        self._wake()
+
+    def since(self, n: int) -> list[Entry]:
+        """The entries with numbers above ``n`` that are kept, oldest first."""
+        new: list[Entry] = []
+        # From the end, where a reader nearly always is: looking through all that it has seen would be quadratic.
+        for entry in reversed(self._entries):
+            if entry.n <= n:
+                break
+            new.append(entry)
+        new.reverse()
+        return new
 
     async def follow(self, after: int = -1) -> AsyncGenerator[Entry, None]:
         """Yield each entry with a number above ``after``, then those to come; ends with the final one.
@@ -83,31 +116,22 @@ class Journal:
         seen = after
         while True:
             grown = self._grown
-            for entry in self._since(seen):
+            for entry in self.since(seen):
+                if (missed := entry.follows - seen) > 0:
+                    notice = event(Phase.UNKNOWN, f"… {missed} earlier lines are not kept …\n")
+                    yield Entry(entry.follows, notice, seen)
                 seen = entry.n
                 yield entry
             # The end may have come while the reader was busy with an earlier entry.
-            if self._final is not None and seen >= self._final.n:
+            if self._closed or (self._final is not None and seen >= self._final.n):
                 return
-            if seen + 1 >= self._next:
+            if not self.since(seen):
                 await grown.wait()
 
-    def _since(self, seen: int) -> list[Entry]:
-        new: list[Entry] = []
-        # From the end, where a reader nearly always is: looking through all that it has seen would be quadratic.
-        for entry in reversed(self._entries):
-            if entry.n <= seen:
-                break
-            new.append(entry)
-        entries: list[Entry] = []
-        for entry in reversed(new):
-            missed = entry.n - seen - 1
-            if missed > 0:
-                notice = event(Phase.UNKNOWN, f"… {missed} earlier lines are not kept …\n")
-                entries.append(Entry(entry.n - 1, notice))
-            entries.append(entry)
-            seen = entry.n
-        return entries
+    def _wake(self) -> None:
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
+        self.changed()
 
     def _drop_oldest(self, droppable: Callable[[BuildEvent], bool]) -> None:
         # Down to three quarters, so that a long log is not searched anew at each line.

@@ -51,6 +51,11 @@ def encode(data: str, *, event: str | None = None, event_id: str | None = None) 
     return ("\n".join(lines) + "\n\n").encode(errors="replace")
 
 
+def encode_retry(milliseconds: int) -> bytes:
+    """Tell a client how long to wait before it connects again."""
+    return f"retry: {milliseconds}\n\n".encode()
+
+
 class Parser:
     """Reads a stream chunk by chunk, wherever the chunks are cut.
 

@@ -15,19 +15,25 @@ from frontend.settings import make_site
 from gateway.clients.binderhub import BinderHubClient
 from gateway.clients.kinds import Clients
 from gateway.clients.members import MemberClient
+from gateway.clients.state.connect import connect
+from gateway.clients.state.protocol import Terms
+from gateway.clients.state.sealing import federation_seal
 from gateway.core.origins import origin
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings
 from gateway.core.sticky import cookie_name
 from gateway.core.tallies import Tallies
 from gateway.engines.archive import Archive, archive_directory
+from gateway.engines.draining import Draining
 from gateway.engines.fleet import Fleet
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
 from gateway.engines.prober import Prober
 from gateway.engines.redirects import Redirects
 from gateway.engines.reload import Reload
+from gateway.engines.replicas import BEAT_EVERY, Replicas
 from gateway.engines.reports import Reports
+from gateway.engines.sharing import READ_EVERY, Sharing
 from gateway.settings import GatewaySettings
 from gateway.web import archive as archive_routes
 from gateway.web.parts import Parts
@@ -37,6 +43,7 @@ from servicekit import logs, serving
 from servicekit.tasks import Tasks
 
 RELOAD = web.AppKey("RELOAD", Reload)
+DRAINING = web.AppKey("DRAINING", Draining)
 
 
 async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.Application:
@@ -73,6 +80,9 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     providers = Providers(settings.providers, to_providers)
     directory = archive_directory(settings.archive, settings.data_dir)
     archive = Archive(directory, settings.archive.keep_days) if directory else None
+    terms = Terms()
+    state = connect(settings.redis, terms)
+    sharing = Sharing(state, terms, providers.parse, fleet.now)
     means = Means(
         fleet=fleet,
         prober=prober,
@@ -83,17 +93,29 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         budget=RetryBudget(settings.launch, fleet.now()),
         tallies=tallies,
         tasks=tasks,
+        sharing=sharing,
         record=archive.record if archive else lambda _: None,
     )
     launches = Launches(means)
     redirects = Redirects(means, build_token_secrets)
     reports = Reports(fleet, settings.report_keys, tallies)
+    own_version = version("manybinder")
+    replicas = Replicas(
+        sharing.replica,
+        own_version,
+        state,
+        federation_seal(means.signing_key),
+        fleet,
+        reports,
+        lambda: launches.running,
+    )
+    fleet.tell = reports.tell = replicas.tell
     redirecting = settings.mode == "redirect"
     site = make_site(
         settings.security,
         name=settings.name,
         public_url=settings.public_url,
-        version=version("manybinder"),
+        version=own_version,
         federation=True,
         about=settings.about,
         banner=settings.banner,
@@ -103,7 +125,9 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     )
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
-    add_gateway_routes(app, Parts(site, providers, fleet, launches, reports, redirects, settings.mode, archive))
+    app[DRAINING] = Draining(launches, replicas, settings.drain.notice, settings.drain.timeout)
+    parts = Parts(site, providers, fleet, launches, reports, redirects, replicas, settings.mode, archive)
+    add_gateway_routes(app, parts)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         prober.start()
@@ -111,13 +135,19 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
             archive.start(tasks)
         tasks.every("expire reports", 1.0, fleet.tick)
         tasks.every("sweep launches", 1.0, launches.sweep)
+        tasks.spawn("write launches", sharing.write_on())
+        tasks.every("beat", BEAT_EVERY, replicas.beat)
+        tasks.every("renew leases", terms.lease / 4, sharing.renew)
+        tasks.every("follow launches", READ_EVERY, sharing.follow)
         async with contextlib.AsyncExitStack() as stack:
             for close in (
                 to_providers.close,
                 to_members.close,
+                state.close,
                 providers.close,
                 tasks.close,
                 *([archive.close] if archive else []),
+                replicas.leave,
                 launches.close,
             ):
                 stack.push_async_callback(close)
@@ -135,17 +165,18 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
 
 
 async def serve(settings: GatewaySettings, path: Path) -> None:
-    """Serve until SIGTERM or SIGINT, reading the settings again on SIGHUP.
+    """Serve until SIGTERM (and the end of open streams) or SIGINT, reading the settings again on SIGHUP.
 
     Raises :class:`servicekit.serving.CannotListenError`.
     """
     app = await make_app(settings, path)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app[RELOAD])
-    await serving.serve(app, settings.listen.host, settings.listen.port)
+    listen = settings.listen
+    await serving.serve(app, listen.host, listen.port, reuse_port=listen.reuse_port, drain=app[DRAINING])
 
 
 def run(settings: GatewaySettings, path: Path) -> None:
-    """Run the gateway as this process, until SIGTERM or SIGINT; ``path`` is where the settings were read from.
+    """Run the gateway as this process, until it is told to end; ``path`` is where the settings were read from.
 
     Raises :class:`servicekit.serving.CannotListenError`.
     """

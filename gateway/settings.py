@@ -8,12 +8,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from contract.signatures import load_private_key, load_public_key
+from contract.units import Duration
 from frontend.settings import SecuritySettings
 from gateway.core import origins
 from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member
 from gateway.core.launch_events import ArchiveSettings
-from gateway.core.settings import EjectionSettings, FederationSettings, LaunchSettings, ProbeSettings, RoutingSettings
+from gateway.core.settings import (
+    EjectionSettings,
+    FederationSettings,
+    LaunchSettings,
+    PositiveDuration,
+    ProbeSettings,
+    RoutingSettings,
+)
 from providers.settings import ProvidersSettings
 from servicekit import config
 from servicekit.config import Section
@@ -51,6 +59,20 @@ class ListenSettings(Section):
     """An address of this machine; 0.0.0.0 = all of them."""
 
     port: int = Field(default=8585, ge=0, le=65535)
+
+    reuse_port: bool = False
+    """Whether other processes may listen on the same port (SO_REUSEPORT), so that replicas share what comes."""
+
+
+class DrainSettings(Section):
+    """How a gateway ends after SIGTERM; SIGINT, or a second SIGTERM, ends it at once."""
+
+    notice: Duration = 0.0
+    """For so long it serves on as before, but says that it is not ready: until whoever sends visitors has heard."""
+
+    timeout: Duration = 1800.0
+    """Then it takes no new connections, and waits so long for open streams to end.  What is left then goes on at
+    another replica, if there is a Redis."""
 
 
 class MemberSettings(Section):
@@ -103,6 +125,46 @@ class MemberSettings(Section):
         )
 
 
+class RedisSettings(Section):
+    """A Redis (7 or later) or Valkey that all replicas of this gateway reach."""
+
+    url: str = Field(pattern=r"^(rediss?://|unix://)")
+    """``redis://host:6379/0``, ``rediss://…`` with TLS, or ``unix:///path``.  With Sentinel, its host is not used."""
+
+    username: str = ""
+    """The ACL user."""
+
+    password: SecretStr = SecretStr("")
+    """Give it as ``password_file``."""
+
+    ca_file: Path | None = None
+    """Certificates to check a server's against, for ``rediss://``; the system's if not given."""
+
+    prefix: str = "manybinder:"
+    """What every key begins with."""
+
+    timeout: PositiveDuration = 1.0
+    """For each step; after one that takes longer, the gateway goes on without Redis for a moment."""
+
+    sentinels: tuple[str, ...] = ()
+    """``host:port`` of each Sentinel; empty: ``url`` is the server itself."""
+
+    sentinel_service: str = "mymaster"
+    """The name under which the Sentinels know the server."""
+
+    sentinel_password: SecretStr = SecretStr("")
+    """The Sentinels' own; give it as ``sentinel_password_file``."""
+
+    @field_validator("sentinels")
+    @classmethod
+    def _addresses(cls, sentinels: tuple[str, ...]) -> tuple[str, ...]:
+        for text in sentinels:
+            host, colon, port = text.rpartition(":")
+            if not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"{text!r} is not of the form host:port")
+        return sentinels
+
+
 class GatewaySettings(Section):
     """All of them."""
 
@@ -147,6 +209,11 @@ class GatewaySettings(Section):
     archive: ArchiveSettings = ArchiveSettings()
 
     providers: ProvidersSettings = ProvidersSettings()
+
+    drain: DrainSettings = DrainSettings()
+
+    redis: RedisSettings | None = None
+    """Where several replicas of this gateway meet; without it there can be one only."""
 
     @property
     def federation(self) -> FederationSettings:

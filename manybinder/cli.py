@@ -49,6 +49,13 @@ def cli() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=8585, show_default=True, help="Of the gateway.")
 @click.option("--members", type=click.IntRange(1, 20), default=2, show_default=True, help="How many.")
 @click.option(
+    "--gateways",
+    type=click.IntRange(1, 10),
+    default=1,
+    show_default=True,
+    help="How many replicas of the gateway, behind one port; several need a Redis server.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".manybinder"),
@@ -57,11 +64,18 @@ def cli() -> None:
 )
 @click.option("--member-config", type=_CONFIG, help="YAML that is merged over the settings of each member.")
 @click.option("--gateway-config", type=_CONFIG, help="YAML that is merged over the settings of the gateway.")
-def up(port: int, members: int, data_dir: Path, member_config: Path | None, gateway_config: Path | None) -> Exit:
+def up(
+    port: int,
+    members: int,
+    gateways: int,
+    data_dir: Path,
+    member_config: Path | None,
+    gateway_config: Path | None,
+) -> Exit:
     """Run a gateway and its members on this machine, until Ctrl-C."""
     from manybinder import up as command
 
-    return command.up(command.Options(port, members, data_dir, member_config, gateway_config))
+    return command.up(command.Options(port, members, gateways, data_dir, member_config, gateway_config))
 
 
 @cli.command()

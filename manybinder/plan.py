@@ -7,6 +7,7 @@ from typing import Any
 
 from manybinder.ports import HOST
 from servicekit.config import SCHEMA
+from servicekit.processes import ProcessSpec
 
 #: How many ports a member needs.
 PORTS = 4
@@ -34,6 +35,29 @@ class MemberPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RedisPlan:
+    """The Redis of a federation with several gateways."""
+
+    program: str
+    port: int
+    secret: Path
+    """The file with its password."""
+    data_dir: Path
+
+    def settings(self) -> str:
+        """Its configuration file."""
+        return (
+            f'bind {HOST}\nport {self.port}\ndir {self.data_dir}\nappendonly yes\nsave ""\n'
+            f"requirepass {self.secret.read_text().strip()}\n"
+        )
+
+    def process(self, config: Path) -> ProcessSpec:
+        """Its process; ``config`` is where its settings were written."""
+        log = str(self.data_dir / "logs" / "redis.log")
+        return ProcessSpec("redis", (self.program, str(config)), log, foreign=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole federation."""
 
@@ -44,20 +68,29 @@ class Plan:
     """The public half of :attr:`signing_key`."""
     build_token_secret: Path
     members: Sequence[MemberPlan]
+    replicas: int = 1
+    """How many gateways there are."""
+    redis: RedisPlan | None = None
+    """Where they meet, unless the user has another one."""
 
     @property
     def url(self) -> str:
         """The gateway's address, without an end slash."""
         return f"http://{HOST}:{self.port}"
 
-    def gateway(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The gateway's settings, with those of the user over them."""
-        settings = {
+    @property
+    def gateways(self) -> list[str]:
+        """The gateways' names."""
+        return [f"gateway-{n + 1}" for n in range(self.replicas)] if self.replicas > 1 else ["gateway"]
+
+    def gateway(self, changes: Mapping[str, Any], name: str = "gateway") -> dict[str, Any]:
+        """A gateway's settings, with those of the user over them."""
+        settings: dict[str, Any] = {
             "schema": SCHEMA,
             "listen": {"host": HOST, "port": self.port},
             "public_url": f"{self.url}/",
             "name": "manybinder",
-            "data_dir": str(self.data_dir / "gateway"),
+            "data_dir": str(self.data_dir / name),
             "security": self._security(),
             "signing_key_file": str(self.signing_key),
             "members": [
@@ -72,6 +105,10 @@ class Plan:
             ],
             "providers": _PROVIDERS,
         }
+        if self.replicas > 1:
+            settings["listen"]["reuse_port"] = True
+        if self.redis is not None:
+            settings["redis"] = {"url": f"redis://{HOST}:{self.redis.port}/0", "password_file": str(self.redis.secret)}
         return merged(settings, changes)
 
     def member(self, member: MemberPlan, changes: Mapping[str, Any]) -> dict[str, Any]:

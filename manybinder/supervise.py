@@ -219,7 +219,7 @@ class Supervisor:
     async def _end(self, child: _Child, process: asyncio.subprocess.Process) -> None:
         self._tell(child.spec, State.STOPPING, "")
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            process.send_signal(child.spec.stop)
         waiting = self._tasks.spawn(f"end {child.spec.name}", process.wait())
         urgent = self._tasks.spawn("urgent", self._urgent.wait())
         try:

@@ -20,9 +20,10 @@ from gateway.settings import GatewaySettings
 from manybinder import supervised_member
 from manybinder.datadir import DataDir
 from manybinder.errors import CommandError, Exit
-from manybinder.plan import PORTS, MemberPlan, Plan
+from manybinder.plan import PORTS, MemberPlan, Plan, RedisPlan
 from manybinder.ports import check_port, free_ports
 from manybinder.progress import Progress
+from manybinder.redis_program import redis_program
 from manybinder.services import load
 from manybinder.signals import StoppedError, stop_signals, until_told
 from manybinder.supervise import Supervisor
@@ -45,6 +46,7 @@ class Options:
 
     port: int
     members: int
+    gateways: int
     data_dir: Path
     member_config: Path | None = None
     gateway_config: Path | None = None
@@ -58,7 +60,7 @@ def up(options: Options) -> Exit:
     data_dir = DataDir.open(options.data_dir)
     try:
         check_port(options.port)
-        plan = _plan(options, data_dir)
+        plan = _plan(options, data_dir, own_redis=options.gateways > 1 and "redis" not in gateway_changes)
         specs = _write_and_load(plan, data_dir, member_changes, gateway_changes)
         return asyncio.run(_run(specs, plan, data_dir))
     finally:
@@ -86,7 +88,7 @@ def _read_changes(path: Path) -> Mapping[str, Any]:
     return tree
 
 
-def _plan(options: Options, data_dir: DataDir) -> Plan:
+def _plan(options: Options, data_dir: DataDir, *, own_redis: bool) -> Plan:
     ports = free_ports(PORTS * options.members)
     signing_key, launch_key = data_dir.key_pair("gateway")
     members = []
@@ -96,16 +98,29 @@ def _plan(options: Options, data_dir: DataDir) -> Plan:
         api, proxy, hub, proxy_api = ports[PORTS * number : PORTS * (number + 1)]
         members.append(MemberPlan(name, (api, proxy, hub, proxy_api), private, public))
     secret = data_dir.secret("build-token")
-    return Plan(data_dir.path, options.port, signing_key, launch_key, secret, members)
+    redis = _redis(data_dir) if own_redis else None
+    return Plan(data_dir.path, options.port, signing_key, launch_key, secret, members, options.gateways, redis)
+
+
+def _redis(data_dir: DataDir) -> RedisPlan:
+    place = data_dir.path / "redis"
+    place.mkdir(mode=0o700, exist_ok=True)
+    (port,) = free_ports(1)
+    return RedisPlan(redis_program(), port, data_dir.secret("redis"), place)
 
 
 def _write_and_load(
     plan: Plan, data_dir: DataDir, member_changes: Mapping[str, Any], gateway_changes: Mapping[str, Any]
 ) -> list[ProcessSpec]:
     """Write all settings, read them back as the services will, and say what to run."""
-    path = data_dir.write("gateway.yaml", _yaml(plan.gateway(gateway_changes)))
-    with _hint("--gateway-config", gateway_changes):
-        specs = gateway_processes.processes(load(GatewaySettings, path), path)
+    specs = []
+    if plan.redis is not None:
+        specs.append(plan.redis.process(data_dir.write("redis.conf", plan.redis.settings())))
+    before = tuple(spec.name for spec in specs)
+    for name in plan.gateways:
+        path = data_dir.write(f"{name}.yaml", _yaml(plan.gateway(gateway_changes, name)))
+        with _hint("--gateway-config", gateway_changes):
+            specs += gateway_processes.processes(load(GatewaySettings, path), path, name, before)
     loaded = []
     for member in plan.members:
         path = data_dir.write(f"{member.name}.yaml", _yaml(plan.member(member, member_changes)))

@@ -26,13 +26,13 @@ def inherited_fd(environ: Mapping[str, str] = os.environ) -> int | None:
 
 
 def watch(loop: asyncio.AbstractEventLoop, fd: int) -> None:
-    """End this process by SIGTERM when the supervisor dies."""
+    """End this process by SIGINT when the supervisor dies: at once, for nobody is left who waits for a proper end."""
 
     def on_readable() -> None:
         if os.read(fd, 1) == b"":
             loop.remove_reader(fd)
             logger.warning("the supervisor is gone; ending")
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
 
     os.set_blocking(fd, False)
     loop.add_reader(fd, on_readable)

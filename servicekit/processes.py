@@ -1,5 +1,6 @@
 """What a supervisor needs to know of a process that it runs: pure data, so that services can describe themselves."""
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,8 +11,8 @@ class ProcessSpec:
 
     ``name`` is for logs and people (``member-1/hub``).  ``ready_url`` answers below 500 once the process is ready;
     ``None`` = ready as soon as it runs.  ``after`` names processes that must be ready first.  ``log`` says where its
-    output goes.  A program of ours inherits the lifeline and watches it; a ``foreign`` one cannot, so it is started
-    with a parent-death signal instead.
+    output goes.  ``stop`` is the signal that ends it when all end.  A program of ours inherits the lifeline and watches
+    it; a ``foreign`` one cannot, so it is started with a parent-death signal instead.
     """
 
     name: str
@@ -20,4 +21,5 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     ready_url: str | None = None
     after: tuple[str, ...] = ()
+    stop: signal.Signals = signal.SIGTERM
     foreign: bool = False

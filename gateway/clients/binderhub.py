@@ -37,7 +37,7 @@ from gateway.clients.members import (
     _late,
     describe,
 )
-from gateway.clients.orders import LaunchOrder
+from gateway.clients.orders import LaunchOrder, Told
 from gateway.core.fleet import Member
 from gateway.core.origins import origin
 from gateway.core.settings import LaunchSettings
@@ -90,7 +90,7 @@ class BinderHubClient(MemberClient):
         except ValueError:
             return ProbeResult(True, False, f"It answered its health check with HTTP {status} and no JSON.", (), found)
 
-    async def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[BuildEvent, None]:
+    async def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[Told, None]:
         """A launch's events, each as soon as it has arrived, up to the final one, which says whose a failure is.
 
         Raises :class:`MemberFault`.  Closing the generator closes the connection.
@@ -103,7 +103,7 @@ class BinderHubClient(MemberClient):
             course = Course()
             async with aclosing(self._events(response, deadline)) as events:
                 async for item in events:
-                    yield course.take(item)
+                    yield Told(course.take(item))
         except sse.StreamTooLongError as error:
             raise MemberFault(Fault.ANSWER, f"sent something that is no build stream ({error})") from error
         finally:

@@ -3,8 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
-from contract.events import BuildEvent
-from gateway.clients.orders import LaunchOrder
+from gateway.clients.orders import LaunchOrder, Told
 from gateway.core.fleet import Member
 from gateway.core.transitions import ProbeResult
 
@@ -15,7 +14,7 @@ class MemberPort(Protocol):
     async def probe(self, member: Member, timeout_s: float, *, versions: bool = False) -> ProbeResult:
         """Ask how it is, and for its versions if told so, within a deadline; never raises."""
 
-    def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[BuildEvent, None]:
+    def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[Told, None]:
         """A launch's events, each as soon as it has arrived, up to the final one.
 
         Raises :class:`gateway.clients.faults.MemberFault`.  Closing the generator closes the connection.
@@ -35,7 +34,7 @@ class Clients:
         """See :class:`MemberPort`."""
         return await self._kinds[member.kind].probe(member, timeout_s, versions=versions)
 
-    def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[BuildEvent, None]:
+    def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[Told, None]:
         """See :class:`MemberPort`."""
         return self._kinds[member.kind].build(member, order)
 

@@ -16,9 +16,10 @@ from yarl import URL
 from contract import sse
 from contract.events import BuildEvent, Phase, event, parse_event
 from contract.json_types import loads_object
+from contract.launches import event_id, parse_event_id
 from contract.reports import Check
 from gateway.clients.faults import Fault, MemberFault
-from gateway.clients.orders import LaunchOrder
+from gateway.clients.orders import LaunchOrder, Told
 from gateway.core.fleet import Member
 from gateway.core.settings import LaunchSettings
 from gateway.core.transitions import ProbeResult
@@ -60,12 +61,14 @@ class MemberClient:
         except ValueError:
             return ProbeResult(True, False, f"It answered its health check with HTTP {status} and no JSON.", (), found)
 
-    async def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[BuildEvent, None]:
+    async def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[Told, None]:
         """A launch's events, each as soon as it has arrived, up to the final one.
 
         Raises :class:`MemberFault`.  Closing the generator closes the connection.
         """
         headers = {"Accept": sse.CONTENT_TYPE, "Authorization": f"Bearer {order.token}", "Cache-Control": "no-cache"}
+        if order.heard >= 0:
+            headers["Last-Event-ID"] = event_id(order.launch_id, order.heard)
         deadline = asyncio.get_running_loop().time() + self._settings.first_event_timeout
         begun = False
         try:
@@ -88,9 +91,9 @@ class MemberClient:
                 chunk = await self._chunk(response, None if begun else deadline)
                 for item in parser.feed(chunk):
                     begun = True
-                    parsed = _event(item.data)
-                    yield parsed
-                    if parsed.is_final:
+                    told = Told(_event(item.data), _number(item.id, order.launch_id))
+                    yield told
+                    if told.event.is_final:
                         return
         except sse.StreamTooLongError as error:
             raise MemberFault(Fault.ANSWER, f"sent something that is no build stream ({error})") from error
@@ -192,6 +195,12 @@ def _event(data: str) -> BuildEvent:
         return parse_event(data)
     except ValueError:
         return event(Phase.UNKNOWN, data + "\n")
+
+
+def _number(text: str, launch_id: str) -> int:
+    """A member's number of an event, by which it can be asked to go on after it; -1 if it has none."""
+    parsed = parse_event_id(text)
+    return parsed[1] if parsed is not None and parsed[0] == launch_id else -1
 
 
 def _health(status: int, body: bytes, versions: Mapping[str, str]) -> ProbeResult:

@@ -86,7 +86,8 @@ class Reservation:
     """A launch that this gateway has sent to a member.
 
     ``launch`` is the short launch id.  Until a report shows that the member counts it (``seen``), it counts on top of
-    what the member reports.  ``ready_at`` is when it became ready: the next report counts it in any case.
+    what the member reports.  ``ready_at`` is when it became ready: the next report counts it in any case.  ``own``:
+    this replica has sent it.
     """
 
     launch: str
@@ -95,6 +96,7 @@ class Reservation:
     made_at: float
     seen: bool = False
     ready_at: float | None = None
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)

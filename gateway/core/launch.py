@@ -6,7 +6,7 @@ from enum import StrEnum
 from contract.events import Failure, Phase
 from contract.journal import Journal
 from contract.launches import short
-from providers.base import RepoSpec
+from providers.base import RepoSpec, Resolved
 
 
 class Outcome(StrEnum):
@@ -41,6 +41,23 @@ class Visitor:
 
 
 @dataclass
+class Trail:
+    """What a launch has been through: with it another replica can go on."""
+
+    resolved: Resolved | None = None
+    attempting: bool = False
+    """Whether the member has been asked and has not failed."""
+    heard: int = -1
+    """The number of the member's last event of this attempt that is in the journal."""
+    tried: tuple[str, ...] = ()
+    """The members that have failed the launch, in that order."""
+    begun: int = 0
+    """How many of these had begun with it."""
+    met: dict[str, str] = field(default_factory=dict)
+    """What the launch has met at each member, as a clause."""
+
+
+@dataclass
 class Launch:
     """One launch; ``id`` gives access to it and is never logged or shown whole.
 
@@ -52,9 +69,9 @@ class Launch:
     created_at: float
     visitor: Visitor = Visitor()
     journal: Journal = field(default_factory=Journal)
+    trail: Trail = field(default_factory=Trail)
     member: str | None = None
     attempt: int = 0
-    commit: str | None = None
     phase: Phase = Phase.WAITING
     outcome: Outcome | None = None
     finished_at: float | None = None
@@ -65,6 +82,11 @@ class Launch:
     def short(self) -> str:
         """What may be shown of its id."""
         return short(self.id)
+
+    @property
+    def commit(self) -> str | None:
+        """What is launched, once it is known."""
+        return self.trail.resolved.commit if self.trail.resolved else None
 
 
 def outcome_of(failure: Failure | None) -> Outcome:

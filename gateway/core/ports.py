@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from gateway.core.decision import Decision
+from gateway.core.facts import Replica
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
 from gateway.core.settings import FederationSettings
@@ -26,6 +27,10 @@ class LaunchLimitError(Exception):
     def __init__(self, retry_after_s: float) -> None:
         super().__init__("Too many launches are running here. Try again soon.")
         self.retry_after_s = retry_after_s
+
+
+class LaunchAwayError(Exception):
+    """A launch may be another replica's, which cannot be asked just now."""
 
 
 class FleetPort(Protocol):
@@ -65,14 +70,17 @@ class LaunchesPort(Protocol):
     def start(self, spec: RepoSpec, visitor: Visitor) -> Launch:
         """Begin a launch; raises :class:`LaunchLimitError`."""
 
-    def find(self, launch_id: str) -> Launch | None:
-        """A launch that runs, or that has finished not long ago."""
+    async def find(self, launch_id: str) -> Launch | None:
+        """A launch that runs, or that has finished not long ago, at any replica; raises :class:`LaunchAwayError`."""
 
     def watching(self, launch: Launch) -> AbstractContextManager[None]:
         """Count a stream as a watcher, for as long as the context lasts."""
 
-    def cancel(self, launch: Launch) -> None:
-        """End a launch by its visitor's wish; one that has finished stays as it is."""
+    async def cancel(self, launch: Launch) -> None:
+        """End a launch by its visitor's wish; one that has finished stays as it is.
+
+        Raises :class:`LaunchAwayError`.
+        """
 
 
 class RedirectsPort(Protocol):
@@ -96,6 +104,30 @@ class ArchiveCounts(Protocol):
     @property
     def lost(self) -> int:
         """Events that could not be written."""
+
+
+class ReplicasPort(Protocol):
+    """The replicas of this gateway."""
+
+    @property
+    def name(self) -> str:
+        """This one."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether there can be others."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether this replica is about to end."""
+
+    @property
+    def known(self) -> Mapping[str, Replica]:
+        """Those that lived at the last beat, by name."""
+
+    @property
+    def away_since(self) -> float | None:
+        """Since when the shared state does not answer (Unix time); ``None`` while it does."""
 
 
 class ReportsPort(Protocol):

@@ -143,6 +143,18 @@ def reserved(view: MemberView, reservation: Reservation, now: float, settings: H
     return settled(replace(view, reservations=(*view.reservations, reservation)), now, settings)
 
 
+def reserved_elsewhere(
+    view: MemberView, reservations: tuple[Reservation, ...], now: float, settings: HealthSettings
+) -> MemberView:
+    """After hearing what the other replicas have sent there: all of it, as far as they know it not to be counted."""
+    own = tuple(item for item in view.reservations if item.own)
+    mine = {item.launch for item in own}
+    others = tuple(item for item in reservations if item.launch not in mine)
+    if own + others == view.reservations:
+        return view
+    return settled(replace(view, reservations=own + others), now, settings)
+
+
 def released(view: MemberView, launch: str, ready: bool, now: float, settings: HealthSettings) -> MemberView:
     """After a launch has ended there: one that failed takes no room, one that is ready stays until the next count."""
     if ready and (view.received is not None or view.counted is not None):

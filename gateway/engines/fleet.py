@@ -3,17 +3,27 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from contract.reports import CapacityReport
 from gateway.core import transitions
+from gateway.core.facts import Fact, Failed, Refused, Succeeded
 from gateway.core.fleet import FleetSnapshot, Member, MemberView, Reservation
 from gateway.core.outcomes import Attempt
 from gateway.core.settings import FederationSettings, HealthSettings
 from gateway.core.transitions import ProbeResult
 
 logger = logging.getLogger(__name__)
+
+
+#: What a launch shows of a member.
+LaunchFact = Succeeded | Failed | Refused
+
+
+#: Seconds by which a fact may be late; an older one is taken to be of that age.
+HEARD_AT_MOST = 60.0
 
 
 class Clock:
@@ -46,6 +56,8 @@ class Fleet:
         self._snapshot = FleetSnapshot(tuple(views), settings)
         self.settings = settings
         """The rules as of now."""
+        self.tell: Callable[[Fact], None] = lambda _: None
+        """Is told what launches of this replica show of members."""
 
     @property
     def snapshot(self) -> FleetSnapshot:
@@ -84,19 +96,25 @@ class Fleet:
 
     def succeeded(self, name: str, attempt: Attempt) -> None:
         """Take in that a launch at a member became ready."""
-        self._change(name, lambda view, now, settings: transitions.succeeded(view, attempt, now, settings))
+        self._learned(Succeeded(name, self.now(), attempt))
 
     def failed(self, name: str, reason: str, attempt: Attempt, *, sure: bool) -> None:
         """Take in that a launch failed at a member; ``sure``: for that member's own fault, without doubt."""
-        draw = self._draw()
-        self._change(
-            name,
-            lambda view, now, settings: transitions.failed(view, reason, attempt, now, draw, settings, sure=sure),
-        )
+        self._learned(Failed(name, self.now(), attempt, reason, sure, self._draw()))
 
     def refused(self, name: str) -> None:
         """Take in that a member had no room for a launch."""
-        self._change(name, transitions.refused)
+        self._learned(Refused(name, self.now()))
+
+    def hear(self, fact: LaunchFact) -> None:
+        """Take in what a launch has shown of a member, here or at another replica."""
+        self._change(fact.member, lambda view, now, settings: _after(fact, view, now, settings))
+
+    def reserved_elsewhere(self, reservations: Sequence[Mapping[str, tuple[Reservation, ...]]]) -> None:
+        """Count the launches that the other replicas have sent to members, by member for each replica."""
+        for view in self._snapshot.members:
+            theirs = tuple(item for each in reservations for item in each.get(view.name, ()))
+            self._change(view.name, partial(_reserved_elsewhere, theirs))
 
     def reported(self, name: str, report: CapacityReport) -> None:
         """Take in a report that was checked."""
@@ -115,6 +133,10 @@ class Fleet:
         for view in self._snapshot.members:
             self._change(view.name, transitions.settled)
 
+    def _learned(self, fact: LaunchFact) -> None:
+        self.hear(fact)
+        self.tell(fact)
+
     def _change(self, name: str, change: Callable[[MemberView, float, HealthSettings], MemberView]) -> None:
         before = self._snapshot.get(name)
         if before is None:
@@ -129,3 +151,20 @@ class Fleet:
             status = self._snapshot.status(after, now)
             level = logging.INFO if status.available else logging.WARNING
             logger.log(level, "%s: %s → %s. %s", name, before.state, after.state, after.history[-1].reason)
+
+
+def _after(fact: LaunchFact, view: MemberView, now: float, settings: HealthSettings) -> MemberView:
+    # As of then, so that what was learned at intervals is not taken to have happened at once; clocks may differ a bit.
+    now = max(now - HEARD_AT_MOST, min(fact.at, now))
+    if isinstance(fact, Succeeded):
+        return transitions.succeeded(view, fact.attempt, now, settings)
+    if isinstance(fact, Failed):
+        reason, draw, sure = fact.reason, fact.draw, fact.sure
+        return transitions.failed(view, reason, fact.attempt, now, draw, settings, sure=sure)
+    return transitions.refused(view, now, settings)
+
+
+def _reserved_elsewhere(
+    reservations: tuple[Reservation, ...], view: MemberView, now: float, settings: HealthSettings
+) -> MemberView:
+    return transitions.reserved_elsewhere(view, reservations, now, settings)

@@ -31,6 +31,7 @@ from gateway.core.settings import LaunchSettings, RoutingSettings
 from gateway.core.tallies import Tallies
 from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
+from gateway.engines.sharing import Sharing
 from providers.base import ProviderError, ProviderUnavailableError, Resolved
 from providers.registry import Providers, failure_text
 from servicekit.tasks import Tasks
@@ -72,6 +73,7 @@ class Means:
     budget: RetryBudget
     tallies: Tallies
     tasks: Tasks
+    sharing: Sharing
     waiting: set[str] = field(default_factory=set)
     """Short ids of the launches that wait for a member."""
     draw: Callable[[], float] = random.random
@@ -94,13 +96,7 @@ class Journey:
     """Runs one launch; :meth:`run` returns the final event, and has appended all others to the journal."""
 
     def __init__(self, launch: Launch, means: Means) -> None:
-        self._launch, self._means = launch, means
-        self._met: dict[str, str] = {}
-        """What the launch has met at each member, as a clause."""
-        self._tried: tuple[str, ...] = ()
-        """The members that have failed the launch, in that order."""
-        self._begun = 0
-        """How many of these had begun with it."""
+        self._launch, self._means, self._trail = launch, means, launch.trail
         self._refused: dict[str, float] = {}
         """When a member that has refused the launch may be asked again."""
         self._retry_after = RETRY_AFTER
@@ -111,8 +107,10 @@ class Journey:
         self._cancels: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> BuildEvent:
-        """From the spec to the final event."""
+        """From the spec, or from where another replica has got to, to the final event."""
         spec = self._launch.spec
+        if self._trail.resolved is not None:
+            return await self._attempts(self._trail.resolved)
         self._means.budget.launched(self._means.settings)
         try:
             resolved = await self._means.providers.resolve(spec)
@@ -121,12 +119,17 @@ class Journey:
             return failed(Failure.GATEWAY, message, retry_after_s=error.retry_after_s)
         except ProviderError as error:
             return failed(Failure.USER, failure_text(spec, error) + "\n")
-        self._launch.commit = resolved.commit
+        self._trail.resolved = resolved
         for note in resolved.notes:
             self._tell(note.rstrip("\n") + "\n")
         return await self._attempts(resolved)
 
     async def _attempts(self, resolved: Resolved) -> BuildEvent:
+        begun = (
+            self._means.fleet.member(self._launch.member) if self._trail.attempting and self._launch.member else None
+        )
+        if begun is not None and (final := await self._try(begun, resolved)) is not None:
+            return final
         while True:
             decision = self._decide(resolved)
             chosen = decision.chosen
@@ -134,17 +137,12 @@ class Journey:
             if chosen is None or member is None:
                 if (ended := await self._wait(decision, resolved)) is not None:
                     return ended
-            elif chosen.standing == Standing.AGAIN and self._rested < len(self._tried):
+            elif chosen.standing == Standing.AGAIN and self._rested < len(self._trail.tried):
                 await self._rest()
             else:
-                try:
-                    return await self._attempt(member, chosen, resolved)
-                except MemberFault as fault:
-                    self._take_in(member, fault)
-                    if fault.fault != Fault.REFUSED:
-                        if self._is_hopeless():
-                            return self._given_up(member, fault)
-                        await self._pace()
+                await self._begin(member, chosen)
+                if (final := await self._try(member, resolved)) is not None:
+                    return final
 
     def _decide(self, resolved: Resolved) -> Decision:
         means, visitor, now = self._means, self._launch.visitor, self._means.fleet.now()
@@ -156,7 +154,7 @@ class Journey:
             origin=visitor.origin,
             asked=visitor.asked,
             sticky=visitor.sticky,
-            tried=self._tried,
+            tried=self._trail.tried,
             refused=frozenset(name for name, until in self._refused.items() if now < until),
             avoid=visitor.avoid,
         )
@@ -165,14 +163,32 @@ class Journey:
             logger.debug("launch %s: %s", self._launch.short, decision.explain())
         return decision
 
-    async def _attempt(self, member: Member, chosen: Candidate, resolved: Resolved) -> BuildEvent:
+    async def _begin(self, member: Member, chosen: Candidate) -> None:
+        """Settle on a member, so that whoever goes on with the launch asks the same one."""
+        launch = self._launch
+        launch.member, launch.attempt = member.name, launch.attempt + 1
+        self._trail.attempting, self._trail.heard = True, -1
+        self._means.tallies.attempts[member.name, chosen.group] += 1
+        await self._means.sharing.keep(launch)
+
+    async def _try(self, member: Member, resolved: Resolved) -> BuildEvent | None:
+        """One attempt, begun here or by another replica; ``None``: the launch goes on elsewhere."""
+        try:
+            return await self._attempt(member, resolved)
+        except MemberFault as fault:
+            self._take_in(member, fault)
+            if fault.fault != Fault.REFUSED:
+                if self._is_hopeless():
+                    return self._given_up(member, fault)
+                await self._pace()
+        return None
+
+    async def _attempt(self, member: Member, resolved: Resolved) -> BuildEvent:
         """One member's part; returns its final event.  Raises :class:`MemberFault`."""
         means, launch = self._means, self._launch
         if member.name in self._cancels:
             # What it was told of the attempt before must not end this one.
             await asyncio.wait([self._cancels.pop(member.name)])
-        launch.member, launch.attempt = member.name, launch.attempt + 1
-        means.tallies.attempts[member.name, chosen.group] += 1
         repo, ready = resolved.spec.repo, False
         attempt = Attempt(means.fleet.now(), repo, launch.short)
         means.fleet.reserve(member.name, Reservation(launch.short, repo, resolved.commit, made_at=attempt.begun_at))
@@ -197,12 +213,12 @@ class Journey:
     async def _stream(self, member: Member, resolved: Resolved) -> BuildEvent:
         """Carry a member's events over to the journal; returns the final one.  Raises :class:`MemberFault`."""
         token = sign_launch(self._claims(member, resolved), self._means.signing_key)
-        order = LaunchOrder(resolved.resolved_spec, self._launch.id, token)
+        order = LaunchOrder(resolved.resolved_spec, self._launch.id, token, self._trail.heard)
         patience = _Patience(self._means, member)
         stream = self._means.client.build(member, order)
         try:
             async with patience.limit(), aclosing(stream):
-                async for item in stream:
+                async for item, self._trail.heard in stream:
                     if item.is_final:
                         return self._final(member, resolved, item)
                     patience.heard(item.phase)
@@ -238,7 +254,8 @@ class Journey:
     def _take_in(self, member: Member, fault: MemberFault) -> None:
         """What follows of a member's fault for the fleet and for this launch."""
         launch, means = self._launch, self._means
-        self._met[member.name] = str(fault)
+        self._trail.attempting = False
+        self._trail.met[member.name] = str(fault)
         means.tallies.failovers[member.name, fault.fault.value] += 1
         logger.warning("launch %s: attempt %d: %s %s", launch.short, launch.attempt, member.name, fault)
         if fault.fault == Fault.REFUSED:
@@ -249,8 +266,8 @@ class Journey:
                 self._refused[member.name] = means.fleet.now() + min(fault.retry_after_s, ASK_AGAIN_AFTER)
                 self._retry_after = fault.retry_after_s
         else:
-            self._tried += (member.name,)
-            self._begun += fault.begun
+            self._trail.tried += (member.name,)
+            self._trail.begun += fault.begun
             if fault.unreached:
                 means.fleet.unreached(member.name, f"A launch met a problem: it {fault}.")
             means.prober.hint(member.name)
@@ -264,7 +281,7 @@ class Journey:
     def _is_hopeless(self) -> bool:
         """Whether it has failed too often; a connection that could not be had has cost little."""
         most = self._means.settings.max_attempts
-        return self._begun >= most or len(self._tried) >= 3 * most
+        return self._trail.begun >= most or len(self._trail.tried) >= 3 * most
 
     async def _pace(self) -> None:
         """Wait for the retry budget."""
@@ -275,8 +292,8 @@ class Journey:
 
     async def _rest(self) -> None:
         """Nobody is left but members that have failed this launch: give them a moment to recover."""
-        self._rested = len(self._tried)
-        await asyncio.sleep(min(AGAIN_AFTER * 2 ** (len(self._tried) - 1), AGAIN_AT_MOST))
+        self._rested = len(self._trail.tried)
+        await asyncio.sleep(min(AGAIN_AFTER * 2 ** (len(self._trail.tried) - 1), AGAIN_AT_MOST))
 
     def _may_wait(self, decision: Decision) -> bool:
         """Whether a member may be able to take the launch soon enough."""
@@ -313,15 +330,19 @@ class Journey:
         return failed(Failure.REFUSED, message, retry_after_s=after, **self._own_fields())
 
     def _obstacles(self, decision: Decision) -> str:
-        about = "; ".join(f"{item.member} {self._met.get(item.member) or item.reason}" for item in decision.rejected)
+        about = "; ".join(
+            f"{item.member} {self._trail.met.get(item.member) or item.reason}" for item in decision.rejected
+        )
         return f"No member of this federation can take the launch now ({about or 'it has no members'})."
 
     def _given_up(self, member: Member, fault: MemberFault) -> BuildEvent:
         """The final event of a launch that has failed too often."""
         advice = "Please launch again: it is not the repository's fault."
-        if len(self._doubtful) == len(self._tried):
+        if len(self._doubtful) == len(self._trail.tried):
             advice = "If that happens each time, the repository may be one whose notebook server does not start."
-        message = f"The launch has failed {len(self._tried)} times, at last because {member.name} {fault}. {advice}\n"
+        message = (
+            f"The launch has failed {len(self._trail.tried)} times, at last because {member.name} {fault}. {advice}\n"
+        )
         return failed(Failure.MEMBER, message, **self._own_fields())
 
     def _claims(self, member: Member, resolved: Resolved) -> LaunchClaims:

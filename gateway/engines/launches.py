@@ -1,4 +1,7 @@
-"""The launches of this process: each a background task that writes a journal, whoever reads it."""
+"""The launches of this process: each a background task that writes a journal, whoever reads it.
+
+Those of other replicas are followed while somebody here watches them.
+"""
 
 import asyncio
 import contextlib
@@ -7,10 +10,11 @@ import os
 from collections.abc import Iterator
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
-from contract.launches import LAUNCH_ID_BYTES, launch_id
+from contract.launches import LAUNCH_ID_BYTES, is_launch_id, launch_id
+from gateway.clients.state.protocol import StateUnavailableError
 from gateway.core.launch import Launch, Outcome, Visitor, outcome_of
 from gateway.core.launch_events import FinishedLaunch
-from gateway.core.ports import LaunchLimitError
+from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.core.tallies import Tallies
 from gateway.engines.journey import Journey, Means
 from providers.base import RepoSpec
@@ -45,10 +49,12 @@ class Launches:
     """
 
     def __init__(self, means: Means) -> None:
-        self._means = means
+        self._means, self._sharing = means, means.sharing
+        means.sharing.serve(self)
         self._launches: dict[str, Launch] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._endings: dict[str, Outcome] = {}
+        self._tasks: dict[str, asyncio.Task[BuildEvent]] = {}
+        self._endings: dict[asyncio.Task[BuildEvent], Outcome | None] = {}
+        """Why tasks were told to end; ``None``: their launches go on at another replica."""
         self._telling: set[asyncio.Task[None]] = set()
         self.streams = 0
         """How many streams watch a launch."""
@@ -75,16 +81,43 @@ class Launches:
         now = self._means.fleet.now()
         launch = Launch(launch_id(os.urandom(LAUNCH_ID_BYTES)), spec, now, visitor, unwatched_since=now)
         self._launches[launch.id] = launch
+        self._sharing.begin(launch)
         # So that the visitor hears something before a slow provider answers.
         launch.journal.append(event(Phase.WAITING, "Looking for the repository...\n", launch_id=launch.short))
-        task = self._means.tasks.spawn(f"launch {launch.short}", self._run(launch))
-        self._tasks[launch.id] = task
-        task.add_done_callback(lambda _: self._ended(launch))
+        self.go_on_with(launch)
         return launch
 
-    def find(self, launch_id: str) -> Launch | None:
-        """A launch that runs, or that has finished not long ago."""
-        return self._launches.get(launch_id)
+    async def find(self, launch_id: str) -> Launch | None:
+        """A launch that runs, or that has finished not long ago, here or at another replica.
+
+        Raises :class:`LaunchAwayError`.
+        """
+        launch = self._launches.get(launch_id)
+        if launch is not None or not is_launch_id(launch_id):
+            return launch
+        try:
+            launch = await self._sharing.find_patiently(launch_id)
+        except StateUnavailableError as error:
+            raise LaunchAwayError from error
+        if launch is not None:
+            launch.unwatched_since = self._means.fleet.now()
+            launch = self._launches.setdefault(launch_id, launch)
+        return launch
+
+    def go_on_with(self, launch: Launch) -> None:
+        """Run a launch, from its beginning or from where another replica has got to."""
+        before = self._tasks.get(launch.id)
+        task = self._means.tasks.spawn(f"launch {launch.short}", self._run(launch, before))
+        self._tasks[launch.id] = task
+        task.add_done_callback(lambda task: self._conclude(launch, task))
+
+    def let_go(self, launch: Launch) -> None:
+        """Run a launch no more; it goes on at another replica."""
+        self._end(launch, None)
+
+    def ended_elsewhere(self, launch: Launch) -> None:
+        """Take in that another replica has finished a launch."""
+        launch.finished_at = self._means.fleet.now()
 
     @contextlib.contextmanager
     def watching(self, launch: Launch) -> Iterator[None]:
@@ -98,8 +131,21 @@ class Launches:
             launch.watchers -= 1
             launch.unwatched_since = self._means.fleet.now()
 
-    def cancel(self, launch: Launch) -> None:
-        """End a launch by its visitor's wish; one that has finished stays as it is."""
+    async def cancel(self, launch: Launch) -> None:
+        """End a launch by its visitor's wish, wherever it runs; one that has finished stays as it is.
+
+        Raises :class:`LaunchAwayError`.
+        """
+        if launch.id in self._tasks:
+            self._end(launch, Outcome.CANCELLED)
+        elif launch.finished_at is None:
+            try:
+                await self._sharing.ask_to_cancel(launch)
+            except StateUnavailableError as error:
+                raise LaunchAwayError from error
+
+    def asked_to_cancel(self, launch: Launch) -> None:
+        """End a launch whose visitor has told another replica so."""
         self._end(launch, Outcome.CANCELLED)
 
     async def sweep(self) -> None:
@@ -110,8 +156,7 @@ class Launches:
                 if not launch.watchers and now - launch.finished_at > self._means.settings.keep_finished:
                     del self._launches[launch.id]
             elif not launch.watchers and now - launch.unwatched_since > self._means.settings.linger:
-                logger.info("launch %s: nobody watches it; it is given up", launch.short)
-                self._end(launch, Outcome.ABANDONED)
+                self._give_up(launch)
         finished = [launch for launch in self._launches.values() if launch.finished_at is not None]
         size = sum(launch.journal.size for launch in finished)
         for n, launch in enumerate(finished):
@@ -121,41 +166,57 @@ class Launches:
             del self._launches[launch.id]
 
     async def close(self) -> None:
-        """End all launches, each with an event that says so; members are told."""
+        """Hand all launches over to other replicas; where there can be none, end each with an event that says so."""
         tasks = list(self._tasks.values())
-        for launch in list(self._launches.values()):
-            self._end(launch, Outcome.GATEWAY)
+        running = [launch for launch in self._launches.values() if launch.id in self._tasks]
+        for launch in running:
+            self._end(launch, None if self._sharing.shared else Outcome.GATEWAY)
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._sharing.shared:
+            await self._sharing.hand_over(running)
+            for launch in self._launches.values():
+                launch.journal.close()
         if self._telling:
             await asyncio.wait(self._telling, timeout=TELL_TIMEOUT)
 
-    def _ended(self, launch: Launch) -> None:
-        # A task that is cancelled before its first step never gets to write the end itself.
-        if launch.finished_at is None:
-            outcome = self._endings.get(launch.id, Outcome.GATEWAY)
-            self._finish(launch, _ENDINGS[outcome], outcome)
+    def _give_up(self, launch: Launch) -> None:
+        """End a launch that nobody watches; one of another replica is that one's to end."""
+        if launch.id in self._tasks:
+            logger.info("launch %s: nobody watches it; it is given up", launch.short)
+            self._end(launch, Outcome.ABANDONED)
+        elif not self._sharing.owns(launch):
+            self._sharing.forget(launch)
+            del self._launches[launch.id]
 
-    def _end(self, launch: Launch, outcome: Outcome) -> None:
+    def _end(self, launch: Launch, outcome: Outcome | None) -> None:
         task = self._tasks.get(launch.id)
-        if task is not None and launch.id not in self._endings:
-            self._endings[launch.id] = outcome
-            if not task.cancel():
-                del self._endings[launch.id]
+        if task is not None and task not in self._endings and task.cancel():
+            self._endings[task] = outcome
 
-    async def _run(self, launch: Launch) -> None:
+    async def _run(self, launch: Launch, before: asyncio.Task[BuildEvent] | None) -> BuildEvent:
+        if before is not None:
+            # It was let go here, and comes back before that has ended.
+            await asyncio.wait([before])
         try:
-            final = await Journey(launch, self._means).run()
-            outcome = Outcome.READY if final.phase == Phase.READY else outcome_of(final.failure)
-        except asyncio.CancelledError:
-            outcome = self._endings.get(launch.id, Outcome.GATEWAY)
-            final = _ENDINGS[outcome]
-            self._tell_member(launch)
+            return await Journey(launch, self._means).run()
         except Exception:
             logger.exception("launch %s: unexpected error", launch.short)
-            outcome = Outcome.GATEWAY
-            final = failed(Failure.GATEWAY, "Something went wrong in this gateway. Please launch again.\n")
             self._tell_member(launch)
-        self._finish(launch, final, outcome)
+            return failed(Failure.GATEWAY, "Something went wrong in this gateway. Please launch again.\n")
+
+    def _conclude(self, launch: Launch, task: asyncio.Task[BuildEvent]) -> None:
+        """A launch runs here no more; one that was cancelled ended for the reason that was given then."""
+        ending = self._endings.pop(task, Outcome.GATEWAY)
+        if self._tasks.get(launch.id) is task:
+            del self._tasks[launch.id]
+        if not self._sharing.owns(launch):
+            return
+        if not task.cancelled():
+            final = task.result()
+            self._finish(launch, final, Outcome.READY if final.phase == Phase.READY else outcome_of(final.failure))
+        elif ending is not None:
+            self._tell_member(launch)
+            self._finish(launch, _ENDINGS[ending], ending)
 
     def _finish(self, launch: Launch, final: BuildEvent, outcome: Outcome) -> None:
         if launch.member is not None:
@@ -163,8 +224,7 @@ class Launches:
         launch.journal.append(final.with_fields(launch_id=launch.short))
         reached = launch.phase
         launch.phase, launch.outcome, launch.finished_at = final.phase, outcome, self._means.fleet.now()
-        self._tasks.pop(launch.id, None)
-        self._endings.pop(launch.id, None)
+        self._sharing.note(launch)
         self._means.tallies.outcomes[launch.member or "", outcome.value] += 1
         self._means.record(self._finished(launch, outcome, reached))
 

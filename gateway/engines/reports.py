@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from contract.reports import CapacityReport, ReportError, parse_report
 from contract.signatures import SignatureRefusedError, reported_member, verify_report
+from gateway.core.facts import Reported
 from gateway.core.ports import ReportRefusedError
 from gateway.core.tallies import Tallies
 from gateway.core.transitions import StaleReportError, check_report
@@ -31,6 +32,8 @@ class Reports:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._fleet, self.keys, self._tallies, self._wall = fleet, keys, tallies, wall
+        self.tell: Callable[[Reported], None] = lambda _: None
+        """Is told of each report that was accepted."""
 
     def receive(self, token: str) -> None:
         """Take a signed report; raises :class:`ReportRefusedError`."""
@@ -45,6 +48,15 @@ class Reports:
             logger.log(level, "a report of %s was refused: %s", name or "an unknown member", refusal)
             raise
         self._tallies.reports[name, "accepted"] += 1
+        self.tell(Reported(token))
+
+    def hear(self, token: str) -> None:
+        """Take a report that another replica has accepted, if it is new here, too."""
+        try:
+            name, keys = self._signer(token)
+            self._fleet.reported(name, self._checked(token, name, keys))
+        except ReportRefusedError as refusal:
+            logger.debug("a report that another replica has accepted was passed over: %s", refusal)
 
     def _signer(self, token: str) -> tuple[str, Sequence[Ed25519PublicKey]]:
         """The registered member that a report claims to be from, and its keys."""

@@ -8,16 +8,20 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from contract import sse
 from contract.events import Failure, failed
 from contract.launches import parse_event_id, short
 from frontend.admission import admit, unknown_launch
 from frontend.refusals import Refused, refusal
 from gateway.core.launch import Launch
-from gateway.core.ports import LaunchLimitError
+from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.web.parts import PARTS, Parts
 from gateway.web.visitors import visitor_of
 from servicekit.problems import Problem
-from servicekit.streams import stream_entries
+from servicekit.streams import STREAM_HEADERS, stream_entries
+
+#: Milliseconds after which a client whose launch cannot be found just now connects again.
+COME_BACK_MS = 1500
 
 _BUILD_ONLY = (
     "Building but not launching is not permitted when the API only mode was not enabled "
@@ -29,9 +33,11 @@ async def build(request: web.Request) -> web.StreamResponse:
     """Begin a launch, or go on with the one that Last-Event-ID names."""
     parts = request.app[PARTS]
     try:
-        launch, seen = _launch(request, parts)
+        launch, seen = await _launch(request, parts)
     except Refused as refused:
         return refused.response()
+    except LaunchAwayError:
+        return _come_back()
     except LaunchLimitError as error:
         return refusal(failed(Failure.REFUSED, f"{error}\n", status_code=429, retry_after_s=error.retry_after_s))
     if launch.journal.final is not None and seen >= launch.journal.next_n - 1:
@@ -41,7 +47,7 @@ async def build(request: web.Request) -> web.StreamResponse:
         return await stream_entries(request, launch.journal.follow(seen), launch.id)
 
 
-def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
+async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
     """The launch to follow, and the number of its last event that the client has seen."""
     admitted = admit(request, parts.site, parts.providers, time.time())
     if admitted.resume is None:
@@ -51,7 +57,7 @@ def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
             admitted.spec, replace(visitor_of(request, parts, admitted.client_ip), build_token=admitted.with_token)
         ), -1
     launch_id, seen = admitted.resume
-    launch = parts.launches.find(launch_id)
+    launch = await parts.launches.find(launch_id)
     if launch is None:
         raise Refused(unknown_launch(Failure.GATEWAY))
     return launch, seen
@@ -59,7 +65,7 @@ def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
 
 async def show_launch(request: web.Request) -> web.Response:
     """Where a launch stands; knowing its id is the authority."""
-    launch = _find(request)
+    launch = await _find(request)
     fleet = request.app[PARTS].fleet
     answer = {
         "launch_id": launch.short,
@@ -77,15 +83,33 @@ async def show_launch(request: web.Request) -> web.Response:
 
 async def cancel_launch(request: web.Request) -> web.Response:
     """End a launch; one that has ended stays as it is."""
-    request.app[PARTS].launches.cancel(_find(request))
+    launch = await _find(request)
+    try:
+        await request.app[PARTS].launches.cancel(launch)
+    except LaunchAwayError as error:
+        raise _away() from error
     return web.Response(status=204)
 
 
-def _find(request: web.Request) -> Launch:
+async def _find(request: web.Request) -> Launch:
     text = request.match_info["launch_id"]
     # An event's id will do too: it is what a client has at hand.
     parsed = parse_event_id(text)
-    launch = request.app[PARTS].launches.find(parsed[0] if parsed else text)
+    try:
+        launch = await request.app[PARTS].launches.find(parsed[0] if parsed else text)
+    except LaunchAwayError as error:
+        raise _away() from error
     if launch is None:
         raise Problem(404, "Not Found", "No launch of this id is known here.", launch_id=short(text))
     return launch
+
+
+def _away() -> Problem:
+    detail = "The replicas of this gateway cannot ask each other just now. Please try again in a moment."
+    return Problem(503, "Not Known Now", detail, headers={"Retry-After": "2"})
+
+
+def _come_back() -> web.Response:
+    """A stream without an event, at whose end a client connects again: perhaps to the replica that has its launch."""
+    body = sse.encode_retry(COME_BACK_MS)
+    return web.Response(body=body, content_type=sse.CONTENT_TYPE, charset="utf-8", headers=STREAM_HEADERS)

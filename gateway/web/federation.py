@@ -36,9 +36,30 @@ async def federation(request: web.Request) -> web.Response:
         "snapshot_version": snapshot.version,
         "launches": parts.launches.running,
         "waiting": parts.launches.waiting,
+        "replicas": replicas_wire(parts),
+        "degraded_since": parts.replicas.away_since,
         "members": [member_wire(snapshot, view, now, parts.site.version) for view in snapshot.members],
     }
     return web.json_response(answer, headers=_NO_STORE)
+
+
+def replicas_wire(parts: Parts) -> list[dict[str, Any]]:
+    """The replicas of this gateway; ``disagrees`` names the members of which one believes something else than this."""
+    states = {view.name: view.state for view in parts.fleet.snapshot.members}
+    return [
+        {
+            "name": replica.name,
+            "this": replica.name == parts.replicas.name,
+            "version": replica.version,
+            "started_at": replica.started_at,
+            "launches": replica.launches,
+            "draining": replica.draining,
+            "disagrees": sorted(
+                name for name, state in replica.states.items() if name in states and states[name] != state
+            ),
+        }
+        for _, replica in sorted(parts.replicas.known.items())
+    ]
 
 
 def member_wire(snapshot: FleetSnapshot, view: MemberView, now: float, own_version: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Literal
 from aiohttp import web
 
 from frontend.site import Site
-from gateway.core.ports import ArchiveCounts, FleetPort, LaunchesPort, RedirectsPort, ReportsPort
+from gateway.core.ports import ArchiveCounts, FleetPort, LaunchesPort, RedirectsPort, ReplicasPort, ReportsPort
 from providers.registry import Providers
 
 #: ``proxy``: launches pass through this gateway; ``redirect``: visitors are sent to a member.
@@ -23,6 +23,7 @@ class Parts:
     launches: LaunchesPort
     reports: ReportsPort
     redirects: RedirectsPort
+    replicas: ReplicasPort
     mode: Mode
     archive: ArchiveCounts | None
 

@@ -18,7 +18,8 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 async def health(request: web.Request) -> web.Response:
     """BinderHub's form: 200 if any member is available, else 503; members are told one by one."""
-    fleet = request.app[PARTS].fleet
+    parts = request.app[PARTS]
+    fleet = parts.fleet
     snapshot, now = fleet.snapshot, fleet.now()
     checks: list[dict[str, Any]] = []
     available = 0
@@ -35,6 +36,9 @@ async def health(request: web.Request) -> web.Response:
                 "_ignore_failure": True,
             }
         )
+    if parts.replicas.shared:
+        since = parts.replicas.away_since
+        checks.append({"service": "Shared state", "ok": since is None, "since": since, "_ignore_failure": True})
     ok = available > 0
     checks.insert(0, {"service": "Members", "ok": ok, "available": available, "total": len(snapshot.members)})
     return web.json_response({"ok": ok, "checks": checks}, status=200 if ok else 503, headers=_NO_STORE)
@@ -60,9 +64,14 @@ async def livez(request: web.Request) -> web.Response:  # noqa: ARG001 - a handl
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Ready once each member has been probed, whatever came of it: without members there are still pages to serve."""
-    ready = request.app[PARTS].fleet.snapshot.probed
-    return web.json_response({"ok": ready}, status=200 if ready else 503, headers=_NO_STORE)
+    """Ready once each member has been probed, whatever came of it: without members there are still pages to serve.
+
+    Not any more when it is about to end.
+    """
+    parts = request.app[PARTS]
+    ready = parts.fleet.snapshot.probed and not parts.replicas.draining
+    answer = {"ok": ready, "draining": parts.replicas.draining}
+    return web.json_response(answer, status=200 if ready else 503, headers=_NO_STORE)
 
 
 async def metrics(request: web.Request) -> web.Response:

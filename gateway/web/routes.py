@@ -36,6 +36,7 @@ def add_gateway_routes(app: web.Application, parts: Parts) -> None:
     app[PARTS] = parts
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
+    app.on_response_prepare.append(_let_go)
     here = Path(__file__).parent
     add_routes(app, parts.site, parts.providers, nav=[NavLink("Status", "status")], extra=[here])
     for route, handler in GET:
@@ -45,3 +46,10 @@ def add_gateway_routes(app: web.Application, parts: Parts) -> None:
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)
+
+
+async def _let_go(request: web.Request, response: web.StreamResponse) -> None:
+    """Keep no connection of a visitor who had better come back to another replica."""
+    if request.app[PARTS].replicas.draining:
+        response.force_close()
+        response.headers["Connection"] = "close"

@@ -42,6 +42,8 @@ async def status_page(request: web.Request) -> web.Response:
         rows=rows,
         available=sum(row.available for row in rows),
         launches=parts.launches.running,
+        away_for=None if parts.replicas.away_since is None else _span(now - parts.replicas.away_since),
+        replicas=sorted(parts.replicas.known),
         mode=parts.mode,
         at=_clock(now),
         refresh=REFRESH,

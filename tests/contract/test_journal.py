@@ -91,7 +91,7 @@ async def test_no_kind_of_event_grows_without_bound(line: BuildEvent) -> None:
     entries = await _all(journal)
     assert len(entries) < 500
     assert "not kept" in entries[0].event.message
-    assert entries[-1] == Entry(2000, event(Phase.FAILED, "why"))
+    assert (entries[-1].n, entries[-1].event) == (2000, event(Phase.FAILED, "why"))
 
 
 async def test_a_long_log_does_not_get_slower_with_its_length() -> None:
@@ -143,3 +143,32 @@ async def test_a_reader_gets_every_number_once_or_is_told_that_it_is_gone(
         assert entry.n == seen
         assert gone or entry.event.is_final or entry.event.message == f"{entry.n}\n"
     assert seen == max(total, after)
+
+
+async def test_a_copy_goes_on_under_other_numbers_and_its_readers_are_told_of_no_gap() -> None:
+    journal, copy = Journal(), Journal()
+    for n in range(3):
+        journal.append(event(Phase.BUILDING, f"{n}\n"))
+    for entry in journal.since(-1):
+        copy.take(entry)
+    copy.take(journal.since(-1)[0])
+    copy.skip_to(1000)
+    copy.skip_to(10)
+    assert copy.append(event(Phase.READY)) == Entry(1000, event(Phase.READY), 2)
+    assert [entry.n for entry in await _all(copy)] == [0, 1, 2, 1000]
+    assert [entry.n for entry in await _all(copy, 1)] == [2, 1000]
+    # A reader that had seen more of the first copy than the second one has.
+    assert [entry.n for entry in await _all(copy, 40)] == [1000]
+    with pytest.raises(ValueError, match="complete"):
+        copy.take(Entry(1001, event(Phase.BUILDING), 1000))
+
+
+async def test_readers_of_a_journal_that_goes_on_elsewhere_end() -> None:
+    journal = Journal()
+    journal.append(event(Phase.WAITING))
+    reader = asyncio.create_task(_all(journal))
+    await asyncio.sleep(0)
+    journal.append(event(Phase.BUILDING))
+    journal.close()
+    assert [entry.n for entry in await reader] == [0, 1]
+    assert journal.final is None

@@ -12,6 +12,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract import sse
+from contract.launches import event_id, parse_event_id
 from contract.reports import CapacityReport, Image, Sessions
 from contract.signatures import LaunchClaims, sign_report, verify_launch
 from manybinder.ports import free_ports
@@ -67,6 +68,8 @@ class FakeMember:
     open_streams: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[int] = field(default_factory=list)
+    launches: list[str] = field(default_factory=list)
+    """Ids of the launches that were asked for, as often as they were."""
     seq: int = 0
     runner: web.AppRunner | None = None
 
@@ -167,7 +170,10 @@ class FakeMember:
         while self.knobs.comments_only:
             await response.write(sse.KEEPALIVE)
             await asyncio.sleep(0.05)
+        launch, heard = self._launch(request)
         for n, item in enumerate(self._events()):
+            if n <= heard:
+                continue
             if n == self.knobs.gate_at:
                 await self.gate.wait()
             if n == self.knobs.end_after:
@@ -179,8 +185,19 @@ class FakeMember:
                 request.transport.abort()
                 return
             await asyncio.sleep(self.knobs.delay_s)
-            await response.write(sse.encode(json.dumps(item)))
+            await response.write(sse.encode(json.dumps(item), event_id=event_id(launch, n)))
             self.sent.append(n)
+
+    def _launch(self, request: web.Request) -> tuple[str, int]:
+        """The id of the launch, and the number of its last event that whoever attaches to it has had."""
+        token = self.tokens[-1]
+        if not token or self.knobs.first is not None:  # a visitor who comes directly has no launch token
+            return "0" * 32, -1
+        launch = jwt.decode(token, options={"verify_signature": False})["jti"]
+        known = launch in self.launches
+        self.launches.append(launch)
+        resumed = parse_event_id(request.headers.get("Last-Event-ID", ""))
+        return launch, resumed[1] if known and resumed is not None else -1
 
     def _events(self) -> list[dict[str, Any]]:
         if self.knobs.first is not None:

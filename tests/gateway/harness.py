@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from redisserver import RedisServer
 from yarl import URL
 
 from contract import sse
@@ -138,6 +139,26 @@ class Starter:
         key = Ed25519PrivateKey.generate()
         settings = gateway_settings(self.data_dir, key, fakes, **changes)
         return await self.gateway_with(settings, key, fakes)
+
+    async def redis(self) -> RedisServer:
+        """A Redis that runs."""
+        server = await RedisServer(self.data_dir / "redis").start()
+        self.running.append(server.stop)
+        return server
+
+    async def replicas(self, count: int, server: RedisServer, members: int = 2, **changes: Any) -> list[Gateway]:
+        """Gateways that share a Redis, in front of the same members, all of which they have seen healthy."""
+        fakes = [await self.member(f"member-{n + 1}") for n in range(members)]
+        key = Ed25519PrivateKey.generate()
+        changes["redis"] = {"url": server.url, "timeout": "30s", **changes.get("redis", {})}
+        gateways = []
+        for n in range(count):
+            settings = gateway_settings(self.data_dir / f"replica-{n}", key, fakes, **changes)
+            gateways.append(await self.gateway_with(settings, key, fakes))
+        for gateway in gateways:
+            for fake in fakes:
+                await gateway.until_state(fake.name, "available")
+        return gateways
 
     async def gateway_with(
         self, settings: GatewaySettings, key: Ed25519PrivateKey, fakes: Sequence[FakeMember] = ()

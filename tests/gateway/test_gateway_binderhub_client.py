@@ -46,7 +46,7 @@ class Pair:
     async def launch(self, spec: str = SPEC, client: BinderHubClient | None = None) -> list[BuildEvent]:
         order = LaunchOrder(spec, "0" * 32)
         async with asyncio.timeout(30):
-            return [item async for item in (client or self.client()).build(self.member, order)]
+            return [told.event async for told in (client or self.client()).build(self.member, order)]
 
     async def fault(self) -> MemberFault:
         with pytest.raises(MemberFault) as caught:
@@ -208,7 +208,7 @@ async def test_leaving_a_stream_closes_the_connection_and_cancel_does_nothing(pa
     pair.hub.knobs.fails = "building", {"phase": "building", "message": "goes on"}
     client = pair.client()
     async with aclosing(client.build(pair.member, ORDER)) as stream:
-        assert (await anext(stream)).phase == Phase.WAITING
+        assert (await anext(stream)).event.phase == Phase.WAITING
         assert pair.hub.open_streams == 1
     asked = len(pair.hub.asked)
     await client.cancel(pair.member, ORDER.launch_id)

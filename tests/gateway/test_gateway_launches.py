@@ -367,7 +367,7 @@ async def test_a_launch_that_nobody_watches_is_given_up_after_a_while(start: Sta
     move = gateway.stop_clock()
     async for event_id, event in gateway.events():
         if event.message == "line 0\n":
-            launch = gateway.parts.launches.find(event_id.partition(".")[0])
+            launch = await gateway.parts.launches.find(event_id.partition(".")[0])
             break
     assert launch is not None
     await until(lambda: launch.watchers == 0)

@@ -116,7 +116,7 @@ async def test_leaving_a_stream_closes_the_connection(client: MemberClient) -> N
     member.knobs.end_after = None
     stream = client.build(Member("m", member.url), LaunchOrder("gh/a/b/c", "0" * 32, "token"))
     item = await anext(stream)
-    assert item.message == "one"
+    assert item.event.message == "one"
     await stream.aclose()
     async with asyncio.timeout(60):
         while member.open_streams:

@@ -85,13 +85,72 @@ async def test_it_serves_until_it_is_told_to_end_and_open_streams_do_not_hold_it
         headers = {"Accept": "text/event-stream"}
         async with http.get(f"http://127.0.0.1:{port}/build/{SPEC}", headers=headers) as response:
             await response.content.readany()
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
             assert b"being restarted" in await response.content.read()
         async with asyncio.timeout(60):
             _, errors = await process.communicate()
     await member.stop()
     assert process.returncode == 0, errors.decode()
     assert b"Traceback" not in errors
+
+
+async def test_told_politely_it_waits_for_open_streams_and_takes_nobody_new(tmp_path: Path) -> None:
+    member = await FakeMember("member-1").start()
+    member.knobs.gate_at = 1
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    path = config(tmp_path, port, f'[{{name: member-1, url: "{member.url}"}}]')
+    async with aiohttp.ClientSession() as http, running(path) as process:
+        await ready(http, url)
+        headers = {"Accept": "text/event-stream"}
+        async with http.get(f"{url}build/{SPEC}", headers=headers) as response:
+            await response.content.readany()
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(60):
+                while await _takes_connections(port):
+                    await asyncio.sleep(0.05)
+            assert process.returncode is None
+            member.gate.set()
+            assert b'"ready"' in await response.content.read()
+        async with asyncio.timeout(60):
+            _, errors = await process.communicate()
+    await member.stop()
+    assert process.returncode == 0, errors.decode()
+    assert b"Traceback" not in errors
+
+
+async def test_before_it_takes_nobody_new_it_gives_notice(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    path = config(tmp_path, port)
+    path.write_text(path.read_text() + "drain: {notice: 1h}\n")
+    async with aiohttp.ClientSession() as http, running(path) as process:
+        await ready(http, url)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            while True:
+                async with http.get(f"{url}readyz") as response:
+                    if response.status == 503:
+                        assert (await response.json())["draining"]
+                        assert response.headers["Connection"] == "close"
+                        break
+                await asyncio.sleep(0.05)
+        async with http.get(f"{url}livez") as response:
+            assert response.status == 200
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+
+
+async def _takes_connections(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return True
 
 
 async def test_a_port_in_use_is_told_in_a_sentence(tmp_path: Path) -> None:

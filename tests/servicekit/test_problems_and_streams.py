@@ -151,7 +151,7 @@ import asyncio, signal
 from servicekit import lifeline
 async def main():
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
     lifeline.watch(loop, lifeline.inherited_fd())
     print("watching", flush=True)
     await stop.wait()

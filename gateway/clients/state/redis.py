@@ -1,0 +1,212 @@
+"""The shared state in Redis (7 or later) or Valkey.
+
+Each step that reads and writes is one Lua script, which Redis runs atomically.  A store that fails is left alone for a
+moment: whoever asks meanwhile hears at once that it is away, and waits for nothing.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.clients.state.protocol import (
+    HEARD_AT_ONCE,
+    HEARD_AT_START,
+    MAX_FACTS,
+    Adoption,
+    Batch,
+    Hold,
+    Renewal,
+    StateUnavailableError,
+    StoredLaunch,
+    Terms,
+    Writing,
+)
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+#: Seconds for which a store that has failed is left alone.
+LEFT_ALONE = 1.0
+
+#: Launches that one script renews; a script must not hold up the others for long.
+_RENEWED_AT_ONCE = 100
+
+_SCRIPTS = ("write", "renew", "adopt", "give_up", "ask_to_cancel", "beat", "take")
+
+
+class RedisState:
+    """Speaks to one Redis (through Sentinel, where ``client`` does); every key begins with ``prefix``.
+
+    ``timeout`` bounds each step, in seconds.
+    """
+
+    shared = True
+
+    def __init__(
+        self,
+        client: Redis,
+        prefix: str = "manybinder:",
+        timeout: float = 1.0,
+        terms: Terms | None = None,
+    ) -> None:
+        self._redis: Any = client
+        self._prefix, self._timeout, self._terms = prefix, timeout, terms or Terms()
+        folder = resources.files("gateway.clients.state") / "scripts"
+        self._scripts = {name: client.register_script((folder / f"{name}.lua").read_text()) for name in _SCRIPTS}
+        self._away_until = 0.0
+        self.away_since: float | None = None
+        """Since when it does not answer (Unix time); ``None`` while it does."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    async def write(self, key: str, owner: str, writing: Writing) -> Hold:
+        """See the protocol."""
+        arguments: list[Any] = [
+            owner,
+            *self._lease_and_keep(),
+            self._terms.keep_bytes,
+            int(writing.whole),
+            int(writing.over),
+            writing.meta,
+        ]
+        for batch in writing.batches:
+            arguments += [batch.last, batch.body]
+        answer = await self._run("write", self._launch_keys(key), arguments)
+        return Hold(answer.decode())
+
+    async def renew(self, keys: Sequence[str], owner: str) -> Mapping[str, Renewal]:
+        """See the protocol."""
+        renewals = {}
+        for begin in range(0, len(keys), _RENEWED_AT_ONCE):
+            some = keys[begin : begin + _RENEWED_AT_ONCE]
+            names = [name for key in some for name in self._launch_keys(key)]
+            answers = await self._run("renew", names, [owner, *self._lease_and_keep()])
+            for key, answer in zip(some, answers, strict=True):
+                cancelled = answer == b"cancelled"
+                renewals[key] = Renewal(Hold.MINE if cancelled else Hold(answer.decode()), cancelled)
+        return renewals
+
+    async def adopt(self, key: str, owner: str) -> Adoption:
+        """See the protocol."""
+        answer = await self._run("adopt", self._launch_keys(key), [owner, *self._lease_and_keep()])
+        return Adoption(answer.decode())
+
+    async def read(self, cursors: Mapping[str, int]) -> Mapping[str, StoredLaunch]:
+        """See the protocol."""
+        if not cursors:
+            return {}
+
+        async def ask() -> list[Any]:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key, cursor in cursors.items():
+                    launch, stream = self._launch_keys(key)
+                    pipe.hmget(launch, "meta", "over")
+                    pipe.xrange(stream, min=f"{max(cursor, 0)}-{2 if cursor >= 0 else 1}")
+                return list(await pipe.execute())
+
+        answers = await self._guarded(ask)
+        found = {}
+        for key, (meta, over), entries in zip(cursors, answers[::2], answers[1::2], strict=True):
+            if meta is not None:
+                batches = tuple(Batch(int(entry.partition(b"-")[0]), fields[b"b"]) for entry, fields in entries)
+                found[key] = StoredLaunch(meta, batches, over is not None)
+        return found
+
+    async def give_up(self, keys: Sequence[str], owner: str) -> None:
+        """See the protocol."""
+        if keys:
+            await self._run("give_up", [self._launch_keys(key)[0] for key in keys], [owner])
+
+    async def ask_to_cancel(self, key: str) -> bool:
+        """See the protocol."""
+        return bool(await self._run("ask_to_cancel", self._launch_keys(key)[:1], []))
+
+    async def tell(self, facts: Sequence[bytes]) -> None:
+        """See the protocol."""
+
+        async def ask() -> None:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for fact in facts:
+                    pipe.xadd(self._name("facts"), {"f": fact}, maxlen=MAX_FACTS, approximate=True)
+                await pipe.execute()
+
+        if facts:
+            await self._guarded(ask)
+
+    async def hear(self, cursor: str) -> tuple[Sequence[bytes], str]:
+        """See the protocol."""
+
+        async def ask() -> tuple[list[Any], str]:
+            begin = f"({cursor}"
+            if not cursor:
+                seconds, _ = await self._redis.time()
+                begin = f"{int((seconds - HEARD_AT_START) * 1000)}-0"
+            return await self._redis.xrange(self._name("facts"), min=begin, count=HEARD_AT_ONCE), begin.lstrip("(")
+
+        entries, begun = await self._guarded(ask)
+        return [fields[b"f"] for _, fields in entries], entries[-1][0].decode() if entries else begun
+
+    async def beat(self, replica: str, said: bytes) -> Mapping[str, bytes]:
+        """See the protocol."""
+        names = [self._name("replicas"), self._name("replicas:until")]
+        answer = await self._run("beat", names, [replica, said, _ms(self._terms.lease)])
+        return {name.decode(): item for name, item in zip(answer[::2], answer[1::2], strict=True)}
+
+    async def leave(self, replica: str) -> None:
+        """See the protocol."""
+
+        async def ask() -> None:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hdel(self._name("replicas"), replica)
+                pipe.zrem(self._name("replicas:until"), replica)
+                await pipe.execute()
+
+        await self._guarded(ask)
+
+    async def take(self, bucket: str, interval: float, burst: int) -> float:
+        """See the protocol."""
+        answer = await self._run("take", [self._name(f"bucket:{bucket}")], [interval * 1000, burst])
+        return float(answer) / 1000
+
+    def _name(self, rest: str) -> str:
+        return f"{self._prefix}{rest}"
+
+    def _launch_keys(self, key: str) -> list[str]:
+        return [self._name(f"launch:{key}"), self._name(f"launch:{key}:events")]
+
+    def _lease_and_keep(self) -> list[int]:
+        return [_ms(self._terms.lease), _ms(self._terms.keep)]
+
+    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        return await self._guarded(lambda: self._scripts[script](keys=keys, args=arguments))
+
+    async def _guarded(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """One step, within its time; raises :class:`StateUnavailableError`."""
+        if time.monotonic() < self._away_until:
+            raise StateUnavailableError("Redis did not answer a moment ago")
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await ask()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away_until = time.monotonic() + LEFT_ALONE
+            if self.away_since is None:
+                self.away_since = time.time()
+                logger.warning("Redis is away: %s", error or "it does not answer")
+            raise StateUnavailableError(str(error) or "Redis does not answer") from error
+        if self.away_since is not None:
+            logger.warning("Redis is back after %.0f s", time.time() - self.away_since)
+            self.away_since = None
+        return answer
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,315 @@
+"""Keeps the launches of this replica in the shared state, and brings those of other replicas here.
+
+A launch is run by one replica, which holds a lease on it and writes its journal; any other may follow it, and goes on
+with it once the lease has run out.  The store may be slow, empty or away: nobody waits for it but who asks for a launch
+that is not known here.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
+
+from gateway.clients.state.protocol import (
+    Adoption,
+    Batch,
+    Hold,
+    SharedState,
+    StateUnavailableError,
+    StoredLaunch,
+    Terms,
+    Writing,
+)
+from gateway.clients.state.sealing import BrokenSealError, Seal, launch_key, launch_seal
+from gateway.core.launch import Launch
+from gateway.core.launch_records import dump_entries, dump_launch, load_entries, load_launch
+from providers.base import ProviderError, RepoSpec
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+#: Seconds between two writes of what has come meanwhile.
+WRITE_EVERY = 0.05
+
+#: Seconds between two looks at the launches of others.
+READ_EVERY = 0.25
+
+#: Who adopts a launch leaves room for the numbers of events that the replica before may have shown and never written.
+ROOM_FOR_UNWRITTEN = 100_000
+
+_RECORD, _EVENTS = "the record of a launch", "the events of a launch"
+
+
+class Runner(Protocol):
+    """Who runs launches."""
+
+    def go_on_with(self, launch: Launch) -> None:
+        """Run a launch that another replica has begun."""
+
+    def let_go(self, launch: Launch) -> None:
+        """Run a launch no more: another replica does."""
+
+    def ended_elsewhere(self, launch: Launch) -> None:
+        """Take in that a launch that was followed is over."""
+
+    def asked_to_cancel(self, launch: Launch) -> None:
+        """End a launch whose visitor has told another replica so."""
+
+
+@dataclass
+class _Shared:
+    """A launch in the store: what of it has been written or read."""
+
+    launch: Launch
+    key: str
+    seal: Seal
+    cursor: int = -1
+    """The number of the last entry that both sides have."""
+    gone_since: float | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Sharing:
+    """``clock`` is in seconds; ``parse`` reads a spec."""
+
+    def __init__(
+        self,
+        state: SharedState,
+        terms: Terms,
+        parse: Callable[[str], RepoSpec],
+        clock: Callable[[], float],
+    ) -> None:
+        self._state, self._terms, self._parse, self._clock = state, terms, parse, clock
+        self.replica = secrets.token_hex(8)
+        """Names this process among the replicas."""
+        self._runner: Runner | None = None
+        self._own: dict[str, _Shared] = {}
+        self._followed: dict[str, _Shared] = {}
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+        self._trusted_from = clock()
+
+    @property
+    def shared(self) -> bool:
+        """Whether a launch that ends here can go on elsewhere."""
+        return self._state.shared
+
+    def serve(self, runner: Runner) -> None:
+        """Name who runs launches, once."""
+        self._runner = runner
+
+    def begin(self, launch: Launch) -> None:
+        """Keep a launch of this replica from now on."""
+        self._add(_Shared(launch, launch_key(launch.id), launch_seal(launch.id)))
+
+    def note(self, launch: Launch) -> None:
+        """Write a launch soon: its record or its journal has changed."""
+        if launch.id in self._own:
+            self._changed.add(launch.id)
+            self._wake.set()
+
+    async def keep(self, launch: Launch) -> None:
+        """Write a launch now, if the store can be had."""
+        item = self._own.get(launch.id)
+        if item is not None:
+            await self._write(item)
+
+    def owns(self, launch: Launch) -> bool:
+        """Whether this replica runs it."""
+        return launch.id in self._own
+
+    async def find(self, launch_id: str) -> Launch | None:
+        """Another replica's launch, which is followed from now on; raises :class:`StateUnavailableError`."""
+        key, seal = launch_key(launch_id), launch_seal(launch_id)
+        stored = (await self._asked(self._state.read({key: -1}))).get(key)
+        if stored is None:
+            return None
+        if (item := self._own.get(launch_id) or self._followed.get(launch_id)) is not None:
+            return item.launch
+        try:
+            launch = load_launch(launch_id, seal.open(stored.meta, _RECORD), self._parse)
+        except (BrokenSealError, ProviderError, ValueError) as error:
+            logger.warning("a launch of another replica is not understood: %s", error)
+            return None
+        item = self._followed[launch_id] = _Shared(launch, key, seal)
+        self._take(item, stored)
+        return launch
+
+    async def find_patiently(self, launch_id: str) -> Launch | None:
+        """As :meth:`find`, with some patience: a store that was emptied gets its launches back at their renewal."""
+        until = self._clock() + (self._terms.lease / 2 if self._state.shared else 0)
+        while True:
+            launch = await self.find(launch_id)
+            if launch is not None or self._clock() >= until:
+                return launch
+            await asyncio.sleep(READ_EVERY)
+
+    def forget(self, launch: Launch) -> None:
+        """Follow a launch no more."""
+        self._followed.pop(launch.id, None)
+
+    async def ask_to_cancel(self, launch: Launch) -> None:
+        """Have another replica cancel its launch; raises :class:`StateUnavailableError`."""
+        await self._asked(self._state.ask_to_cancel(launch_key(launch.id)))
+
+    async def write_on(self) -> None:
+        """Write what changes, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.flush()
+            await asyncio.sleep(WRITE_EVERY)
+
+    async def flush(self) -> None:
+        """Write what has changed."""
+        changed, self._changed = self._changed, set()
+        for launch_id in changed:
+            if (item := self._own.get(launch_id)) is not None:
+                await self._write(item)
+
+    async def renew(self) -> None:
+        """Keep the leases on what is run here, and write what the store has lost or not had yet."""
+        keys = {item.key: item for item in self._own.values()}
+        try:
+            renewals = await self._asked(self._state.renew(tuple(keys), self.replica))
+        except StateUnavailableError:
+            self._changed.update(self._own)
+            return
+        for key, renewal in renewals.items():
+            item = keys[key]
+            if renewal.hold is Hold.LOST:
+                self._lose(item)
+            elif renewal.hold is Hold.GONE:
+                item.cursor = -1
+                self.note(item.launch)
+            elif renewal.cancelled and self._runner is not None:
+                self._runner.asked_to_cancel(item.launch)
+        if self._changed:
+            self._wake.set()
+
+    async def follow(self) -> None:
+        """Bring over what is new in the launches of others, and go on with those that nobody runs any more."""
+        items = {item.key: item for item in self._followed.values()}
+        if not items:
+            return
+        try:
+            found = await self._asked(self._state.read({key: item.cursor for key, item in items.items()}))
+            for key, item in items.items():
+                if item.launch.id in self._followed:
+                    await self._look_after(item, found.get(key))
+        except StateUnavailableError:
+            return
+
+    async def hand_over(self, launches: Iterable[Launch]) -> None:
+        """Write launches a last time, and let other replicas go on with them at once."""
+        items = [self._own[launch.id] for launch in launches if launch.id in self._own]
+        for item in items:
+            await self._write(item)
+            self._own.pop(item.launch.id, None)
+        try:
+            await self._state.give_up([item.key for item in items], self.replica)
+        except StateUnavailableError as error:
+            logger.warning("launches could not be handed over, and wait for their leases to run out: %s", error)
+
+    async def _look_after(self, item: _Shared, stored: StoredLaunch | None) -> None:
+        if stored is not None:
+            item.gone_since = None
+            self._take(item, stored)
+            if stored.over or not item.launch.watchers or self._clock() < self._trusted_from:
+                return
+            if await self._asked(self._state.adopt(item.key, self.replica)) is Adoption.ADOPTED:
+                await self._adopted(item)
+            return
+        item.gone_since = item.gone_since or self._clock()
+        # Who runs it writes it anew at the next renewal; if nobody does, it is gone with its replica.
+        if self._clock() - item.gone_since > self._terms.lease and item.launch.watchers:
+            item.cursor = -1
+            await self._adopted(item)
+
+    async def _adopted(self, item: _Shared) -> None:
+        """Run a launch from here on, with all that the replica before has written of it."""
+        if item.cursor >= 0:
+            stored = (await self._asked(self._state.read({item.key: item.cursor}))).get(item.key)
+            if stored is not None:
+                self._take(item, stored)
+        launch = item.launch
+        if launch.id not in self._followed or launch.finished_at is not None:
+            return
+        del self._followed[launch.id]
+        launch.journal.skip_to(launch.journal.next_n + ROOM_FOR_UNWRITTEN)
+        self._add(item)
+        logger.info("launch %s: goes on here", launch.short)
+        if self._runner is not None:
+            self._runner.go_on_with(launch)
+
+    def _take(self, item: _Shared, stored: StoredLaunch) -> None:
+        """Bring a launch that is followed up to date."""
+        launch = item.launch
+        try:
+            seen = load_launch(launch.id, item.seal.open(stored.meta, _RECORD), self._parse)
+            entries = [entry for batch in stored.batches for entry in load_entries(item.seal.open(batch.body, _EVENTS))]
+        except (BrokenSealError, ProviderError, ValueError) as error:
+            logger.warning("launch %s: what another replica wrote is not understood: %s", launch.short, error)
+            return
+        launch.trail, launch.member, launch.attempt = seen.trail, seen.member, seen.attempt
+        launch.phase, launch.outcome = seen.phase, seen.outcome
+        for entry in entries:
+            if launch.journal.final is None:
+                launch.journal.take(entry)
+        item.cursor = max([item.cursor, *(batch.last for batch in stored.batches)])
+        if launch.journal.final is not None and launch.finished_at is None:
+            launch.finished_at = self._clock()
+            self._followed.pop(launch.id, None)
+            if self._runner is not None:
+                self._runner.ended_elsewhere(launch)
+
+    async def _write(self, item: _Shared) -> None:
+        launch = item.launch
+        async with item.lock:
+            if launch.id not in self._own:
+                return
+            entries, over = launch.journal.since(item.cursor), launch.journal.final is not None
+            batches = [Batch(entries[-1].n, item.seal.close(dump_entries(entries), _EVENTS))] if entries else []
+            meta = item.seal.close(dump_launch(launch), _RECORD)
+            writing = Writing(meta, batches, whole=item.cursor < 0, over=over)
+            try:
+                hold = await self._asked(self._state.write(item.key, self.replica, writing))
+            except StateUnavailableError:
+                self._changed.add(launch.id)
+                return
+            if hold is Hold.LOST:
+                self._lose(item)
+            elif hold is Hold.GONE:
+                item.cursor = -1
+                self.note(launch)
+            else:
+                item.cursor = entries[-1].n if entries else item.cursor
+                if over:
+                    self._own.pop(launch.id, None)
+
+    def _add(self, item: _Shared) -> None:
+        self._own[item.launch.id] = item
+        item.launch.journal.changed = partial(self.note, item.launch)
+        self.note(item.launch)
+
+    def _lose(self, item: _Shared) -> None:
+        """Another replica has taken a launch over, for this one seemed dead; follow it."""
+        launch = item.launch
+        if self._own.pop(launch.id, None) is None:
+            return
+        logger.warning("launch %s: another replica has taken it over", launch.short)
+        self._followed[launch.id] = item
+        if self._runner is not None:
+            self._runner.let_go(launch)
+
+    async def _asked(self, asking: Awaitable[Answer]) -> Answer:
+        """What the store answers; after it was away, leases may have run out whose holders live."""
+        try:
+            return await asking
+        except StateUnavailableError:
+            self._trusted_from = self._clock() + self._terms.lease
+            raise

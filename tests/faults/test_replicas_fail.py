@@ -1,0 +1,308 @@
+"""Replicas of the gateway that die or are replaced, and a Redis that fails: no launch is lost."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+import yaml
+from federation import Federation, git_spec, ready, shared_cache_dir
+from gitrepos import make_repo
+from gitserver import GitServer
+from launching import until_all_available, works
+from playwright.async_api import async_playwright, expect
+from redisserver import RedisServer
+from yarl import URL
+
+from contract import sse
+from contract.events import BuildEvent, Phase, parse_event
+from contract.launches import parse_event_id
+from tests.faults.conftest import GATEWAY, MEMBERS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+REPLICAS = 3
+SLOW = {"requirements.txt": "six\n", "postBuild": "#!/bin/sh\necho begun\nsleep 8\necho done\n"}
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The store of the replicas, which tests ill-treat."""
+    server = asyncio.run(RedisServer(tmp_path_factory.mktemp("redis")).start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Federation]:
+    """Three replicas of a gateway behind one port, and three members, each of real processes."""
+    config = tmp_path_factory.mktemp("config")
+    cache = shared_cache_dir(tmp_path_factory.getbasetemp())
+    gateway = {**GATEWAY, "redis": {"url": redis.url}}
+    (config / "gateway.yaml").write_text(yaml.safe_dump(gateway))
+    (config / "members.yaml").write_text(yaml.safe_dump({**MEMBERS, "builder": {"cache_dir": str(cache)}}))
+    federation = Federation.start(
+        tmp_path_factory.mktemp("replicated"),
+        *("--members", "3", "--gateways", str(REPLICAS)),
+        *("--gateway-config", str(config / "gateway.yaml"), "--member-config", str(config / "members.yaml")),
+        deadline_s=300,
+    )
+    yield federation
+    federation.stop()
+
+
+@pytest.fixture(autouse=True)
+async def whole(replicated: Federation, redis: RedisServer, http: aiohttp.ClientSession) -> None:
+    """Each test begins with all replicas and members, and with a Redis that answers."""
+    if redis.process is None:
+        await redis.start()
+    redis.thaw()
+    await until_all_available(replicated, http)
+    async with asyncio.timeout(180):
+        while not await _all_there(replicated):
+            await asyncio.sleep(0.2)
+
+
+async def _all_there(federation: Federation) -> bool:
+    # Each time by a connection of its own, for that is what goes to one replica or another.
+    with contextlib.suppress(aiohttp.ClientError, KeyError):
+        async with aiohttp.ClientSession() as http, http.get(f"{federation.url}/api/v1/federation") as response:
+            wire = await response.json()
+            return len(wire["replicas"]) == REPLICAS and wire["degraded_since"] is None
+    return False
+
+
+def replicas(federation: Federation) -> list[psutil.Process]:
+    """The processes of the gateway's replicas."""
+    found = [
+        process
+        for process, command in federation.commands()
+        if "gateway" in command and any(Path(argument).name.startswith("gateway-") for argument in command)
+    ]
+    assert found
+    return found
+
+
+def serving(federation: Federation, client_port: int) -> psutil.Process:
+    """The replica at the other end of a connection."""
+    for process in replicas(federation):
+        with contextlib.suppress(psutil.Error):
+            if any(c.raddr and c.raddr.port == client_port for c in process.net_connections("tcp")):
+                return process
+    raise AssertionError(f"no replica has a connection with port {client_port}")
+
+
+Act = Callable[[BuildEvent, psutil.Process], Awaitable[None]]
+
+
+@dataclass
+class Script:
+    """A plain script that launches, and resumes as the standard says: with Last-Event-ID, at a new connection."""
+
+    federation: Federation
+    spec: str
+    act: Act | None = None
+    events: list[BuildEvent] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    connections: int = 0
+
+    async def run(self) -> list[BuildEvent]:
+        """All events of the launch."""
+        async with aiohttp.ClientSession() as http:
+            token = await self.federation.build_token(http, self.spec)
+        async with asyncio.timeout(600):
+            while not (self.events and self.events[-1].is_final):
+                with contextlib.suppress(aiohttp.ClientError, OSError):
+                    await self._connect(token)
+                await asyncio.sleep(0.3)
+        assert [event.is_final for event in self.events].count(True) == 1
+        parsed = [item for item in map(parse_event_id, self.ids) if item is not None]
+        assert len(parsed) == len(self.ids)
+        assert len({launch for launch, _ in parsed}) == 1
+        numbers = [n for _, n in parsed]
+        assert numbers == sorted(set(numbers))
+        return self.events
+
+    async def _connect(self, token: str) -> None:
+        headers = {"Accept": sse.CONTENT_TYPE, **({"Last-Event-ID": self.ids[-1]} if self.ids else {})}
+        url = URL(f"{self.federation.url}/build/{self.spec}?build_token={token}", encoded=True)
+        self.connections += 1
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None, sock_read=90)) as response,
+        ):
+            assert response.status == 200, await response.text()
+            assert response.connection is not None
+            assert response.connection.transport is not None
+            replica = serving(self.federation, response.connection.transport.get_extra_info("sockname")[1])
+            parser = sse.Parser()
+            async for chunk in response.content.iter_any():
+                for item in parser.feed(chunk):
+                    self.events.append(parse_event(item.data))
+                    self.ids.append(item.id)
+                    if self.act is not None:
+                        await self.act(self.events[-1], replica)
+
+
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.BUILDING, Phase.LAUNCHING])
+async def test_a_replica_is_killed_at_each_phase_and_the_stream_resumes_at_another(
+    replicated: Federation, http: aiohttp.ClientSession, git_server: GitServer, phase: Phase
+) -> None:
+    make_repo(git_server.root, f"resumed-{phase}", {**SLOW, "phase.txt": phase.value})
+    killed: list[int] = []
+
+    async def kill(event: BuildEvent, replica: psutil.Process) -> None:
+        if event.phase == phase and not killed:
+            killed.append(replica.pid)
+            replica.kill()
+
+    script = Script(replicated, git_spec(git_server.url(f"resumed-{phase}")), kill)
+    events = await script.run()
+    assert killed
+    assert script.connections > 1
+    # It was taken up where it was, at the same member, and begun nowhere else.
+    assert {event.fields["member"] for event in events if event.fields.get("member")} == {events[-1].fields["member"]}
+    assert events[-1].fields["attempt"] == 1
+    assert sum("begun" in event.message for event in events) <= 2
+    assert await works(http, events) == "on\n"
+
+
+async def test_the_command_line_resumes(replicated: Federation, git_server: GitServer) -> None:
+    make_repo(git_server.root, "by-command", SLOW)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "manybinder", "launch", git_server.url("by-command")),
+        *("--gateway", replicated.url, "--log"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    told = b""
+    while b"begun" not in told:
+        line = await asyncio.wait_for(process.stderr.readline(), 300)
+        assert line, told.decode()
+        told += line
+    ports = [c.laddr.port for c in psutil.Process(process.pid).net_connections("tcp") if c.status == "ESTABLISHED"]
+    for replica in {serving(replicated, port) for port in ports}:
+        replica.kill()
+    output, rest = await asyncio.wait_for(process.communicate(), 400)
+    assert process.returncode == 0, (told + rest).decode()
+    assert output.startswith(b"http://127.0.0.1:")
+
+
+async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) -> None:
+    make_repo(git_server.root, "by-browser", SLOW)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium on PATH")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = await browser.new_page()
+        await page.goto(f"{replicated.url}/v2/{git_spec(git_server.url('by-browser'))}")
+        await expect(page.locator("#log")).to_contain_text("begun", timeout=200_000)
+        # Whichever has the stream, and those to which it may come back at once: one stays.
+        for replica in replicas(replicated)[1:]:
+            replica.kill()
+        await page.wait_for_url("**/user/**/lab**", timeout=300_000)
+        await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def steady(federation: Federation, spec: str, every_s: float = 6.0) -> AsyncIterator[list[asyncio.Task[object]]]:
+    """Launches that come one after another for as long as the context lasts; then each must have become ready."""
+    tasks: list[asyncio.Task[object]] = []
+
+    async def one() -> None:
+        events = await Script(federation, spec).run()
+        fields = ready(events)
+        async with aiohttp.ClientSession() as http:
+            headers = {"Authorization": f"token {fields['token']}"}
+            async with http.post(f"{fields['url']}api/shutdown", headers=headers) as response:
+                assert response.status == 200
+
+    async def come() -> None:
+        while True:
+            tasks.append(asyncio.create_task(one()))
+            await asyncio.sleep(every_s)
+
+    coming = asyncio.create_task(come())
+    try:
+        yield tasks
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+    await asyncio.gather(*tasks)
+
+
+@pytest.fixture
+def spec(git_server: GitServer) -> str:
+    """A repository whose image is there soon."""
+    make_repo(git_server.root, "steady", {"requirements.txt": "six\n"})
+    return git_spec(git_server.url("steady"))
+
+
+async def test_redis_is_frozen_restarted_and_emptied_under_load(
+    replicated: Federation, redis: RedisServer, spec: str
+) -> None:
+    async with steady(replicated, spec) as launches:
+        await asyncio.sleep(5)
+        redis.freeze()
+        await asyncio.sleep(30)
+        redis.thaw()
+        await asyncio.sleep(5)
+        await redis.flush()
+        await asyncio.sleep(8)
+        await redis.stop(signal.SIGTERM)
+        await redis.start()
+        await asyncio.sleep(8)
+    assert len(launches) > 6
+    async with asyncio.timeout(120):
+        while not await _all_there(replicated):
+            await asyncio.sleep(0.2)
+
+
+async def test_redis_is_gone_for_good(replicated: Federation, redis: RedisServer, spec: str) -> None:
+    async with steady(replicated, spec) as launches:
+        await asyncio.sleep(8)
+        await redis.stop()
+        await asyncio.sleep(20)
+    assert len(launches) > 3
+    async with aiohttp.ClientSession() as http, http.get(f"{replicated.url}/health") as response:
+        health = await response.json()
+    assert health["ok"]
+    assert [check["ok"] for check in health["checks"] if check["service"] == "Shared state"] == [False]
+
+
+async def test_replicas_die_at_random_under_load(replicated: Federation, spec: str) -> None:
+    async with steady(replicated, spec) as launches:
+        for n in range(4):
+            await asyncio.sleep(7)
+            replicas(replicated)[n % 2].kill()
+    assert len(launches) > 4
+
+
+async def test_all_replicas_are_replaced_one_by_one_and_who_cannot_resume_notices_nothing(
+    replicated: Federation, http: aiohttp.ClientSession, spec: str
+) -> None:
+    async def come() -> list[BuildEvent]:
+        # One connection for all, as thebe and the npm client have it: when it ends, the launch has failed.
+        async with aiohttp.ClientSession() as own:
+            return await replicated.launch(own, spec, deadline_s=500)
+
+    launches = []
+    for replica in replicas(replicated):
+        launches += [asyncio.create_task(come()) for _ in range(2)]
+        await asyncio.sleep(2)
+        replica.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(replica.wait, 500)
+        async with asyncio.timeout(180):
+            while not await _all_there(replicated):
+                await asyncio.sleep(0.2)
+    for events in await asyncio.gather(*launches):
+        await works(http, events)

