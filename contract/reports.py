@@ -24,6 +24,9 @@ MAX_REPOS = 500
 MAX_CHECKS = 100
 MAX_LAUNCHES = 1000
 
+#: Labels, and versions of parts.
+MAX_ENTRIES = 100
+
 #: Characters of one text that is read.
 MAX_TEXT = 2048
 
@@ -224,9 +227,17 @@ class _Reader:
         value = self._typed(name, str, "")
         if required and not value:
             raise ReportError(self._at(name), "is missing")
-        if len(value) > MAX_TEXT:
-            raise ReportError(self._at(name), f"is longer than {MAX_TEXT} characters")
+        self._check_text(self._at(name), value)
         return value
+
+    @staticmethod
+    def _check_text(path: str, value: str) -> None:
+        if len(value) > MAX_TEXT:
+            raise ReportError(path[:MAX_TEXT], f"is longer than {MAX_TEXT} characters")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ReportError(path.encode(errors="replace").decode(), "is no Unicode text") from error
 
     def maybe_text(self, name: str) -> str | None:
         return None if self.wire.get(name) is None else self.text(name)
@@ -260,14 +271,22 @@ class _Reader:
         for index, item in enumerate(items):
             if not isinstance(item, str):
                 raise ReportError(f"{self._at(name)}[{index}]", f"must be a text, got {type(item).__name__}")
+            self._check_text(f"{self._at(name)}[{index}]", item)
         return tuple(items)
 
     def mapping(self, name: str) -> dict[str, str]:
-        section = self.section(name)
+        section = self._entries(name, MAX_ENTRIES)
         return {key: section.text(key) for key in section.wire}
 
     def counts(self, name: str, most: int) -> dict[str, int]:
+        section = self._entries(name, most)
+        return {key: section.count(key) for key in section.wire}
+
+    def _entries(self, name: str, most: int) -> "_Reader":
+        """A section whose keys are texts of the sender's."""
         section = self.section(name)
         if len(section.wire) > most:
             raise ReportError(self._at(name), f"has {len(section.wire)} items, at most {most} are read")
-        return {key: section.count(key) for key in section.wire}
+        for key in section.wire:
+            section._check_text(section._at("a key"), key)
+        return section

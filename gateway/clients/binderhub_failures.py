@@ -13,6 +13,9 @@ from gateway.clients.members import RETRY_AFTER
 #: The longest wait that is believed: BinderHub's own period for its rate limit.
 _LONGEST_WAIT = 3600
 
+#: Characters of a message that are looked at; the patterns below take time that grows with its square.
+_LOOKED_AT = 1000
+
 #: What a visitor is told of a failure that came without a word.
 _WORDLESS = "The build has ended there without a word about why.\n"
 
@@ -91,7 +94,7 @@ class Course:
 
     def _whose(self, item: BuildEvent) -> tuple[Failure, float | None]:
         """Whose failure it is, and for a refusal that passes, the seconds until it is worth another try."""
-        message, status = item.message.lstrip(), item.fields.get("status_code")
+        message, status = item.message.lstrip()[:_LOOKED_AT], item.fields.get("status_code")
         if isinstance(status, int) and not isinstance(status, bool):
             return _by_status(status, message)
         if self._building and not self._started:

@@ -46,6 +46,11 @@ class MemberFault(Exception):  # noqa: N818 - whose it is, not what it is
         return self.fault not in (Fault.CONNECT, Fault.REFUSED)
 
     @property
+    def in_public(self) -> str:
+        """The clause without what the member has said of one visitor's launch."""
+        return "failed the launch" if self.fault == Fault.FAILED else str(self)
+
+    @property
     def sure(self) -> bool:
         """Whether it is the member's own without doubt; that a session does not start may be the repository's."""
         return self.fault not in (Fault.FAILED, Fault.SLOW)

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import logging
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
@@ -153,6 +154,12 @@ class MemberClient:
 def describe(error: BaseException) -> str:
     """What a network error is, for people; without addresses and class names where that can be."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed: {cause.reason or 'no reason is given'}"
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno in errno.errorcode:
         return os.strerror(cause.errno).lower()
     if isinstance(cause, OSError) and cause.strerror:
@@ -161,7 +168,10 @@ def describe(error: BaseException) -> str:
         return "the connection was closed"
     if isinstance(error, TimeoutError):
         return "timed out"
-    return (str(error) or type(error).__name__).rstrip(".")
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its text holds the whole URL, which may bear a token or a launch's id.
+        return "its answer is not HTTP"
+    return (" ".join(str(error).split())[:200] or type(error).__name__).rstrip(".")
 
 
 def _address(member: Member, path: str) -> URL:
@@ -175,8 +185,6 @@ def _late(error: TimeoutError, settings: LaunchSettings) -> MemberFault:
 
 
 def _check_stream(response: aiohttp.ClientResponse) -> None:
-    if response.status == 403:
-        raise MemberFault(Fault.REFUSED, "refused the launch (HTTP 403)")
     if response.status == 429:
         raise MemberFault(Fault.REFUSED, "refused the launch (HTTP 429)", _retry_after(response))
     if response.status != 200:
@@ -216,7 +224,7 @@ def _health(status: int, body: bytes, versions: Mapping[str, str]) -> ProbeResul
         return ProbeResult(True, True, "", tuple(checks), versions)
     if status not in (200, 503):
         return ProbeResult(True, False, f"It answered its health check with HTTP {status}.", tuple(checks), versions)
-    failing = ", ".join(check.service for check in checks if not check.ok) or "it does not say what"
+    failing = ", ".join(check.service for check in checks if not check.ok)[:300] or "it does not say what"
     return ProbeResult(True, False, f"It says that it is not healthy: {failing}.", tuple(checks), versions)
 
 

@@ -219,7 +219,7 @@ def decide(
         if view.name in request.refused:
             rejected.append(Rejected(view.name, "has refused this launch", for_now=True))
             continue
-        standing = _standing(view, status, request, panic, draw)
+        standing = _standing(view, status, request, panic, now, draw)
         if standing is None:
             reasons = " ".join(snapshot.reasons(view, now)).rstrip(".")
             text = f"is {status.state}: {reasons}" if reasons else f"is {status.state}"
@@ -251,7 +251,14 @@ def _rejection(view: MemberView, status: Status, request: LaunchRequest, rules: 
     return rules.rejection(view.labels) if rules.restricts else None
 
 
-def _standing(view: MemberView, status: Status, request: LaunchRequest, panic: bool, draw: float) -> Standing | None:
+def _tries(view: MemberView, status: Status, request: LaunchRequest, now: float) -> bool:
+    """Whether a launch may be a trial of a member that is half-open."""
+    return status.capacity is not CapacityState.FULL and not (view.on_trial(now) or request.tried or request.avoid)
+
+
+def _standing(
+    view: MemberView, status: Status, request: LaunchRequest, panic: bool, now: float, draw: float
+) -> Standing | None:
     """Where a member stands for a launch; ``None`` = it can take none."""
     if status.policy is not Policy.ACTIVE or status.health is Health.UNREACHABLE:
         return None
@@ -261,7 +268,7 @@ def _standing(view: MemberView, status: Status, request: LaunchRequest, panic: b
         return Standing.UNPROBED
     if status.health in (Health.FAILING, Health.EJECTED, Health.HALF_OPEN):
         # A visitor who has had one failure is not sent on trial.
-        if status.health is Health.HALF_OPEN and not (view.on_trial or request.tried or request.avoid):
+        if status.health is Health.HALF_OPEN and _tries(view, status, request, now):
             return Standing.TRIAL
         return Standing.PANIC if panic else Standing.LAST_RESORT
     if status.capacity is CapacityState.FULL:

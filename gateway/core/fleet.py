@@ -18,6 +18,10 @@ from gateway.core.settings import HealthSettings
 SLOW_START_FLOOR = 0.1
 
 
+#: Seconds after which a trial launch that has not ended (it may have a long build before it) bars no other one.
+TRIAL_AT_MOST = 60.0
+
+
 class Health(StrEnum):
     """Whether a member works, as far as is known."""
 
@@ -185,7 +189,8 @@ class MemberView:
     warm_repos: frozenset[RepoKey] = frozenset()
     registries: frozenset[str] = frozenset()
     """The registries that it names with its images, and pulls from."""
-    versions: Mapping[str, str] = field(default_factory=dict)
+    answered_versions: Mapping[str, str] = field(default_factory=dict)
+    """What it last answered when it was asked for its versions."""
     probed_at: float | None = None
     history: tuple[Transition, ...] = ()
     """Its latest transitions, oldest first."""
@@ -200,6 +205,12 @@ class MemberView:
         """What it says of itself, and over that what it is registered with."""
         reported = self.received.report.labels if self.received else {}
         return {**reported, **self.member.labels} if reported else self.member.labels
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Of its parts, as it last answered and reported."""
+        reported = self.received.report.versions if self.received else {}
+        return {**self.answered_versions, **reported} if reported else self.answered_versions
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -220,18 +231,18 @@ class MemberView:
             return Health.EJECTED if now < self.outcomes.ejection.until else Health.HALF_OPEN
         return Health.HEALTHY
 
-    @property
-    def on_trial(self) -> bool:
-        """Whether a launch that was sent there since its ejection has not ended yet."""
+    def on_trial(self, now: float) -> bool:
+        """Whether a launch that was sent there since its ejection, and not long ago, has not ended yet."""
         ejection = self.outcomes.ejection
         return ejection is not None and any(
-            item.made_at >= ejection.until and item.ready_at is None for item in self.reservations
+            item.made_at >= ejection.until and item.ready_at is None and now - item.made_at < TRIAL_AT_MOST
+            for item in self.reservations
         )
 
-    @property
-    def effective_policy(self) -> Policy:
-        """What holds for it: a member may drain itself, and one without weight takes nothing."""
-        drains = self.member.weight == 0 or (self.received is not None and self.received.report.draining)
+    def effective_policy(self, now: float, settings: HealthSettings) -> Policy:
+        """What holds for it: a member may drain itself, as long as it says so, and one without weight takes nothing."""
+        report = self.report(now, settings) if self.policy == Policy.ACTIVE else None
+        drains = self.member.weight == 0 or (report is not None and report.draining)
         return Policy.DRAINING if self.policy == Policy.ACTIVE and drains else self.policy
 
     def slow_start(self, now: float, settings: HealthSettings) -> float:
@@ -288,14 +299,16 @@ class MemberView:
         if free is not None:
             capacity = CapacityState.FREE if free > 0 else CapacityState.FULL
         slow_start = 1.0 if self.returned_at is None else self.slow_start(now, settings)
-        return Status(self.health(now), capacity, self.effective_policy, free, used, limit, slow_start)
+        return Status(self.health(now), capacity, self.effective_policy(now, settings), free, used, limit, slow_start)
 
     def reasons(self, now: float, settings: HealthSettings) -> tuple[str, ...]:
         """Why it is in its state, as sentences."""
-        return tuple(self._policy_reasons() + self._health_reasons(now) + self._capacity_reasons(now, settings))
+        return tuple(
+            self._policy_reasons(now, settings) + self._health_reasons(now) + self._capacity_reasons(now, settings)
+        )
 
-    def _policy_reasons(self) -> list[str]:
-        policy = self.effective_policy
+    def _policy_reasons(self, now: float, settings: HealthSettings) -> list[str]:
+        policy = self.effective_policy(now, settings)
         if policy == Policy.DRAINING and self.policy == Policy.ACTIVE:
             return ["Its weight is 0." if self.member.weight == 0 else "It drains itself."]
         return [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}."]
@@ -313,7 +326,7 @@ class MemberView:
             return []
         if health == Health.EJECTED:
             return [ejection.reason, f"It is tried again in {ejection.until - now:.0f} s."]
-        trial = "A trial launch is on its way." if self.on_trial else "The next launch is a trial."
+        trial = "A trial launch is on its way." if self.on_trial(now) else "The next launch is a trial."
         return [ejection.reason, trial]
 
     def _capacity_reasons(self, now: float, settings: HealthSettings) -> list[str]:

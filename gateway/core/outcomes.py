@@ -90,8 +90,8 @@ def failed(
     ``sure``: it is the member's failure without doubt, or the launch has become ready elsewhere since.
     """
     if outcomes.ejection is not None:
-        # Those that were on their way when it was ejected tell nothing new.
-        if not sure or attempt.begun_at < outcomes.ejection.at:
+        # Those sent there before the time for trials, some for want of anybody else, tell nothing new.
+        if not sure or attempt.begun_at < outcomes.ejection.until:
             return outcomes
         return _ejected(outcomes, f"A trial launch failed: {reason}", now, draw, settings)
     if _is_known(outcomes, attempt, now, sure=sure):

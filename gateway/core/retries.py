@@ -26,3 +26,7 @@ class RetryBudget:
         self._balance = min(self._balance + (now - self._at) * rate, rate * SAVED) - 1
         self._at = now
         return max(0.0, -self._balance / rate)
+
+    def give_back(self) -> None:
+        """Return a retry that was waited for and not used."""
+        self._balance += 1

@@ -20,6 +20,9 @@ CLOCK_SKEW = 10.0
 #: Seconds before a report comes in which what it counts may have been counted.
 GATHERED_WITHIN = 1.0
 
+#: Seconds after which a session stands in what a member's health check counts: BinderHub asks its cluster that often.
+COUNTED_WITHIN = 15.0
+
 #: Transitions that are kept of a member.
 KEEP_HISTORY = 100
 
@@ -67,10 +70,16 @@ def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSe
     view = replace(view, reachable=reachable, probed_at=now)
     if result.reachable:
         passing = observed(view.passing, result.passing, result.reason, now, settings.probes)
-        versions = {**view.versions, **result.versions}
-        counted = Counted(result.sessions, now) if result.sessions else view.counted
-        view = replace(view, passing=passing, checks=result.checks, versions=versions, counted=counted)
+        answered = result.versions or view.answered_versions
+        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered)
+        if result.sessions:
+            kept = tuple(item for item in view.reservations if not _is_counted(item, now))
+            view = replace(view, counted=Counted(result.sessions, now), reservations=kept)
     return settled(view, now, settings)
+
+
+def _is_counted(reservation: Reservation, now: float) -> bool:
+    return reservation.ready_at is not None and now - reservation.ready_at >= COUNTED_WITHIN
 
 
 def unreached(view: MemberView, reason: str, now: float, settings: HealthSettings) -> MemberView:
@@ -133,7 +142,6 @@ def reported(view: MemberView, report: CapacityReport, now: float, settings: Hea
         warm=frozenset((image.repo, image.commit) for image in report.images),
         warm_repos=frozenset(image.repo for image in report.images),
         registries=frozenset(image.registry for image in report.images if image.registry),
-        versions={**view.versions, **report.versions},
     )
     return settled(view, now, settings)
 

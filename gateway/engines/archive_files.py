@@ -74,8 +74,8 @@ class ArchiveFiles:
     def __init__(self, directory: Path, keep_days: int | None = None) -> None:
         self._directory, self._keep_days = directory, keep_days
         self._known: dict[date, _Known] = {}
-        self._uncounted: dict[date, int] = {}
-        """Counts that the index does not have yet."""
+        self._uncounted: set[date] = set()
+        """Days whose counts the index does not have yet."""
         self._mended = False
         self._tidied: date | None = None
         self.torn = 0
@@ -99,6 +99,7 @@ class ArchiveFiles:
             try:
                 with self._locked():
                     self._append(day, texts)
+                    error = self._indexed() or error
             except OSError as caught:
                 error = caught
                 lost += len(texts)
@@ -107,11 +108,18 @@ class ArchiveFiles:
         if self._uncounted:
             try:
                 with self._locked():
-                    self._write_index(self._read_index())
+                    error = self._indexed() or error
             except OSError as caught:
-                # The events are there; the index follows with the next ones, or at the next start.
                 error = caught
         return Written(written, lost, error)
+
+    def _indexed(self) -> OSError | None:
+        """Bring the index up to date; where that fails, the events are there, and it follows with the next ones."""
+        try:
+            self._write_index(self._read_index())
+        except OSError as error:
+            return error
+        return None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -149,7 +157,7 @@ class ArchiveFiles:
         finally:
             os.close(fd)
         self._known[day] = _Known(size, known.lines + len(texts))
-        self._uncounted[day] = known.lines + len(texts)
+        self._uncounted.add(day)
 
     def _count(self, fd: int) -> _Known:
         """Count the lines of a file, having dropped a torn last one."""
@@ -182,7 +190,7 @@ class ArchiveFiles:
                     self._known[day] = self._count(fd)
                 finally:
                     os.close(fd)
-                self._uncounted[day] = self._known[day].lines
+                self._uncounted.add(day)
         self._write_index({day: count for day, count in index.items() if day in days})
         self._mended = True
 
@@ -195,7 +203,7 @@ class ArchiveFiles:
             if day < first:
                 path.unlink(missing_ok=True)
                 self._known.pop(day, None)
-                self._uncounted.pop(day, None)
+                self._uncounted.discard(day)
         self._write_index({day: count for day, count in self._read_index().items() if day >= first})
         self._tidied = today
 
@@ -219,7 +227,7 @@ class ArchiveFiles:
         return counts
 
     def _write_index(self, counts: dict[date, int]) -> None:
-        counts = counts | self._uncounted
+        counts = counts | {day: self._lines(day) for day in self._uncounted}
         lines = [
             json.dumps({"name": file_name(day), "date": day.isoformat(), "count": counts[day]}) + "\n"
             for day in sorted(counts)
@@ -233,7 +241,19 @@ class ArchiveFiles:
             with contextlib.suppress(OSError):
                 new.unlink(missing_ok=True)
             raise
-        self._uncounted = {}
+        self._uncounted.clear()
+
+    def _lines(self, day: date) -> int:
+        """How many lines a file has by now: since it was last counted here, another process may have written to it."""
+        path = self._directory / file_name(day)
+        if (known := self._known.get(day)) is not None and known.size == path.stat().st_size:
+            return known.lines
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._known[day] = self._count(fd)
+        finally:
+            os.close(fd)
+        return self._known[day].lines
 
 
 def _write_all(fd: int, data: bytes) -> int:

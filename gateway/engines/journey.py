@@ -177,9 +177,11 @@ class Journey:
             return await self._attempt(member, resolved)
         except MemberFault as fault:
             self._take_in(member, fault)
+            if fault.fault != Fault.REFUSED and self._is_hopeless():
+                return self._given_up(member, fault)
+            self._launch.phase = Phase.WAITING
+            self._tell(f"{member.name} {fault}. The launch goes on.\n", reason=fault.fault.value)
             if fault.fault != Fault.REFUSED:
-                if self._is_hopeless():
-                    return self._given_up(member, fault)
                 await self._pace()
         return None
 
@@ -196,8 +198,8 @@ class Journey:
             final = await self._stream(member, resolved)
         except MemberFault as fault:
             if fault.blames:
-                means.fleet.failed(member.name, f"It {fault}.", attempt, sure=fault.sure)
-                self._doubtful += [] if fault.sure else [(member.name, f"It {fault}.", attempt)]
+                means.fleet.failed(member.name, f"It {fault.in_public}.", attempt, sure=fault.sure)
+                self._doubtful += [] if fault.sure else [(member.name, f"It {fault.in_public}.", attempt)]
             raise
         else:
             ready = final.phase == Phase.READY
@@ -275,8 +277,6 @@ class Journey:
             self._cancels[member.name] = means.tasks.spawn(
                 f"cancel {launch.short}", means.client.cancel(member, launch.id)
             )
-        launch.phase = Phase.WAITING
-        self._tell(f"{member.name} {fault}. The launch goes on.\n", reason=fault.fault.value)
 
     def _is_hopeless(self) -> bool:
         """Whether it has failed too often; a connection that could not be had has cost little."""
@@ -288,7 +288,11 @@ class Journey:
         wait = self._means.budget.spend(self._means.settings, self._means.fleet.now())
         if wait >= LOOK_EVERY:
             self._tell(f"Many launches are being moved just now; this one goes on in {wait:.0f} s.\n", eta_s=wait)
-        await asyncio.sleep(wait)
+        try:
+            await asyncio.sleep(wait)
+        except asyncio.CancelledError:
+            self._means.budget.give_back()
+            raise
 
     async def _rest(self) -> None:
         """Nobody is left but members that have failed this launch: give them a moment to recover."""
@@ -374,7 +378,7 @@ def _retry_after(told: object) -> float | None:
     """Seconds after which a member that refused may be asked again; ``None`` where it did not refuse for room."""
     if isinstance(told, bool) or not isinstance(told, int | float) or not told > 0:
         return None
-    return float(min(told, RETRY_AT_MOST))
+    return float(min(max(told, LOOK_EVERY), RETRY_AT_MOST))
 
 
 class _Patience:

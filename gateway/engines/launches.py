@@ -158,6 +158,7 @@ class Launches:
             elif not launch.watchers and now - launch.unwatched_since > self._means.settings.linger:
                 self._give_up(launch)
         finished = [launch for launch in self._launches.values() if launch.finished_at is not None]
+        finished.sort(key=lambda launch: launch.finished_at or 0.0)
         size = sum(launch.journal.size for launch in finished)
         for n, launch in enumerate(finished):
             if size <= KEEP_BYTES and len(finished) - n <= self._means.settings.limit * KEEP_SHARE:

@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import hdrs, web
 
 from contract.events import Failure, failed
-from frontend.admission import Admitted, admit
+from frontend.admission import Admitted, admit, unknown_launch
 from frontend.refusals import Refused
 from frontend.tokens import make_build_token, origin_of
 from gateway.clients.binderhub import secret_bytes
@@ -27,7 +27,7 @@ async def redirect(request: web.Request) -> web.StreamResponse:
     """Send a visitor to a member."""
     parts = request.app[PARTS]
     try:
-        admitted = admit(request, parts.site, parts.providers, time.time())
+        admitted = _admitted(request, parts)
         last = sticky.parse(request.cookies.get(parts.site.member_cookie, ""))
         visitor = visitor_of(request, parts, admitted.client_ip, last, admitted.spec.repo)
         member, decision = parts.redirects.choose(admitted.spec, visitor)
@@ -46,6 +46,14 @@ async def redirect(request: web.Request) -> web.StreamResponse:
     return response
 
 
+def _admitted(request: web.Request, parts: Parts) -> Admitted:
+    admitted = admit(request, parts.site, parts.providers, time.time())
+    if admitted.resume is not None:
+        # Members keep their launches, and nobody here knows which of them has this one.
+        raise Refused(unknown_launch(Failure.GATEWAY))
+    return admitted
+
+
 def _nobody(decision: Decision) -> Refused:
     about = "; ".join(f"{item.member} {item.reason}" for item in decision.rejected) or "it has no members"
     message = (
@@ -58,7 +66,8 @@ def _nobody(decision: Decision) -> Refused:
 def _location(request: web.Request, parts: Parts, admitted: Admitted, member: Member) -> str:
     spec = admitted.spec.raw
     query = [(name, value) for name, value in request.query.items() if name not in _OWN]
-    if secret := parts.redirects.build_token_secrets.get(member.name):
+    secret = parts.redirects.build_token_secrets.get(member.name)
+    if secret and admitted.with_token:
         origin = origin_of(request.headers.get(hdrs.ORIGIN), urlsplit(member.url).netloc)
         query.append(("build_token", make_build_token(secret_bytes(secret), spec, origin, time.time())))
     return f"{member.url}build/{spec}" + (f"?{urlencode(query)}" if query else "")

@@ -45,7 +45,8 @@ def _from_gateway(request: web.Request, token: str, parts: Parts) -> LaunchOrder
     try:
         claims = verify_launch(token, parts.launch_keys, member=parts.name, now=time.time())
     except SignatureRefusedError as error:
-        raise Refused(failed(Failure.REFUSED, f"Launch token refused: {error}\n", status_code=403)) from error
+        # Nobody was refused: gateway and member do not agree on keys or clocks, and no launch succeeds until they do.
+        raise Refused(failed(Failure.MEMBER, f"Launch token refused: {error}\n", status_code=403)) from error
     return _order(claims, parts)
 
 

@@ -88,6 +88,13 @@ def test_what_a_newer_member_adds_is_passed_over() -> None:
         ({"providers": [1]}, "providers[0]"),
         ({"labels": {"x": 1}}, "labels.x"),
         ({"draining": "no"}, "draining"),
+        # Half of a pair (a lone surrogate), which JSON can bear and UTF-8 cannot.
+        ({"builder": "\ud800"}, "builder"),
+        ({"versions": {"x": "\ud800"}}, "versions.x"),
+        ({"labels": {"\ud800": "x"}}, "labels.a key"),
+        ({"labels": {"x" * 5000: "y"}}, "labels.a key"),
+        ({"providers": ["\ud800"]}, "providers[0]"),
+        ({"versions": {str(n): "1" for n in range(101)}}, "versions"),
     ],
 )
 def test_what_is_absurd_is_refused_by_its_path(change: dict[str, Any], path: str) -> None:

@@ -479,3 +479,11 @@ async def test_nothing_else_is_served(tmp_path: Path) -> None:
             assert (await client.get(f"/api/v1/archive/{name}")).status == 404
     async with served(tmp_path / "not yet") as client:
         assert (await client.get("/api/v1/archive/index.jsonl")).status == 404
+
+
+def test_two_processes_that_take_turns_leave_a_right_count(tmp_path: Path) -> None:
+    one, two = ArchiveFiles(tmp_path), ArchiveFiles(tmp_path)
+    for _ in range(3):
+        for files in (one, two):
+            assert files.write([Line(TODAY, b"{}\n")], TODAY).error is None
+    assert check_index(tmp_path) == {file_name(TODAY): 6}

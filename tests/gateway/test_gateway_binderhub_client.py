@@ -171,7 +171,7 @@ async def test_an_end_without_a_final_event(pair: Pair, events: list[Any]) -> No
 
 @pytest.mark.parametrize(
     ("status", "fault", "retry_after_s"),
-    [(403, Fault.REFUSED, None), (429, Fault.REFUSED, 30), (307, Fault.STATUS, None), (502, Fault.STATUS, None)],
+    [(403, Fault.STATUS, None), (429, Fault.REFUSED, 30), (307, Fault.STATUS, None), (502, Fault.STATUS, None)],
 )
 async def test_http_errors_and_redirects(pair: Pair, status: int, fault: Fault, retry_after_s: float | None) -> None:
     pair.hub.knobs.build_status = status

@@ -381,3 +381,10 @@ def test_the_sentence_says_who_and_why_and_why_not() -> None:
     nobody = choose(fleet(down), "repo")
     assert nobody.chosen is None
     assert nobody.explain() == "Nobody can take repo; not asked: b (is unreachable: It did not answer within 2 s)."
+
+
+def test_a_full_member_gets_no_trial_launch() -> None:
+    back = Outcomes(ejection=Ejection(NOW - 100, NOW - 10, 1, "It failed."))
+    roomy, full = up("a", free=5, outcomes=back), up("a", free=0, outcomes=back)
+    assert order(choose(fleet(roomy, up("b", free=5)), "r")) == ["a", "b"]
+    assert order(choose(fleet(full, up("b", free=5)), "r")) == ["b", "a"]

@@ -3,11 +3,19 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.members import MAX_ANSWER, MemberClient
@@ -122,3 +130,54 @@ async def test_leaving_a_stream_closes_the_connection(client: MemberClient) -> N
         while member.open_streams:
             await asyncio.sleep(0.01)
     await member.stop()
+
+
+async def test_what_a_member_answers_instead_of_http_is_not_shown(client: MemberClient) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 abc\r\nevil: yes\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    fault = await fault_of(client, f"http://127.0.0.1:{port}/")
+    result = await client.probe(Member("m", f"http://127.0.0.1:{port}/"), 30)
+    server.close()
+    await server.wait_closed()
+    for text in (str(fault), result.reason):
+        assert "its answer is not HTTP" in text
+        assert "127.0.0.1" not in text
+
+
+async def test_a_certificate_that_is_not_trusted_is_told(client: MemberClient, tmp_path: Path) -> None:
+    context = self_signed(tmp_path)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    result = await client.probe(Member("m", f"https://127.0.0.1:{port}/"), 30)
+    server.close()
+    await server.wait_closed()
+    assert result.reason.startswith("It could not be reached: its certificate is not trusted: self-signed certificate")
+
+
+def self_signed(directory: Path) -> ssl.SSLContext:
+    """For a server whose certificate nobody has vouched for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = directory / "server.pem"
+    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context

@@ -5,9 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import jwt
-import pytest
 from yarl import URL
 
+from frontend.page_config import parse_page_config
 from gateway.core import sticky
 from tests.gateway.harness import SPEC, Gateway, Starter, spec_of
 
@@ -108,15 +108,30 @@ async def test_launches_sent_to_a_member_count_against_its_room(start: Starter) 
     assert len(view.reservations) == 7
 
 
-@pytest.mark.parametrize("origin", ["", "https://page.example"])
-async def test_a_binderhub_with_a_known_secret_gets_a_build_token_of_its_own(start: Starter, origin: str) -> None:
+async def test_a_visitor_with_a_token_gets_one_of_the_binderhub_and_nobody_else_does(start: Starter) -> None:
     secret = "5f" * 32
     gateway = await start.gateway(1, mode="redirect", member_changes={"build_token_secret": secret})
     (member,) = gateway.members
-    response = await asked(gateway, **({"Origin": origin} if origin else {}))
-    (token,) = parse_qs(urlsplit(response.headers["Location"]).query)["build_token"]
-    claims = jwt.decode(token, bytes.fromhex(secret), ["HS256"], audience=SPEC)
-    assert claims["origin"] == (urlsplit(origin or member.url).netloc)
+    async with gateway.http.get(URL(f"{gateway.url}v2/{SPEC}", encoded=True)) as response:
+        page = parse_page_config(await response.text())
+    for origin in ("", gateway.url.rstrip("/")):
+        response = await asked(
+            gateway, query=f"?build_token={page['buildToken']}", **({"Origin": origin} if origin else {})
+        )
+        (token,) = parse_qs(urlsplit(response.headers["Location"]).query)["build_token"]
+        claims = jwt.decode(token, bytes.fromhex(secret), ["HS256"], audience=SPEC)
+        assert claims["origin"] == (urlsplit(origin or member.url).netloc)
+    response = await asked(gateway)
+    assert "build_token" not in response.headers["Location"]
+
+
+async def test_a_stream_that_comes_back_is_sent_nowhere(start: Starter) -> None:
+    gateway = await start.gateway(
+        1, mode="redirect", security={"require_build_token": True, "allowed_hosts": ["127.0.0.1"]}
+    )
+    response = await asked(gateway, **{"Last-Event-ID": f"{'1' * 32}.0"})
+    assert response.status == 200
+    assert "not known here any more" in await response.text()
 
 
 def test_over_https_no_other_host_can_set_the_cookie() -> None:

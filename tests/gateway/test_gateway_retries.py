@@ -43,3 +43,12 @@ def test_retries_never_come_faster_than_the_budget_allows(steps: list[tuple[floa
     for at in goes_on:
         due = sum(other <= at for other in goes_on)
         assert due <= SETTINGS.retries_per_second * (SAVED + at) + SETTINGS.retry_share * launched + 1e-6
+
+
+def test_a_turn_that_was_not_used_is_given_back() -> None:
+    budget = RetryBudget(SETTINGS, 0.0)
+    for _ in range(520):
+        budget.spend(SETTINGS, 0.0)
+    for _ in range(510):
+        budget.give_back()
+    assert budget.spend(SETTINGS, 0.0) == 0.0

@@ -192,9 +192,10 @@ def test_a_member_whose_launches_fail_leaves_rotation_and_returns_by_a_trial() -
     assert view.state == "ejected"
     half_open = settled(view, 44, SETTINGS)
     assert half_open.state == "half_open"
-    assert not half_open.on_trial
+    assert not half_open.on_trial(44)
     trial = reserved(half_open, Reservation("t", RepoKey("r"), "c", 45), 45, SETTINGS)
-    assert trial.on_trial
+    assert trial.on_trial(100)
+    assert not trial.on_trial(106)
     good = succeeded(released(trial, "t", True, 50, SETTINGS), launch(45), 50, SETTINGS)
     assert (good.state, good.returned_at) == ("available", 50)
     assert good.slow_start(50, SETTINGS) == 0.1
@@ -332,3 +333,38 @@ def test_sessions_that_a_probe_counts_stand_for_a_report() -> None:
     assert ready.free(5, SETTINGS) == 1
     assert settled(ready, 65, SETTINGS).reservations == ()
     assert view.status(30, SETTINGS).capacity == CapacityState.UNKNOWN
+
+
+def test_a_binderhubs_ready_sessions_count_once() -> None:
+    counts = replace(GOOD, sessions=Sessions(running=0, limit=10, free=10))
+    view = probed(NEW, counts, 1, SETTINGS)
+    for n in range(5):
+        view = reserved(view, Reservation(f"l{n}", RepoKey("r"), "c", 2), 2, SETTINGS)
+        view = released(view, f"l{n}", True, 5, SETTINGS)
+    taken = replace(GOOD, sessions=Sessions(running=5, limit=10, free=5))
+    # Its count may be a few seconds old.
+    assert probed(view, taken, 10, SETTINGS).free(10, SETTINGS) == 0
+    assert probed(view, taken, 20, SETTINGS).free(20, SETTINGS) == 5
+
+
+def test_a_member_drains_itself_for_as_long_as_it_says_so() -> None:
+    view = reported(after(GOOD), report(draining=True), 100, SETTINGS)
+    assert (view.status(101, SETTINGS).policy, view.reasons(101, SETTINGS)[0]) == (Policy.DRAINING, "It drains itself.")
+    assert settled(view, 200, SETTINGS).status(200, SETTINGS).policy == Policy.ACTIVE
+
+
+def test_what_a_member_calls_its_versions_does_not_pile_up() -> None:
+    view = NEW
+    for n in range(50):
+        view = probed(view, replace(GOOD, versions={f"part-{n}": "1"}), n, SETTINGS)
+        view = reported(view, report(n, versions={f"piece-{n}": "1"}), n, SETTINGS)
+    assert view.versions == {"part-49": "1", "piece-49": "1"}
+    assert probed(view, GOOD, 60, SETTINGS).versions == view.versions
+
+
+def test_launches_sent_to_an_ejected_member_for_want_of_others_do_not_lengthen_its_ejection() -> None:
+    view = failing_launches(after(GOOD), 10, 12, 14)
+    assert failed(view, "It hung.", launch(20), 25, 0.5, SETTINGS, sure=True) == view
+    trial = failed(view, "It hung.", launch(45), 50, 0.5, SETTINGS, sure=True)
+    assert trial.outcomes.ejection is not None
+    assert trial.outcomes.ejection.times == 2

@@ -222,7 +222,7 @@ async def test_a_token_that_proves_nothing_is_refused(member: Member) -> None:
     }
     for said, headers in cases.items():
         event = await member.refusal(headers)
-        assert (event.failure, event.fields["status_code"]) == (Failure.REFUSED, 403), said
+        assert (event.failure, event.fields["status_code"]) == (Failure.MEMBER, 403), said
         assert event.message.startswith("Launch token refused: "), said
         assert said in event.message, event.message
     assert member.engines.launches.seen == ()
