@@ -287,6 +287,9 @@ class _Reader:
         section = self.section(name)
         if len(section.wire) > most:
             raise ReportError(self._at(name), f"has {len(section.wire)} items, at most {most} are read")
-        for key in section.wire:
-            section._check_text(section._at("a key"), key)
+        section.check_keys()
         return section
+
+    def check_keys(self) -> None:
+        for key in self.wire:
+            self._check_text(self._at("a key"), key)

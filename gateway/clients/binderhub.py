@@ -23,20 +23,12 @@ from contract.json_types import loads_object
 from frontend.page_config import parse_page_config
 from frontend.tokens import make_build_token
 from gateway.clients import binderhub_check as check
+from gateway.clients.answers import address, check_stream, describe, late, read_event
 from gateway.clients.binderhub_check import Answer, Finding
 from gateway.clients.binderhub_failures import Course
 from gateway.clients.binderhub_health import read_health
 from gateway.clients.faults import Fault, MemberFault
-from gateway.clients.members import (
-    _CONNECT_ERRORS,
-    MAX_ANSWER,
-    MemberClient,
-    _address,
-    _check_stream,
-    _event,
-    _late,
-    describe,
-)
+from gateway.clients.members import MAX_ANSWER, MemberClient
 from gateway.clients.orders import LaunchOrder, Told
 from gateway.core.fleet import Member
 from gateway.core.origins import origin
@@ -75,20 +67,8 @@ class BinderHubClient(MemberClient):
         super().__init__(session, settings)
         self._secrets, self._public_url, self._wall = secrets, public_url, wall
 
-    async def probe(self, member: Member, timeout_s: float, *, versions: bool = False) -> ProbeResult:
-        """Ask for ``/health`` within a deadline, and for ``/versions`` within another; never raises."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                status, body = await self._get(member, "health")
-        except TimeoutError:
-            return ProbeResult(False, False, f"It did not answer within {timeout_s:g} s.")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return ProbeResult(False, False, f"It could not be reached: {describe(error)}.")
-        found = await self._versions(member, timeout_s) if versions else {}
-        try:
-            return read_health(status, body, found)
-        except ValueError:
-            return ProbeResult(True, False, f"It answered its health check with HTTP {status} and no JSON.", (), found)
+    def _read_health(self, status: int, body: bytes, versions: Mapping[str, str]) -> ProbeResult:
+        return read_health(status, body, versions)
 
     async def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[Told, None]:
         """A launch's events, each as soon as it has arrived, up to the final one, which says whose a failure is.
@@ -97,9 +77,10 @@ class BinderHubClient(MemberClient):
         """
         deadline = asyncio.get_running_loop().time() + self._settings.first_event_timeout
         token = await self._build_token(member, order.spec)
-        response = await self._open(member, order, token, deadline)
+        headers = {"Accept": sse.CONTENT_TYPE, **self._headers(member)}
+        response = await self._open(member, _with_token(f"build/{order.spec}", token), headers, deadline)
         try:
-            _check_stream(response)
+            check_stream(response)
             course = Course()
             async with aclosing(self._events(response, deadline)) as events:
                 async for item in events:
@@ -171,7 +152,7 @@ class BinderHubClient(MemberClient):
             async with asyncio.timeout(self._settings.first_event_timeout * PAGE_SHARE):
                 return _token_on((await self._ask(member, f"v2/{spec}")).text)
         except aiohttp.ConnectionTimeoutError as error:
-            raise _late(error, self._settings) from error
+            raise late(error, self._settings) from error
         except aiohttp.ClientConnectorError as error:
             raise MemberFault(Fault.CONNECT, f"could not be reached ({describe(error)})") from error
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError):
@@ -182,7 +163,7 @@ class BinderHubClient(MemberClient):
     ) -> Answer:
         """What an address answers, cut where it becomes too long; ``until_event``: read no more than one event."""
         async with self._session.get(
-            _address(member, path),
+            address(member, path),
             headers={**self._headers(member), **(headers or {})},
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
@@ -195,21 +176,6 @@ class BinderHubClient(MemberClient):
                     break
             found = {name.lower(): value for name, value in response.headers.items()}
             return Answer(response.status, response.content_type, found, bytes(body[:MAX_ANSWER]))
-
-    async def _open(self, member: Member, order: LaunchOrder, token: str, deadline: float) -> aiohttp.ClientResponse:
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._session.get(
-                    _address(member, _with_token(f"build/{order.spec}", token)),
-                    headers={"Accept": sse.CONTENT_TYPE, **self._headers(member)},
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_timeout),
-                )
-        except TimeoutError as error:
-            raise _late(error, self._settings) from error
-        except (aiohttp.ClientError, OSError) as error:
-            fault = Fault.CONNECT if isinstance(error, _CONNECT_ERRORS) else Fault.CUT
-            raise MemberFault(fault, f"could not be reached ({describe(error)})") from error
 
     async def _events(self, response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[BuildEvent, None]:
         """Events as they are sent, up to the first final one.
@@ -269,7 +235,7 @@ def _token_on(page: str) -> str:
 
 def _parsed(data: str) -> BuildEvent:
     """An event; BinderHub takes repo2docker's old word ``failure`` for ``failed``."""
-    item = _event(data)
+    item = read_event(data)
     if item.phase == Phase.UNKNOWN and "failure" in data.lower():
         try:
             phase = loads_object(data).get("phase")

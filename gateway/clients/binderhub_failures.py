@@ -8,7 +8,7 @@ repo2docker's ``app.py``, whose lines are passed through.
 import re
 
 from contract.events import BuildEvent, Failure, Phase
-from gateway.clients.members import RETRY_AFTER
+from gateway.clients.answers import RETRY_AFTER
 
 #: The longest wait that is believed: BinderHub's own period for its rate limit.
 _LONGEST_WAIT = 3600

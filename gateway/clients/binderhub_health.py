@@ -6,7 +6,7 @@ from typing import Any
 
 from contract.json_types import loads_object
 from contract.reports import Sessions
-from gateway.clients.members import _health
+from gateway.clients import answers
 from gateway.core.transitions import ProbeResult
 
 #: The check that counts sessions; BinderHub has it on Kubernetes only.
@@ -21,7 +21,7 @@ def read_health(status: int, body: bytes, versions: Mapping[str, str]) -> ProbeR
 
     A check marked ``_ignore_failure`` is for information and makes nothing fail.
     """
-    result = _health(status, body, versions)
+    result = answers.read_health(status, body, versions)
     checks = checks_of(body)
     result = replace(result, sessions=sessions_of(checks))
     if result.passing or status not in (200, 503):

@@ -26,6 +26,9 @@ COUNTED_WITHIN = 15.0
 #: Transitions that are kept of a member.
 KEEP_HISTORY = 100
 
+#: Seconds within which a member that becomes full and has room again has done so once, for its history.
+FLICKER = 300.0
+
 #: In these a member takes no launches but trials; it leaves them by a slow start.
 _OUT = frozenset({Health.FAILING, Health.UNREACHABLE, Health.EJECTED, Health.HALF_OPEN})
 
@@ -189,7 +192,22 @@ def settled(view: MemberView, now: float, settings: HealthSettings) -> MemberVie
     if state == view.state:
         return view
     transition = Transition(now, view.state, state, _reason(view, state, now, settings))
-    return replace(view, state=state, since=now, history=(*view.history, transition)[-KEEP_HISTORY:])
+    return replace(view, state=state, since=now, history=_recorded(view.history, transition))
+
+
+def _recorded(history: tuple[Transition, ...], transition: Transition) -> tuple[Transition, ...]:
+    """The history with one more transition; of those to full and back at short intervals, only the last stays.
+
+    A member near its limit would else drown what matters within minutes.
+    """
+    last = history[-1] if history else None
+    if last is not None and _is_about_room(last) and _is_about_room(transition) and transition.at - last.at < FLICKER:
+        history = history[:-1]
+    return (*history, transition)[-KEEP_HISTORY:]
+
+
+def _is_about_room(transition: Transition) -> bool:
+    return {transition.before, transition.after} == {"available", "full"}
 
 
 def _arrived(view: MemberView, now: float) -> MemberView:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from frontend.links import LinkError, parse_link
 from gateway.core.decision import Decision, LaunchRequest, decide
-from gateway.core.fleet import FleetSnapshot, MemberView
+from gateway.core.fleet import FleetSnapshot, Health, MemberView
 from gateway.core.ports import ReportRefusedError
 from gateway.core.versions import skew
 from gateway.web.parts import PARTS, Parts
@@ -151,7 +151,8 @@ async def active_hosts(request: web.Request) -> web.Response:
     snapshot, now = parts.fleet.snapshot, parts.fleet.now()
     hosts = {}
     for view in snapshot.members:
-        if snapshot.status(view, now).available:
+        status = snapshot.status(view, now)
+        if status.available and status.health is Health.HEALTHY:
             url = view.member.url.rstrip("/")
             hosts[view.name] = {
                 "url": url,

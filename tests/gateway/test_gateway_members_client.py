@@ -79,7 +79,7 @@ async def test_a_server_that_speaks_something_else(client: MemberClient) -> None
 
     async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        assert (await fault_of(client, url)).fault == Fault.CUT
+        assert (await fault_of(client, url)).fault == Fault.ANSWER
         assert not (await client.probe(Member("m", url), 60)).reachable
 
 

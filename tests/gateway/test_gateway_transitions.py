@@ -368,3 +368,13 @@ def test_launches_sent_to_an_ejected_member_for_want_of_others_do_not_lengthen_i
     trial = failed(view, "It hung.", launch(45), 50, 0.5, SETTINGS, sure=True)
     assert trial.outcomes.ejection is not None
     assert trial.outcomes.ejection.times == 2
+
+
+def test_a_member_near_its_limit_does_not_drown_its_history() -> None:
+    view = failing_launches(after(GOOD), 10, 12, 14)
+    view = succeeded(view, launch(50), 60, SETTINGS)
+    for n in range(500):
+        view = reported(view, report(n, sessions=Sessions(limit=10, free=n % 2)), 100 + n, SETTINGS)
+        assert view.history[-1].after == view.state
+    assert "ejected" in [item.after for item in view.history]
+    assert len(view.history) < 10
