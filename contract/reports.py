@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from contract.bans import Ban, BanError, dump_bans, parse_bans
 from contract.json_types import dumps
 from contract.repos import RepoKey
 
@@ -23,6 +24,7 @@ MAX_IMAGES = 500
 MAX_REPOS = 500
 MAX_CHECKS = 100
 MAX_LAUNCHES = 1000
+MAX_PROPOSALS = 100
 
 #: Labels, and versions of parts.
 MAX_ENTRIES = 100
@@ -117,6 +119,8 @@ class CapacityReport:
     builder: str = ""
     confined: bool = False
     draining: bool = False
+    ban_proposals: tuple[Ban, ...] = ()
+    """What detectors in the member have found; a federation's operator decides."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
@@ -126,6 +130,7 @@ class CapacityReport:
         wire["launches_seen"] = list(self.launches_seen[-MAX_LAUNCHES:])
         wire["checks"] = [{**check, "message": check["message"][:MAX_SENT]} for check in wire["checks"][:MAX_CHECKS]]
         wire["providers"] = list(self.providers)
+        wire["ban_proposals"] = dump_bans(self.ban_proposals[:MAX_PROPOSALS])
         busiest = sorted(self.sessions_by_repo.items(), key=lambda item: (-item[1], item[0]))
         wire["sessions_by_repo"] = dict([item for item in busiest if len(item[0]) <= MAX_SENT][:MAX_REPOS])
         return wire
@@ -186,6 +191,7 @@ def parse_report(wire: Mapping[str, Any]) -> CapacityReport:
         builder=read.text("builder"),
         confined=read.flag("confined"),
         draining=read.flag("draining"),
+        ban_proposals=read.bans("ban_proposals"),
         versions=read.mapping("versions"),
     )
 
@@ -241,6 +247,15 @@ class _Reader:
 
     def maybe_text(self, name: str) -> str | None:
         return None if self.wire.get(name) is None else self.text(name)
+
+    def bans(self, name: str) -> tuple[Ban, ...]:
+        value = self._typed(name, list, [])
+        if len(value) > MAX_PROPOSALS:
+            raise ReportError(self._at(name), f"has more than {MAX_PROPOSALS} entries")
+        try:
+            return parse_bans(value, self._at(name))
+        except BanError as error:
+            raise ReportError(error.path, str(error).partition(": ")[2]) from error
 
     def flag(self, name: str) -> bool:
         return self._typed(name, bool, False)

@@ -1,6 +1,6 @@
-"""Ed25519 signatures: the gateway's on launch tokens, a member's on its capacity reports.
+"""Ed25519 signatures: the gateway's on launch tokens and bans, a member's on its capacity reports.
 
-Both travel as JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037).  A member holds only the gateway's public keys
+All travel as JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037).  A member holds only the gateway's public keys
 and a gateway only the members'; several keys may be active at a time, so that they can be rotated.
 """
 
@@ -13,11 +13,13 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from contract.bans import Ban, BanError, dump_bans, parse_bans
 from contract.launches import is_launch_id
 
 ALGORITHM = "EdDSA"
 LAUNCH_TYPE = "manybinder-launch+jwt"
 REPORT_TYPE = "manybinder-report+jwt"
+BANS_TYPE = "manybinder-bans+jwt"
 
 #: The claims that are texts and bear the same name on the wire.
 _TEXTS = ("provider", "spec", "repo_url", "resolved_ref", "client", "launch_host", "ref_url", "persistent_spec")
@@ -144,6 +146,46 @@ def verify_launch(
         attempt=attempt,
         **{name: texts[name] for name in _TEXTS},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BanList:
+    """The bans of a federation, for one member; ``issuer`` is the gateway's public URL.
+
+    A list replaces the one before of the same issuer; ``issued_at`` (Unix time in seconds) orders them.
+    """
+
+    member: str
+    issuer: str
+    issued_at: float
+    bans: tuple[Ban, ...]
+
+
+def sign_bans(bans: BanList, key: Ed25519PrivateKey) -> str:
+    """A list of bans as it is sent."""
+    payload = {"aud": bans.member, "iss": bans.issuer, "iat": bans.issued_at, "bans": dump_bans(bans.bans)}
+    return jwt.encode(payload, key, ALGORITHM, headers={"typ": BANS_TYPE})
+
+
+def verify_bans(
+    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
+) -> BanList:
+    """The bans in a token, if a gateway signed it for this member; raises :class:`SignatureRefusedError`.
+
+    It does not expire: whoever holds a newer one of the same issuer passes an older one over.
+    """
+    payload = _verified(token, keys, BANS_TYPE)
+    issuer, issued = payload.get("iss"), _time(payload, "iat")
+    if payload.get("aud") != member:
+        raise SignatureRefusedError("the bans are for another member")
+    if not isinstance(issuer, str) or not issuer:
+        raise SignatureRefusedError("the bans name no issuer")
+    if now < issued - leeway:
+        raise SignatureRefusedError("the bans are from the future: compare the clocks of gateway and member")
+    try:
+        return BanList(member, issuer, issued, parse_bans(payload.get("bans")))
+    except BanError as error:
+        raise SignatureRefusedError(str(error)) from error
 
 
 def sign_report(report: dict[str, Any], key: Ed25519PrivateKey) -> str:
