@@ -12,6 +12,10 @@ from contract.launches import event_id
 #: Seconds of silence after which a comment is sent, as BinderHub does, so that proxies keep the stream open.
 KEEPALIVE_S = 25.0
 
+#: Seconds after which a client that takes nothing is gone, whatever its connection says: it holds what was sent to it
+#: in memory here.
+WRITE_TIMEOUT_S = 60.0
+
 #: Tell caches and buffering proxies (nginx) to pass every event on at once.
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -22,24 +26,37 @@ async def stream_entries(
     launch_id: str,
     headers: Mapping[str, str] | None = None,
     keepalive_s: float = KEEPALIVE_S,
+    write_timeout_s: float = WRITE_TIMEOUT_S,
 ) -> web.StreamResponse:
-    """Answer with the entries as they come, each with its event id, and return when they end or the client is gone."""
+    """Answer with the entries as they come, each with its event id, and return when they end or the client is gone.
+
+    A client that reads nothing for ``write_timeout_s`` is cut off; it may come back and go on.
+    """
     response = web.StreamResponse(headers={**STREAM_HEADERS, **(headers or {})})
     response.content_type = sse.CONTENT_TYPE
     await response.prepare(request)
     pending: asyncio.Future[Entry] | None = None
+
+    async def send(body: bytes) -> None:
+        async with asyncio.timeout(write_timeout_s):
+            await response.write(body)
+
     try:
         while True:
             pending = pending or asyncio.ensure_future(anext(entries))
             done, _ = await asyncio.wait({pending}, timeout=keepalive_s)
             if not done:
-                await response.write(sse.KEEPALIVE)
+                await send(sse.KEEPALIVE)
                 continue
             entry = pending.result()
             pending = None
-            await response.write(sse.encode(entry.event.to_json(), event_id=event_id(launch_id, entry.n)))
+            await send(sse.encode(entry.event.to_json(), event_id=event_id(launch_id, entry.n)))
     except (StopAsyncIteration, ClientConnectionError):
         pass
+    except TimeoutError:
+        # Closing would wait until it has read what it does not read.
+        if request.transport is not None:
+            request.transport.abort()
     finally:
         if pending is not None:
             pending.cancel()

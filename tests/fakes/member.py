@@ -44,6 +44,8 @@ class Knobs:
     """The last event, where it is not ``ready``."""
     first: dict[str, Any] | None = None
     """The only event."""
+    room: int | None = None
+    """Sessions that it has room for; with none left it refuses, as a member does."""
     content_type: str = sse.CONTENT_TYPE
     allow_origin: str = ""
     """The origin whose pages may read the stream."""
@@ -60,6 +62,8 @@ class FakeMember:
     port: int = 0
     knobs: Knobs = field(default_factory=Knobs)
     lines: int = 3
+    line: str = ""
+    """What each line of the log bears besides its number."""
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     builds: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -70,6 +74,8 @@ class FakeMember:
     sent: list[int] = field(default_factory=list)
     launches: list[str] = field(default_factory=list)
     """Ids of the launches that were asked for, as often as they were."""
+    bans: list[str] = field(default_factory=list)
+    """The lists of bans that it was told, signed as they came."""
     seq: int = 0
     runner: web.AppRunner | None = None
 
@@ -90,6 +96,7 @@ class FakeMember:
         app.router.add_get("/versions", self._versions)
         app.router.add_get("/build/{spec:.+}", self._build)
         app.router.add_delete("/api/v1/launches/{launch_id}", self._cancel)
+        app.router.add_put("/api/v1/bans", self._take_bans)
         self.runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self.runner.setup()
         listening = socket.socket()
@@ -147,6 +154,10 @@ class FakeMember:
         self.cancelled.append(request.match_info["launch_id"])
         return web.Response(status=204)
 
+    async def _take_bans(self, request: web.Request) -> web.Response:
+        self.bans.append(await request.text())
+        return web.Response(status=204)
+
     async def _build(self, request: web.Request) -> web.StreamResponse:
         self.builds.append(request.rel_url.raw_path)
         self.tokens.append(request.headers.get("Authorization", "").removeprefix("Bearer "))
@@ -202,11 +213,16 @@ class FakeMember:
     def _events(self) -> list[dict[str, Any]]:
         if self.knobs.first is not None:
             return [self.knobs.first]
+        if self.knobs.room == 0:
+            refused = {"failure": "refused", "retry_after_s": 1}
+            return [{"phase": "failed", "message": "Too many users on this BinderHub! Try again soon.\n", **refused}]
+        if self.knobs.room is not None:
+            self.knobs.room -= 1
         # A visitor who comes directly has no launch token.
         token = self.tokens[-1]
         launch = jwt.decode(token, options={"verify_signature": False})["jti"] if token else "directly"
         events: list[dict[str, Any]] = [{"phase": "waiting", "message": "Waiting for build to start...\n"}]
-        events += [{"phase": "building", "message": f"line {n}\n"} for n in range(self.lines)]
+        events += [{"phase": "building", "message": f"line {n}{self.line}\n"} for n in range(self.lines)]
         events.append({"phase": "built", "message": "Built image, launching...\n", "imageName": "image"})
         ready = {
             "phase": "ready",

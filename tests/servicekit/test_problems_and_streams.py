@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 
@@ -117,6 +118,40 @@ async def test_a_client_that_leaves_ends_its_stream_and_no_task_is_left(aiohttp_
     async with asyncio.timeout(60):
         while len(asyncio.all_tasks()) > before:
             await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_never_reads_is_cut_off_and_holds_no_memory() -> None:
+    journal, ended = Journal(), asyncio.Event()
+    for n in range(300):
+        journal.append(event(Phase.BUILDING, f"{n} {'x' * 50_000}\n"))
+    transports: list[asyncio.BaseTransport | None] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        transports.append(request.transport)
+        try:
+            return await stream_entries(request, journal.follow(), LAUNCH, write_timeout_s=0.3)
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.router.add_get("/", handler)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    before = asyncio.all_tasks()
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(deaf, runner.addresses[0])
+        await loop.sock_sendall(deaf, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(60):
+            await ended.wait()
+            while not transports[0] or transports[0].is_closing() is False or asyncio.all_tasks() - before:
+                await asyncio.sleep(0.01)
+        assert isinstance(transports[0], asyncio.Transport)
+        assert transports[0].get_write_buffer_size() == 0
+    await runner.cleanup()
 
 
 async def test_tasks_are_counted_guarded_and_ended(caplog: pytest.LogCaptureFixture) -> None:
