@@ -119,6 +119,28 @@ def check(url: str, secret_file: Path | None, public_url: str, as_json: bool) ->
     return asyncio.run(command.check(url, secret_file=secret_file, public_url=public_url, as_json=as_json))
 
 
+@member.command("propose-ban")
+@click.option("--config", type=_CONFIG, required=True, help="The member's settings (YAML).")
+@click.option("--kind", type=click.Choice(["spec", "network", "owner"]), required=True, help="What VALUE is.")
+@click.option("--reason", default="", help="What was found; for the federation's operators.")
+@click.option("--for", "duration", default="", help="How long it should last, such as 24h.  [default: for ever]")
+@click.argument("value")
+def propose_ban(config: Path, kind: str, reason: str, duration: str, value: str) -> Exit:
+    """Propose to ban VALUE, for a detector on a member's machine.
+
+    VALUE is a network (192.0.2.7), an owner or repository (github.com/org), or a regular expression for specs.
+    The member reports it for an hour; the federation's operators decide.
+    """
+    from contract.units import parse_duration
+    from manybinder import services
+
+    try:
+        for_s = parse_duration(duration) if duration else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from error
+    return services.propose_ban(config, kind, value, reason, for_s)
+
+
 @cli.command()
 @click.argument("url")
 @click.option("--ref", default="", help="Branch, tag or commit.  [default: what the URL names, else the HEAD]")

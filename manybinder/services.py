@@ -1,5 +1,6 @@
 """``manybinder gateway`` and ``manybinder member``: one service from its configuration file."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ def gateway(path: Path, *, check: bool) -> Exit:
     if not check:
         from gateway import app
 
-        _serve(lambda: app.run(settings, path.absolute()))
+        _serve(lambda: app.run(settings, path.absolute()), app.CannotStartError)
     return Exit.DONE
 
 
@@ -41,6 +42,22 @@ def member(path: Path, *, check: bool, only: str | None) -> Exit:
     from manybinder import supervised_member
 
     return supervised_member.run(settings, path.absolute())
+
+
+def propose_ban(path: Path, kind: str, value: str, reason: str, for_s: float | None) -> Exit:
+    """Propose a ban to the federation of a member; raises :class:`CommandError`."""
+    from contract.bans import BanError, make_ban
+    from member.ban_proposals import propose
+    from member.settings import MemberSettings
+
+    settings = load(MemberSettings, path)
+    try:
+        propose(settings.data_dir, make_ban(kind, value, reason, None if for_s is None else time.time() + for_s))
+    except BanError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    except OSError as error:
+        raise CommandError(f"cannot write below {settings.data_dir}: {error.strerror}", Exit.FAILED) from error
+    return Exit.DONE
 
 
 def load(model: type[M], path: Path) -> M:

@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import make_site
+from member.ban_proposals import proposals
 from member.builders.process.builder import ProcessBuilder
 from member.clients.hub import HubClient
+from member.engines.bans import ENFORCE_EVERY_S, Bans
 from member.engines.builds import Builds
 from member.engines.capacity import Capacity
 from member.engines.health import Health
@@ -90,7 +92,9 @@ async def make_app(settings: MemberSettings) -> web.Application:
         launches=launches,
         versions=versions,
         prefixes=providers.prefixes,
+        proposals=lambda: proposals(settings.data_dir),
     )
+    bans = Bans(settings.data_dir / "bans.json", hub, launches)
     federation = settings.federation
     parts = Parts(
         name=settings.name,
@@ -99,6 +103,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         launches=launches,
         health=health,
         capacity=capacity,
+        bans=bans,
         registry=metrics.registry,
         image_prefix=settings.builder.image_prefix,
         launch_keys=launch_keys,
@@ -117,6 +122,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks.every("sweep launches", 1.0, launches.sweep)
         tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
+        tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
         if federation is not None and report_key is not None:
             reporter = Reporter(

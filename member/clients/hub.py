@@ -47,6 +47,10 @@ class HubUser:
     ready: bool
     pending: bool
     repo_url: str = ""
+    spec: str = ""
+    """What its visitor has asked for, with its provider."""
+    client_ip: str = ""
+    """What is known of the visitor's address."""
 
     @property
     def has_server(self) -> bool:
@@ -197,7 +201,14 @@ def _hub_user(item: Mapping[str, Any]) -> HubUser:
     server = (item.get("servers") or {}).get("") or {}
     options = server.get("user_options") or {}
     pending = bool(server.get("pending") or item.get("pending"))
-    return HubUser(str(item.get("name")), bool(server.get("ready")), pending, str(options.get("repo_url", "")))
+    return HubUser(
+        str(item.get("name")),
+        bool(server.get("ready")),
+        pending,
+        repo_url=str(options.get("repo_url", "")),
+        spec=str(options.get("binder_request", "")).removeprefix("v2/"),
+        client_ip=str(options.get("binder_client_ip", "")),
+    )
 
 
 def _describe(error: BaseException) -> str:

@@ -4,8 +4,25 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from contract.bans import Ban
 from contract.reports import CapacityReport, Check
+from contract.repos import RepoKey
+from contract.signatures import BanList
 from member.core.launching import Launch, LaunchOrder
+
+
+class OlderBansError(Exception):
+    """A list of bans that is older than the one that is in force."""
+
+
+class BansPort(Protocol):
+    """The bans of the federations that this member belongs to."""
+
+    def find(self, spec: str, repo: RepoKey, client: str) -> Ban | None:
+        """The ban in force that hits a launch."""
+
+    async def take(self, told: BanList) -> None:
+        """Take a gateway's list in place of its last one; raises :class:`OlderBansError`."""
 
 
 class LaunchesPort(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
+from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
 from contract.reports import CapacityReport, Check, Image, Usage, images_digest
 from member.builders.base import Builder
@@ -33,9 +34,11 @@ class Capacity:
         launches: Launches,
         versions: Callable[[], dict[str, str]],
         prefixes: Sequence[str],
+        proposals: Callable[[], tuple[Ban, ...]] = lambda: (),
     ) -> None:
         self._settings, self._hub, self._health, self._builder = settings, hub, health, builder
         self._builds, self._launches, self._versions, self._prefixes = builds, launches, versions, tuple(prefixes)
+        self._proposals = proposals
         self._boot_id = uuid.uuid4().hex
         self._seq = -1
         self._recent: CapacityReport | None = None
@@ -73,7 +76,7 @@ class Capacity:
                 memory_each=settings.sessions.memory,
             )
         except (HubError, TimeoutError) as error:
-            users = []
+            users, under_way = [], self._launches.users
             sessions = capacity.unknown_sessions(limit)
             checks.append(Check("Sessions", False, str(error) or "the Hub takes too long to list them"))
         images = tuple(Image(item.repo, item.commit) for item in await self._builder.images())
@@ -86,7 +89,13 @@ class Capacity:
             sent_at=time.time(),
             public_url=settings.public_url,
             sessions=sessions,
-            sessions_by_repo=capacity.by_repo(user.repo_url for user in users),
+            # A launch under way counts, as it does among the sessions: quotas speak of both.
+            sessions_by_repo=capacity.by_repo(
+                [
+                    *(user.repo_url for user in users),
+                    *(item.order.repo_url for item in self._launches.under_way if item.user in under_way),
+                ]
+            ),
             builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
             memory_bytes=Usage(memory.total - memory.available, memory.total),
             cpu=Usage(os.getloadavg()[0], os.cpu_count()),
@@ -98,5 +107,6 @@ class Capacity:
             providers=self._prefixes,
             builder=self._builder.kind,
             confined=self._builder.confined,
+            ban_proposals=await asyncio.to_thread(self._proposals),
             versions=self._versions(),
         )

@@ -82,6 +82,8 @@ class Launches:
         self._launches: dict[str, Launch] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._endings: dict[str, Outcome] = {}
+        self._refusals: dict[str, BuildEvent] = {}
+        """How launches end that were refused after they had begun."""
         self._claimed: set[str] = set()
         """Users for whom a server is being started, which the Hub may not count yet."""
         self._removals: set[asyncio.Task[None]] = set()
@@ -102,6 +104,11 @@ class Launches:
     def users(self) -> frozenset[str]:
         """The Hub's users whose launches are under way: not to be cleared away."""
         return frozenset(launch.user for launch in self._launches.values() if launch.finished_at is None)
+
+    @property
+    def under_way(self) -> list[Launch]:
+        """The launches that are not finished."""
+        return [launch for launch in self._launches.values() if launch.finished_at is None]
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -138,6 +145,11 @@ class Launches:
         """End a launch by its visitor's wish; one that has finished stays as it is."""
         self._end(launch, Outcome.CANCELLED)
 
+    def refuse(self, launch: Launch, message: str) -> None:
+        """End a launch that should not be; ``message`` is what its visitor is told."""
+        self._refusals[launch.order.launch_id] = failed(Failure.REFUSED, message, status_code=403)
+        self._end(launch, Outcome.REFUSED)
+
     async def sweep(self) -> None:
         """Give up what nobody watches, and forget what is long finished; to be called every second or so."""
         now = self._clock()
@@ -172,7 +184,10 @@ class Launches:
         # A task that is cancelled before its first step never gets to write the end itself.
         if launch.finished_at is None:
             outcome = self._endings.get(launch.order.launch_id, Outcome.MEMBER)
-            self._finish(launch, _ENDINGS[outcome], outcome)
+            self._finish(launch, self._ending(launch, outcome), outcome)
+
+    def _ending(self, launch: Launch, outcome: Outcome) -> BuildEvent:
+        return self._refusals.get(launch.order.launch_id) or _ENDINGS[outcome]
 
     async def _run(self, launch: Launch) -> None:
         try:
@@ -183,7 +198,7 @@ class Launches:
             outcome = Outcome.READY
         except asyncio.CancelledError:
             outcome = self._endings.get(launch.order.launch_id, Outcome.MEMBER)
-            final = _ENDINGS[outcome]
+            final = self._ending(launch, outcome)
         except BuildFailedError as error:
             outcome = Outcome(error.failure.value) if error.failure is not Failure.GATEWAY else Outcome.MEMBER
             final = failed(error.failure, f"{str(error).rstrip()}\n")
@@ -289,6 +304,7 @@ class Launches:
         self._metrics.launch_count.labels(outcome.value, launch.order.spec.partition("/")[0]).inc()
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
+        self._refusals.pop(launch.order.launch_id, None)
 
 
 def _begins_anew(known: Launch, order: LaunchOrder) -> bool:

@@ -9,6 +9,7 @@ import time
 
 from aiohttp import web
 
+from contract.bans import ban_text
 from contract.events import Failure, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
 from contract.repos import repo_key
@@ -31,6 +32,13 @@ def gateway_token(request: web.Request, parts: Parts) -> str:
 
 async def read_order(request: web.Request, parts: Parts) -> LaunchOrder:
     """The order in a request; raises :class:`Refused`."""
+    order = await _read(request, parts)
+    if (ban := parts.bans.find(order.spec, order.repo, order.client_ip)) is not None:
+        raise Refused(failed(Failure.REFUSED, ban_text(ban, order.spec), status_code=403))
+    return order
+
+
+async def _read(request: web.Request, parts: Parts) -> LaunchOrder:
     if token := gateway_token(request, parts):
         return _from_gateway(request, token, parts)
     if parts.require_launch_token:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry
 
 from frontend.site import Site
-from member.core.ports import CapacityPort, HealthPort, LaunchesPort
+from member.core.ports import BansPort, CapacityPort, HealthPort, LaunchesPort
 from providers.registry import Providers
 
 
@@ -26,6 +26,7 @@ class Parts:
     launches: LaunchesPort
     health: HealthPort
     capacity: CapacityPort
+    bans: BansPort
     registry: CollectorRegistry
     image_prefix: str
     launch_keys: Sequence[Ed25519PublicKey]

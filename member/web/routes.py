@@ -6,7 +6,7 @@ from aiohttp import web
 
 from frontend import middlewares
 from frontend.routes import add_routes
-from member.web import build, probes
+from member.web import bans, build, probes
 from member.web.parts import PARTS, Parts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -32,4 +32,5 @@ def add_member_routes(app: web.Application, parts: Parts) -> None:
     for route, handler in GET:
         # A HEAD of a build would begin one.
         app.router.add_get(parts.site.path(route), handler, allow_head=handler is not build.build)
+    app.router.add_put(parts.site.path("api/v1/bans"), bans.put_bans)
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)

@@ -27,6 +27,7 @@ from frontend.tokens import make_build_token
 from member.app import CannotStartError, make_app
 from member.core.launching import Outcome
 from member.engines import capacity as capacity_module
+from member.engines.bans import Bans
 from member.engines.capacity import Capacity
 from member.engines.health import Health
 from member.settings import BuilderSettings, LaunchSettings, MemberSettings, SessionSettings
@@ -158,6 +159,7 @@ async def member_of(
                 versions=dict,
                 prefixes=providers.prefixes,
             ),
+            bans=Bans(data_dir / "bans.json", engines.client, engines.launches),
             registry=engines.metrics.registry,
             image_prefix="test-",
             launch_keys=[Ed25519PrivateKey.generate().public_key(), key.public_key()] if federated else [],

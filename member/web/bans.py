@@ -1,0 +1,34 @@
+"""``/api/v1/bans``: a gateway tells the bans of its federation."""
+
+import time
+
+from aiohttp import web
+
+from contract.signatures import SignatureRefusedError, verify_bans
+from member.core.ports import OlderBansError
+from member.web.parts import PARTS
+from servicekit.problems import Problem
+
+#: Bytes of a list that is read: the longest that there may be, with room to spare.
+MOST_BYTES = 8 * 2**20
+
+
+async def put_bans(request: web.Request) -> web.Response:
+    """Take a signed list in place of the last one of the same gateway."""
+    parts = request.app[PARTS]
+    if not parts.launch_keys:
+        raise Problem(404, "Not Found", "This member belongs to no federation, and takes no bans.")
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > MOST_BYTES:
+            raise Problem(413, "Content Too Large", f"A list of bans has at most {MOST_BYTES} bytes.")
+    try:
+        told = verify_bans(body.decode("ascii"), parts.launch_keys, member=parts.name, now=time.time())
+    except (SignatureRefusedError, UnicodeDecodeError) as error:
+        raise Problem(401, "Not Signed", f"These bans are refused: {error}.") from error
+    try:
+        await parts.bans.take(told)
+    except OlderBansError as error:
+        raise Problem(409, "Not New", "A newer list of this gateway is in force here.") from error
+    return web.Response(status=204)
