@@ -15,20 +15,29 @@ from frontend.settings import make_site
 from gateway.clients.binderhub import BinderHubClient
 from gateway.clients.kinds import Clients
 from gateway.clients.members import MemberClient
+from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.connect import connect
 from gateway.clients.state.protocol import Terms
-from gateway.clients.state.sealing import federation_seal
+from gateway.clients.state.sealing import Pseudonyms, federation_seal
 from gateway.core.origins import origin
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings
 from gateway.core.sticky import cookie_name
 from gateway.core.tallies import Tallies
+from gateway.engines.admission import Admission
 from gateway.engines.archive import Archive, archive_directory
+from gateway.engines.banning import LOOK_EVERY as ENFORCE_EVERY
+from gateway.engines.banning import Banning
 from gateway.engines.draining import Draining
 from gateway.engines.fleet import Fleet
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
+from gateway.engines.policies import APPLY_EVERY, Policies
 from gateway.engines.prober import Prober
+from gateway.engines.proposals import Proposals
+from gateway.engines.queue import LOOK_EVERY, LaunchQueue
+from gateway.engines.quotas import PROLONG_EVERY, Quotas
+from gateway.engines.records import SYNC_EVERY, Records
 from gateway.engines.redirects import Redirects
 from gateway.engines.reload import Reload
 from gateway.engines.replicas import BEAT_EVERY, Replicas
@@ -36,6 +45,7 @@ from gateway.engines.reports import Reports
 from gateway.engines.sharing import READ_EVERY, Sharing
 from gateway.settings import GatewaySettings
 from gateway.web import archive as archive_routes
+from gateway.web.operators import Operators
 from gateway.web.parts import Parts
 from gateway.web.routes import add_gateway_routes
 from providers.registry import Providers
@@ -46,14 +56,23 @@ RELOAD = web.AppKey("RELOAD", Reload)
 DRAINING = web.AppKey("DRAINING", Draining)
 
 
+class CannotStartError(RuntimeError):
+    """This machine or these settings do not let the gateway start; the text says why."""
+
+
 async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.Application:
     """The gateway as an application, whose background work begins and ends with it.
 
     ``path`` is where its settings are read from again when ``app[RELOAD]`` is called.
 
-    To be called in the event loop that will serve it.  Serve it with ``handler_cancellation=True``, so that a visitor's
-    departure is noticed at once.
+    Raises :class:`CannotStartError`.  To be called in the event loop that will serve it; serve it with
+    ``handler_cancellation=True``, so that a visitor's departure is noticed at once.
     """
+    try:
+        record_file = RecordFile(settings.data_dir / "records.sqlite3")
+        known_records = record_file.load()
+    except RecordFileError as error:
+        raise CannotStartError(f"data_dir: {error}") from error
     # Streams last for as long as builds do, and there are many: no total, no limit.
     to_members = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
@@ -83,17 +102,26 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     terms = Terms()
     state = connect(settings.redis, terms)
     sharing = Sharing(state, terms, providers.parse, fleet.now)
+    signing_key = load_private_key(settings.signing_key.get_secret_value())
+    seal, pseudonym = federation_seal(signing_key), Pseudonyms(signing_key)
+    records = Records(record_file, known_records, state, seal, sharing.replica)
+    admission = Admission(settings.admission, records, state, pseudonym)
+    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
+    queue = LaunchQueue(state, launch_settings, pseudonym)
     means = Means(
         fleet=fleet,
         prober=prober,
         client=client,
         providers=providers,
-        signing_key=load_private_key(settings.signing_key.get_secret_value()),
+        signing_key=signing_key,
         public_url=settings.public_url,
         budget=RetryBudget(settings.launch, fleet.now()),
         tallies=tallies,
         tasks=tasks,
         sharing=sharing,
+        queue=queue,
+        quotas=quotas,
+        pseudonym=pseudonym,
         record=archive.record if archive else lambda _: None,
     )
     launches = Launches(means)
@@ -104,12 +132,16 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         sharing.replica,
         own_version,
         state,
-        federation_seal(means.signing_key),
+        seal,
         fleet,
         reports,
         lambda: launches.running,
     )
     fleet.tell = reports.tell = replicas.tell
+    proposals = Proposals(records)
+    reports.propose = proposals.hear
+    banning = Banning(admission, launches, fleet, client, signing_key, settings.public_url, tasks)
+    policies = Policies(records, fleet)
     redirecting = settings.mode == "redirect"
     site = make_site(
         settings.security,
@@ -126,7 +158,21 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
     app[DRAINING] = Draining(launches, replicas, settings.drain.notice, settings.drain.timeout)
-    parts = Parts(site, providers, fleet, launches, reports, redirects, replicas, settings.mode, archive)
+    parts = Parts(
+        site=site,
+        providers=providers,
+        fleet=fleet,
+        launches=launches,
+        reports=reports,
+        redirects=redirects,
+        replicas=replicas,
+        admission=admission,
+        records=records,
+        operators=Operators({item.name: item.token.get_secret_value() for item in settings.admin.tokens}),
+        trusted_proxies=settings.listen.trusted_networks,
+        mode=settings.mode,
+        archive=archive,
+    )
     add_gateway_routes(app, parts)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
@@ -139,10 +185,17 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("beat", BEAT_EVERY, replicas.beat)
         tasks.every("renew leases", terms.lease / 4, sharing.renew)
         tasks.every("follow launches", READ_EVERY, sharing.follow)
+        tasks.every("share records", SYNC_EVERY, records.sync)
+        tasks.every("enforce bans", ENFORCE_EVERY, banning.enforce)
+        tasks.every("apply policies", APPLY_EVERY, policies.apply)
+        tasks.every("keep proposals", 1.0, proposals.keep)
+        tasks.every("keep places under quotas", PROLONG_EVERY, quotas.prolong)
+        tasks.every("look at the queue", LOOK_EVERY, queue.look)
         async with contextlib.AsyncExitStack() as stack:
             for close in (
                 to_providers.close,
                 to_members.close,
+                records.close,
                 state.close,
                 providers.close,
                 tasks.close,
@@ -158,7 +211,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         await launches.close()
 
     if path is not None:
-        app[RELOAD] = Reload(path, settings, fleet, prober, reports, build_token_secrets, tallies)
+        app[RELOAD] = Reload(path, settings, fleet, prober, reports, admission, build_token_secrets, tallies)
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)
     return app
@@ -167,7 +220,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
 async def serve(settings: GatewaySettings, path: Path) -> None:
     """Serve until SIGTERM (and the end of open streams) or SIGINT, reading the settings again on SIGHUP.
 
-    Raises :class:`servicekit.serving.CannotListenError`.
+    Raises :class:`CannotStartError` or :class:`servicekit.serving.CannotListenError`.
     """
     app = await make_app(settings, path)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app[RELOAD])
@@ -178,7 +231,7 @@ async def serve(settings: GatewaySettings, path: Path) -> None:
 def run(settings: GatewaySettings, path: Path) -> None:
     """Run the gateway as this process, until it is told to end; ``path`` is where the settings were read from.
 
-    Raises :class:`servicekit.serving.CannotListenError`.
+    Raises :class:`CannotStartError` or :class:`servicekit.serving.CannotListenError`.
     """
     logs.configure(settings.log_level)
     asyncio.run(serve(settings, path))

@@ -11,6 +11,8 @@ from contract.signatures import load_private_key, load_public_key
 from contract.units import Duration
 from frontend.settings import SecuritySettings
 from gateway.core import origins
+from gateway.core.addresses import ClientForm, IPNetwork, networks
+from gateway.core.admission import AdmissionSettings, admission_problems
 from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member
 from gateway.core.launch_events import ArchiveSettings
@@ -48,6 +50,9 @@ def _origin(url: str) -> str:
     return found
 
 
+#: The least characters of an operator's token.
+TOKEN_LENGTH = 24
+
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 
@@ -60,8 +65,55 @@ class ListenSettings(Section):
 
     port: int = Field(default=8585, ge=0, le=65535)
 
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of the proxies in front (``10.0.0.0/8``): what their X-Forwarded-For says of a visitor's address is
+    believed.  Without it, a visitor is who has connected."""
+
     reuse_port: bool = False
     """Whether other processes may listen on the same port (SO_REUSEPORT), so that replicas share what comes."""
+
+    @property
+    def trusted_networks(self) -> tuple[IPNetwork, ...]:
+        """``trusted_proxies``, read."""
+        return networks(self.trusted_proxies)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        networks(proxies)
+        return proxies
+
+
+class AdminTokenSettings(Section):
+    """Who may decide for the federation, while the gateway runs."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9@._-]{1,64}$")
+    """Whose it is: stands in the audit log."""
+
+    token: SecretStr
+    """At least 24 characters, from a random source; give it as ``token_file``."""
+
+    @field_validator("token")
+    @classmethod
+    def _long(cls, token: SecretStr) -> SecretStr:
+        if len(token.get_secret_value()) < TOKEN_LENGTH:
+            raise ValueError(f"is shorter than {TOKEN_LENGTH} characters (try: openssl rand -hex 32)")
+        return token
+
+
+class AdminSettings(Section):
+    """The API for operators (``/api/v1/admin``)."""
+
+    tokens: tuple[AdminTokenSettings, ...] = ()
+    """Empty: the API answers nobody."""
+
+    @field_validator("tokens")
+    @classmethod
+    def _unique(cls, tokens: tuple[AdminTokenSettings, ...]) -> tuple[AdminTokenSettings, ...]:
+        names = [token.name for token in tokens]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"the name {twice[0]!r} is given to more than one token")
+        return tokens
 
 
 class DrainSettings(Section):
@@ -89,6 +141,10 @@ class MemberSettings(Section):
 
     weight: float = Field(default=1.0, ge=0, le=1e6, allow_inf_nan=False)
     """Its size beside the others', on top of its free capacity; 0 = takes no launches."""
+
+    client_addresses: ClientForm = "full"
+    """What it is told of visitors' addresses: ``full``; ``truncated`` to their networks (/24, /48); ``hashed``, so that
+    it can tell visitors apart; or ``none``.  It can end sessions of banned networks by what it is told only."""
 
     labels: dict[str, str] = Field(default_factory=dict)
     """Whatever helps to tell members apart; shown, and on top of what the member says of itself."""
@@ -122,6 +178,7 @@ class MemberSettings(Section):
             labels=self.labels,
             origins=self.origins or (origins.origin(self.url),),
             providers=self.providers,
+            client_form=self.client_addresses,
         )
 
 
@@ -206,6 +263,10 @@ class GatewaySettings(Section):
 
     launch: LaunchSettings = LaunchSettings()
 
+    admission: AdmissionSettings = AdmissionSettings()
+
+    admin: AdminSettings = AdminSettings()
+
     archive: ArchiveSettings = ArchiveSettings()
 
     providers: ProvidersSettings = ProvidersSettings()
@@ -244,6 +305,13 @@ class GatewaySettings(Section):
         if problems := routing_problems(routing):
             raise ValueError("; ".join(problems))
         return routing
+
+    @field_validator("admission")
+    @classmethod
+    def _readable_rules(cls, admission: AdmissionSettings) -> AdmissionSettings:
+        if problems := admission_problems(admission):
+            raise ValueError("; ".join(problems))
+        return admission
 
     @field_validator("members")
     @classmethod

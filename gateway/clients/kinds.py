@@ -23,6 +23,9 @@ class MemberPort(Protocol):
     async def cancel(self, member: Member, launch_id: str) -> None:
         """Tell it to end a launch; never raises."""
 
+    async def put_bans(self, member: Member, token: str) -> str | None:
+        """Tell it the bans of the federation; ``None``, or why it does not know them now."""
+
 
 class Clients:
     """The clients by kind."""
@@ -41,3 +44,7 @@ class Clients:
     async def cancel(self, member: Member, launch_id: str) -> None:
         """See :class:`MemberPort`."""
         await self._kinds[member.kind].cancel(member, launch_id)
+
+    async def put_bans(self, member: Member, token: str) -> str | None:
+        """See :class:`MemberPort`."""
+        return await self._kinds[member.kind].put_bans(member, token)

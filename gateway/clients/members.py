@@ -4,6 +4,7 @@ Speaks BinderHub's public API as members serve it.  Redirects are never followed
 """
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 #: The longest answer to a probe that is read.
 MAX_ANSWER = 256 * 1024
+
+#: Bytes that are shown of an answer that was not hoped for.
+_SHOWN = 300
 
 
 class MemberClient:
@@ -101,6 +105,24 @@ class MemberClient:
                     logger.warning("%s answered %d when told to cancel a launch", member.name, response.status)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             logger.warning("%s could not be told to cancel a launch: %s", member.name, describe(error))
+
+    async def put_bans(self, member: Member, token: str, timeout_s: float = 5.0) -> str | None:
+        """Tell a member the bans of the federation, signed; ``None``, or why it does not know them now."""
+        try:
+            async with self._session.put(
+                address(member, "api/v1/bans"),
+                data=io.BytesIO(token.encode()),
+                headers={"Content-Type": "application/jwt"},
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            ) as response:
+                # 409: it has newer ones, of another replica.
+                if response.status in (204, 409):
+                    return None
+                said = await response.content.read(_SHOWN)
+                return f"it answered HTTP {response.status}: {' '.join(said.decode(errors='replace').split())}"
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return describe(error)
 
     def _read_health(self, status: int, body: bytes, versions: Mapping[str, str]) -> ProbeResult:
         """What an answer to a probe means for this kind of member; raises ``ValueError`` if it is no JSON object."""

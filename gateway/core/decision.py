@@ -149,6 +149,16 @@ class Decision:
         """Who takes it; ``None``: nobody can."""
         return self.candidates[0] if self.candidates else None
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Who can take such a launch, now or with time."""
+        return (*(item.member for item in self.candidates), *(item.member for item in self.rejected if item.for_now))
+
+    @property
+    def room(self) -> int:
+        """Sessions believed free for such a launch; a member that does not say may have one."""
+        return sum(1 if item.free is None else item.free for item in self.candidates)
+
     def explain(self) -> str:
         """One sentence for people."""
         parts = []

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from contract.reports import CapacityReport, Check, Sessions
 from contract.repos import RepoKey
+from gateway.core.addresses import ClientForm
 from gateway.core.outcomes import Outcomes
 from gateway.core.settings import HealthSettings
 
@@ -59,7 +60,7 @@ class Member:
     """A member as it is registered.
 
     ``origins`` are those that its notebooks may be served from; ``providers`` those whose repositories it takes, all if
-    empty.
+    empty; ``client_form`` is what it may know of visitors' addresses.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Member:
     labels: Mapping[str, str] = field(default_factory=dict)
     origins: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
+    client_form: ClientForm = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ class MemberView:
     full_until: float | None = None
     """It has refused a launch for want of room: believed until then, or until it reports."""
     reservations: tuple[Reservation, ...] = ()
+    launches_seen: frozenset[str] = frozenset()
+    """Short ids of the launches that its latest report counts."""
     warm: frozenset[tuple[RepoKey, str]] = frozenset()
     """(repo, commit) of the images that it holds."""
     warm_repos: frozenset[RepoKey] = frozenset()

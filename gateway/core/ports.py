@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from gateway.core.admission import Rules
 from gateway.core.decision import Decision
 from gateway.core.facts import Replica
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
+from gateway.core.records import Book, Record
 from gateway.core.settings import FederationSettings
 from gateway.core.tallies import Tallies
 from providers.base import RepoSpec
@@ -29,8 +32,29 @@ class LaunchLimitError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class NotAdmittedError(Exception):
+    """A launch that is not begun; ``status`` is BinderHub's for it, the text what its visitor is told."""
+
+    def __init__(self, status: int, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.retry_after_s = status, retry_after_s
+
+
+class RecordsAwayError(Exception):
+    """What an operator has decided could not be kept; the text says why."""
+
+
 class LaunchAwayError(Exception):
     """A launch may be another replica's, which cannot be asked just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How a client stands after a launch: so many of so many are left, and all are there again in seconds."""
+
+    limit: int
+    left: int
+    full_in: float
 
 
 class FleetPort(Protocol):
@@ -81,6 +105,34 @@ class LaunchesPort(Protocol):
 
         Raises :class:`LaunchAwayError`.
         """
+
+
+class AdmissionPort(Protocol):
+    """Who may begin a launch."""
+
+    @property
+    def rules(self) -> Rules:
+        """The rules as of now."""
+
+    def check_client(self, client: str) -> None:
+        """Raises :class:`NotAdmittedError` for a client that is banned."""
+
+    def check(self, spec: RepoSpec, client: str) -> None:
+        """Raises :class:`NotAdmittedError` for a launch that is banned."""
+
+    async def take(self, client: str) -> RateLimit | None:
+        """Count a launch of a client; ``None`` if it is not counted.  Raises :class:`NotAdmittedError`."""
+
+
+class RecordsPort(Protocol):
+    """What operators have decided."""
+
+    @property
+    def book(self) -> Book:
+        """All of it."""
+
+    async def write(self, kind: str, key: str, value: Mapping[str, Any] | None) -> Record:
+        """Write a record, ``None`` to take it back, for all replicas.  Raises :class:`RecordsAwayError`."""
 
 
 class RedirectsPort(Protocol):

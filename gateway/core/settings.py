@@ -125,11 +125,17 @@ class LaunchSettings:
     retries_per_second: Annotated[float, Above(0)] = 5.0
     """Retries that are allowed in any case; one beyond both waits for its turn, and is not lost."""
 
-    member_timeout: PositiveDuration = 60.0
-    """How long a launch waits for a member when none can take it."""
+    member_timeout: PositiveDuration = 300.0
+    """How long a launch waits in the gateway's queue when no member can take it."""
 
     waiting_limit: PositiveCount = 200
-    """Launches that may wait so at a time; one more is refused."""
+    """Launches that may wait so at a time, over all replicas; one more is refused."""
+
+    waiting_per_client: PositiveCount = 5
+    """Of one client; who has asked just now also stands behind who asks for the first time."""
+
+    waiting_per_repo: PositiveCount = 100
+    """Of one repository."""
 
     linger: PositiveDuration = 30.0
     """How long a launch that nobody watches goes on, so that its visitor can reconnect."""

@@ -142,6 +142,7 @@ def reported(view: MemberView, report: CapacityReport, now: float, settings: Hea
         received=Received(report, now),
         full_until=None,
         reservations=reservations,
+        launches_seen=frozenset(seen),
         warm=frozenset((image.repo, image.commit) for image in report.images),
         warm_repos=frozenset(image.repo for image in report.images),
         registries=frozenset(image.registry for image in report.images if image.registry),

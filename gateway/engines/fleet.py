@@ -10,7 +10,7 @@ from functools import partial
 from contract.reports import CapacityReport
 from gateway.core import transitions
 from gateway.core.facts import Fact, Failed, Refused, Succeeded
-from gateway.core.fleet import FleetSnapshot, Member, MemberView, Reservation
+from gateway.core.fleet import FleetSnapshot, Member, MemberView, Policy, Reservation
 from gateway.core.outcomes import Attempt
 from gateway.core.settings import FederationSettings, HealthSettings
 from gateway.core.transitions import ProbeResult
@@ -119,6 +119,10 @@ class Fleet:
     def reported(self, name: str, report: CapacityReport) -> None:
         """Take in a report that was checked."""
         self._change(name, lambda view, now, settings: transitions.reported(view, report, now, settings))
+
+    def wanted(self, name: str, policy: Policy) -> None:
+        """Take in what operators want of a member."""
+        self._change(name, lambda view, now, settings: transitions.settled(replace(view, policy=policy), now, settings))
 
     def reserve(self, name: str, reservation: Reservation) -> None:
         """Count a launch that is sent to a member."""

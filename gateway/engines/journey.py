@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,6 +20,7 @@ from contract.signatures import LaunchClaims, sign_launch
 from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.kinds import Clients
 from gateway.clients.orders import LaunchOrder
+from gateway.core.addresses import truncated
 from gateway.core.decision import Candidate, Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch
@@ -31,6 +32,8 @@ from gateway.core.settings import LaunchSettings, RoutingSettings
 from gateway.core.tallies import Tallies
 from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
+from gateway.engines.queue import LaunchQueue, QueueFullError, Ticket
+from gateway.engines.quotas import Quotas
 from gateway.engines.sharing import Sharing
 from providers.base import ProviderError, ProviderUnavailableError, Resolved
 from providers.registry import Providers, failure_text
@@ -74,8 +77,10 @@ class Means:
     tallies: Tallies
     tasks: Tasks
     sharing: Sharing
-    waiting: set[str] = field(default_factory=set)
-    """Short ids of the launches that wait for a member."""
+    queue: LaunchQueue
+    quotas: Quotas
+    pseudonym: Callable[[str], str]
+    """Names a client for members that may not know its address."""
     draw: Callable[[], float] = random.random
     wall: Callable[[], float] = time.time
     record: Callable[[FinishedLaunch], None] = lambda _: None
@@ -97,12 +102,14 @@ class Journey:
 
     def __init__(self, launch: Launch, means: Means) -> None:
         self._launch, self._means, self._trail = launch, means, launch.trail
-        self._refused: dict[str, float] = {}
-        """When a member that has refused the launch may be asked again."""
+        self._refused: dict[str, tuple[float, float]] = {}
+        """When a member has refused the launch, and when it may be asked again."""
         self._retry_after = RETRY_AFTER
         self._doubtful: list[tuple[str, str, Attempt]] = []
         """Failures that may be the repository's: of which members, why, and at which attempts."""
         self._rested = 0
+        self._ticket: Ticket | None = None
+        """Its place in the queue, from when it had to wait until a member has taken it."""
         self._waited = 0.0
         self._cancels: dict[str, asyncio.Task[None]] = {}
 
@@ -110,7 +117,11 @@ class Journey:
         """From the spec, or from where another replica has got to, to the final event."""
         spec = self._launch.spec
         if self._trail.resolved is not None:
+            # Another replica has begun it, and claimed its place.
+            await self._means.quotas.claim(self._launch)
             return await self._attempts(self._trail.resolved)
+        if (full := await self._means.quotas.claim(self._launch)) is not None:
+            return failed(Failure.REFUSED, full, retry_after_s=RETRY_AFTER)
         self._means.budget.launched(self._means.settings)
         try:
             resolved = await self._means.providers.resolve(spec)
@@ -134,7 +145,7 @@ class Journey:
             decision = self._decide(resolved)
             chosen = decision.chosen
             member = self._means.fleet.member(chosen.member) if chosen else None
-            if chosen is None or member is None:
+            if chosen is None or member is None or await self._others_are_first(decision):
                 if (ended := await self._wait(decision, resolved)) is not None:
                     return ended
             elif chosen.standing == Standing.AGAIN and self._rested < len(self._trail.tried):
@@ -155,13 +166,23 @@ class Journey:
             asked=visitor.asked,
             sticky=visitor.sticky,
             tried=self._trail.tried,
-            refused=frozenset(name for name, until in self._refused.items() if now < until),
+            refused=frozenset(name for name in self._refused if self._still_refuses(name, now)),
             avoid=visitor.avoid,
         )
         decision = decide(means.fleet.snapshot, request, means.routing, now, means.draw())
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("launch %s: %s", self._launch.short, decision.explain())
         return decision
+
+    def _still_refuses(self, name: str, now: float) -> bool:
+        """Whether a member is not to be asked yet; one that had no room may be once it has reported some."""
+        at, until = self._refused[name]
+        if until == math.inf or now >= until:
+            return now < until
+        snapshot = self._means.fleet.snapshot
+        view = snapshot.get(name)
+        reported = view is not None and view.received is not None and view.received.at > at
+        return not (reported and view is not None and view.free(now, snapshot.settings))
 
     async def _begin(self, member: Member, chosen: Candidate) -> None:
         """Settle on a member, so that whoever goes on with the launch asks the same one."""
@@ -224,11 +245,18 @@ class Journey:
                     if item.is_final:
                         return self._final(member, resolved, item)
                     patience.heard(item.phase)
+                    await self._served()
                     self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
                     self._launch.journal.append(item.with_fields(**self._own_fields()))
         except TimeoutError as error:
             raise patience.fault() from error
         raise MemberFault(Fault.CUT, "ended the stream before the launch had ended")
+
+    async def _served(self) -> None:
+        """A member has taken the launch: whoever waits behind it moves up."""
+        if self._ticket is not None:
+            self._ticket = None
+            await self._means.queue.leave(self._launch, served=True)
 
     def _final(self, member: Member, resolved: Resolved, item: BuildEvent) -> BuildEvent:
         if item.phase == Phase.FAILED:
@@ -261,11 +289,12 @@ class Journey:
         means.tallies.failovers[member.name, fault.fault.value] += 1
         logger.warning("launch %s: attempt %d: %s %s", launch.short, launch.attempt, member.name, fault)
         if fault.fault == Fault.REFUSED:
-            self._refused[member.name] = math.inf
+            now = means.fleet.now()
+            self._refused[member.name] = (now, math.inf)
             if fault.retry_after_s is not None:
                 means.fleet.refused(member.name)
                 # Somebody's session may end at any time, and this launch waits for just that.
-                self._refused[member.name] = means.fleet.now() + min(fault.retry_after_s, ASK_AGAIN_AFTER)
+                self._refused[member.name] = (now, now + min(fault.retry_after_s, ASK_AGAIN_AFTER))
                 self._retry_after = fault.retry_after_s
         else:
             self._trail.tried += (member.name,)
@@ -303,40 +332,64 @@ class Journey:
         """Whether a member may be able to take the launch soon enough."""
         if self._waited >= self._means.settings.member_timeout:
             return False
-        return any(item.for_now and self._refused.get(item.member) != math.inf for item in decision.rejected)
+        if decision.chosen is not None:
+            return True
+        for_good = {name for name, (_, until) in self._refused.items() if until == math.inf}
+        return any(item.for_now and item.member not in for_good for item in decision.rejected)
+
+    async def _others_are_first(self, decision: Decision) -> bool:
+        """Whether as many wait for these members as there is room for; who has been served once goes on."""
+        if self._ticket is not None:
+            return 0 < self._ticket.place >= decision.room
+        if self._launch.attempt or decision.chosen is None:
+            return False
+        room = decision.room
+        if room >= self._means.settings.waiting_limit:
+            return False
+        waiting = await self._means.queue.length(decision.members)
+        return 0 < waiting >= room
 
     async def _wait(self, decision: Decision, resolved: Resolved) -> BuildEvent | None:
         """Wait until there is a member to ask, and return ``None``; or the final event, if it takes too long."""
-        means = self._means
-        if not self._may_wait(decision) or len(means.waiting) >= means.settings.waiting_limit:
+        means, launch = self._means, self._launch
+        if not self._may_wait(decision):
             return self._nobody(decision)
-        left = means.settings.member_timeout - self._waited
-        self._tell(f"{self._obstacles(decision)} Waiting for a member, for up to {left:.0f} s.\n", reason="waiting")
-        means.waiting.add(self._launch.short)
         try:
-            while decision.chosen is None:
-                if not self._may_wait(decision):
-                    return self._nobody(decision)
-                step = min(LOOK_EVERY, means.settings.member_timeout - self._waited)
-                await asyncio.sleep(step)
-                self._waited += step
-                decision = self._decide(resolved)
-        finally:
-            means.waiting.discard(self._launch.short)
+            # Who was refused after all has not lost the place.
+            ticket = self._ticket = self._ticket or await means.queue.join(launch, decision.members)
+        except QueueFullError as error:
+            return self._nobody(decision, f"{error} ")
+        left = means.settings.member_timeout - self._waited
+        place = ticket.place
+        self._tell_place(ticket, f"{self._obstacles(decision)} Waiting for a member, for up to {left:.0f} s. ")
+        while decision.chosen is None or 0 < ticket.place >= decision.room:
+            if not self._may_wait(decision):
+                return self._nobody(decision)
+            step = min(LOOK_EVERY, means.settings.member_timeout - self._waited)
+            await asyncio.sleep(step)
+            self._waited += step
+            if ticket.place != place:
+                place = ticket.place
+                self._tell_place(ticket)
+            decision = self._decide(resolved)
         return None
 
-    def _nobody(self, decision: Decision) -> BuildEvent:
+    def _tell_place(self, ticket: Ticket, before: str = "") -> None:
+        ahead = "You are next." if ticket.place == 0 else f"{ticket.place} before you."
+        self._tell(f"{before}{ahead}\n", reason="waiting", position=ticket.place + 1, eta_s=_rounded(ticket.eta))
+
+    def _nobody(self, decision: Decision, why: str = "") -> BuildEvent:
         """The final event where no member is left to try."""
         logger.warning("launch %s: %s", self._launch.short, decision.explain())
         self._launch.member = None
         after = math.ceil(self._retry_after)
-        message = f"{self._obstacles(decision)} Please try again in {after:.0f} seconds.\n"
+        message = f"{self._obstacles(decision)} {why}Please try again in {after:.0f} seconds.\n"
         return failed(Failure.REFUSED, message, retry_after_s=after, **self._own_fields())
 
     def _obstacles(self, decision: Decision) -> str:
-        about = "; ".join(
-            f"{item.member} {self._trail.met.get(item.member) or item.reason}" for item in decision.rejected
-        )
+        reasons = {item.member: "is full" for item in decision.candidates}
+        reasons.update({item.member: item.reason for item in decision.rejected})
+        about = "; ".join(f"{name} {self._trail.met.get(name) or reason}" for name, reason in sorted(reasons.items()))
         return f"No member of this federation can take the launch now ({about or 'it has no members'})."
 
     def _given_up(self, member: Member, fault: MemberFault) -> BuildEvent:
@@ -354,6 +407,7 @@ class Journey:
         return LaunchClaims(
             member=member.name,
             launch_id=self._launch.id,
+            client=self._told_client(member),
             attempt=self._launch.attempt,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
@@ -366,12 +420,21 @@ class Journey:
             persistent_spec=resolved.resolved_spec,
         )
 
+    def _told_client(self, member: Member) -> str:
+        client = self._launch.visitor.client
+        forms = {"full": client, "truncated": truncated(client), "hashed": self._means.pseudonym(client)}
+        return forms.get(member.client_form, "")
+
     def _tell(self, message: str, **fields: str | float | None) -> None:
         self._launch.journal.append(event(Phase.WAITING, message, **self._own_fields(), **fields))
 
     def _own_fields(self) -> dict[str, str | int | None]:
         launch = self._launch
         return {"launch_id": launch.short, "member": launch.member, "attempt": launch.attempt or None}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else float(math.ceil(seconds))
 
 
 def _retry_after(told: object) -> float | None:

@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.launches import LAUNCH_ID_BYTES, is_launch_id, launch_id
@@ -33,13 +35,25 @@ RETRY_AFTER = 30.0
 #: Seconds that an ending gateway gives its members to hear of the launches that end with it.
 TELL_TIMEOUT = 2.0
 
-_ENDINGS = {
-    Outcome.CANCELLED: failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled"),
-    Outcome.ABANDONED: failed(Failure.USER, "Nobody was waiting for the launch any more.\n", reason="abandoned"),
-    Outcome.GATEWAY: failed(
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """Why a launch was told to end, and its final event."""
+
+    outcome: Outcome
+    final: BuildEvent
+
+
+_CANCELLED = _Ending(Outcome.CANCELLED, failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled"))
+_ABANDONED = _Ending(
+    Outcome.ABANDONED, failed(Failure.USER, "Nobody was waiting for the launch any more.\n", reason="abandoned")
+)
+_RESTART = _Ending(
+    Outcome.GATEWAY,
+    failed(
         Failure.GATEWAY, "This gateway is being restarted. Please launch again.\n", retry_after_s=5, reason="restart"
     ),
-}
+)
 
 
 class Launches:
@@ -53,7 +67,7 @@ class Launches:
         means.sharing.serve(self)
         self._launches: dict[str, Launch] = {}
         self._tasks: dict[str, asyncio.Task[BuildEvent]] = {}
-        self._endings: dict[asyncio.Task[BuildEvent], Outcome | None] = {}
+        self._endings: dict[asyncio.Task[BuildEvent], _Ending | None] = {}
         """Why tasks were told to end; ``None``: their launches go on at another replica."""
         self._telling: set[asyncio.Task[None]] = set()
         self.streams = 0
@@ -72,7 +86,12 @@ class Launches:
     @property
     def waiting(self) -> int:
         """How many launches wait for a member that can take them."""
-        return len(self._means.waiting)
+        return len(self._means.queue)
+
+    @property
+    def under_way(self) -> list[Launch]:
+        """The launches that run here."""
+        return [launch for launch in self._launches.values() if launch.id in self._tasks]
 
     def start(self, spec: RepoSpec, visitor: Visitor) -> Launch:
         """Begin a launch; raises :class:`LaunchLimitError`."""
@@ -137,7 +156,7 @@ class Launches:
         Raises :class:`LaunchAwayError`.
         """
         if launch.id in self._tasks:
-            self._end(launch, Outcome.CANCELLED)
+            self._end(launch, _CANCELLED)
         elif launch.finished_at is None:
             try:
                 await self._sharing.ask_to_cancel(launch)
@@ -146,7 +165,11 @@ class Launches:
 
     def asked_to_cancel(self, launch: Launch) -> None:
         """End a launch whose visitor has told another replica so."""
-        self._end(launch, Outcome.CANCELLED)
+        self._end(launch, _CANCELLED)
+
+    def refuse(self, launch: Launch, message: str) -> None:
+        """End a launch that runs here and should not; ``message`` is what its visitor is told."""
+        self._end(launch, _Ending(Outcome.REFUSED, failed(Failure.REFUSED, message, status_code=403)))
 
     async def sweep(self) -> None:
         """Give up what nobody watches, and forget what is long finished; to be called every second or so."""
@@ -171,7 +194,7 @@ class Launches:
         tasks = list(self._tasks.values())
         running = [launch for launch in self._launches.values() if launch.id in self._tasks]
         for launch in running:
-            self._end(launch, None if self._sharing.shared else Outcome.GATEWAY)
+            self._end(launch, None if self._sharing.shared else _RESTART)
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._sharing.shared:
             await self._sharing.hand_over(running)
@@ -184,15 +207,15 @@ class Launches:
         """End a launch that nobody watches; one of another replica is that one's to end."""
         if launch.id in self._tasks:
             logger.info("launch %s: nobody watches it; it is given up", launch.short)
-            self._end(launch, Outcome.ABANDONED)
+            self._end(launch, _ABANDONED)
         elif not self._sharing.owns(launch):
             self._sharing.forget(launch)
             del self._launches[launch.id]
 
-    def _end(self, launch: Launch, outcome: Outcome | None) -> None:
+    def _end(self, launch: Launch, ending: _Ending | None) -> None:
         task = self._tasks.get(launch.id)
         if task is not None and task not in self._endings and task.cancel():
-            self._endings[task] = outcome
+            self._endings[task] = ending
 
     async def _run(self, launch: Launch, before: asyncio.Task[BuildEvent] | None) -> BuildEvent:
         if before is not None:
@@ -207,17 +230,26 @@ class Launches:
 
     def _conclude(self, launch: Launch, task: asyncio.Task[BuildEvent]) -> None:
         """A launch runs here no more; one that was cancelled ended for the reason that was given then."""
-        ending = self._endings.pop(task, Outcome.GATEWAY)
+        ending = self._endings.pop(task, _RESTART)
         if self._tasks.get(launch.id) is task:
             del self._tasks[launch.id]
-        if not self._sharing.owns(launch):
+        elsewhere = not self._sharing.owns(launch) or (task.cancelled() and ending is None)
+        ready = not task.cancelled() and task.result().phase == Phase.READY
+        # What it holds of the federation's, another replica takes over.
+        leaving = self._leave(launch, keeps=elsewhere or ready, waits=elsewhere)
+        self._telling_others(f"give back what launch {launch.short} holds", leaving)
+        if elsewhere:
             return
         if not task.cancelled():
             final = task.result()
             self._finish(launch, final, Outcome.READY if final.phase == Phase.READY else outcome_of(final.failure))
         elif ending is not None:
             self._tell_member(launch)
-            self._finish(launch, _ENDINGS[ending], ending)
+            self._finish(launch, ending.final, ending.outcome)
+
+    async def _leave(self, launch: Launch, *, keeps: bool, waits: bool) -> None:
+        await self._means.quotas.ended(launch, ready=keeps)
+        await self._means.queue.ended(launch, waits=waits)
 
     def _finish(self, launch: Launch, final: BuildEvent, outcome: Outcome) -> None:
         if launch.member is not None:
@@ -247,7 +279,9 @@ class Launches:
     def _tell_member(self, launch: Launch) -> None:
         member = self._means.fleet.member(launch.member) if launch.member else None
         if member is not None:
-            name = f"cancel {launch.short}"
-            task = self._means.tasks.spawn(name, self._means.client.cancel(member, launch.id))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._telling_others(f"cancel {launch.short}", self._means.client.cancel(member, launch.id))
+
+    def _telling_others(self, name: str, telling: Coroutine[Any, Any, None]) -> None:
+        task = self._means.tasks.spawn(name, telling)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)

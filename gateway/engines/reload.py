@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from gateway.core.tallies import Tallies
+from gateway.engines.admission import Admission
 from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
 from gateway.engines.reports import Reports
@@ -13,7 +14,7 @@ from servicekit.config import ConfigError
 logger = logging.getLogger(__name__)
 
 #: What takes effect at once; the rest of the settings needs a restart.
-AT_ONCE = frozenset({"members", "probes", "ejection", "routing", "launch"})
+AT_ONCE = frozenset({"members", "probes", "ejection", "routing", "launch", "admission"})
 
 
 class Reload:
@@ -26,11 +27,13 @@ class Reload:
         fleet: Fleet,
         prober: Prober,
         reports: Reports,
+        admission: Admission,
         build_token_secrets: dict[str, str],
         tallies: Tallies,
     ) -> None:
         self._path, self._started_with = path, settings
         self._fleet, self._prober, self._reports, self._tallies = fleet, prober, reports, tallies
+        self._admission = admission
         self._build_token_secrets = build_token_secrets
 
     def __call__(self) -> None:
@@ -44,6 +47,7 @@ class Reload:
         self._tallies.reloads["accepted"] += 1
         self._fleet.configure([member.member() for member in settings.members], settings.federation)
         self._prober.start()
+        self._admission.configure(settings.admission)
         self._reports.keys = settings.report_keys
         self._build_token_secrets.clear()
         self._build_token_secrets.update(settings.build_token_secrets)

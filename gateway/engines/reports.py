@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from contract.bans import Ban
 from contract.reports import CapacityReport, ReportError, parse_report
 from contract.signatures import SignatureRefusedError, reported_member, verify_report
 from gateway.core.facts import Reported
@@ -32,6 +33,8 @@ class Reports:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._fleet, self.keys, self._tallies, self._wall = fleet, keys, tallies, wall
+        self.propose: Callable[[str, tuple[Ban, ...]], None] = lambda *_: None
+        """Is told of the bans that a report proposes, with the member's name."""
         self.tell: Callable[[Reported], None] = lambda _: None
         """Is told of each report that was accepted."""
 
@@ -40,7 +43,8 @@ class Reports:
         name = ""
         try:
             name, keys = self._signer(token)
-            self._fleet.reported(name, self._checked(token, name, keys))
+            report = self._checked(token, name, keys)
+            self._fleet.reported(name, report)
         except ReportRefusedError as refusal:
             self._tallies.reports[name, refusal.title] += 1
             # Anybody may post what is not signed; of what a member did sign its operator should hear.
@@ -49,6 +53,8 @@ class Reports:
             raise
         self._tallies.reports[name, "accepted"] += 1
         self.tell(Reported(token))
+        if report.ban_proposals:
+            self.propose(name, report.ban_proposals)
 
     def hear(self, token: str) -> None:
         """Take a report that another replica has accepted, if it is new here, too."""

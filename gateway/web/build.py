@@ -16,7 +16,7 @@ from frontend.refusals import Refused, refusal
 from gateway.core.launch import Launch
 from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.web.parts import PARTS, Parts
-from gateway.web.visitors import visitor_of
+from gateway.web.visitors import admitted_to, client_of, visitor_of
 from servicekit.problems import Problem
 from servicekit.streams import STREAM_HEADERS, stream_entries
 
@@ -33,7 +33,7 @@ async def build(request: web.Request) -> web.StreamResponse:
     """Begin a launch, or go on with the one that Last-Event-ID names."""
     parts = request.app[PARTS]
     try:
-        launch, seen = await _launch(request, parts)
+        launch, seen, headers = await _launch(request, parts)
     except Refused as refused:
         return refused.response()
     except LaunchAwayError:
@@ -44,23 +44,24 @@ async def build(request: web.Request) -> web.StreamResponse:
         # The client has seen the end; anything but 204 would make an EventSource ask for ever.
         return web.Response(status=204)
     with parts.launches.watching(launch):
-        return await stream_entries(request, launch.journal.follow(seen), launch.id)
+        return await stream_entries(request, launch.journal.follow(seen), launch.id, headers)
 
 
-async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int]:
-    """The launch to follow, and the number of its last event that the client has seen."""
+async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict[str, str]]:
+    """The launch to follow, the number of its last event that the client has seen, and headers for the answer."""
+    client = client_of(request, parts)
     admitted = admit(request, parts.site, parts.providers, time.time())
     if admitted.resume is None:
         if request.query.get("build_only", "").lower() == "true":
             raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
-        return parts.launches.start(
-            admitted.spec, replace(visitor_of(request, parts, admitted.client_ip), build_token=admitted.with_token)
-        ), -1
+        visitor = visitor_of(request, parts, client)
+        headers = await admitted_to(parts, admitted.spec, client, counted=not admitted.with_token)
+        return parts.launches.start(admitted.spec, replace(visitor, build_token=admitted.with_token)), -1, headers
     launch_id, seen = admitted.resume
     launch = await parts.launches.find(launch_id)
     if launch is None:
         raise Refused(unknown_launch(Failure.GATEWAY))
-    return launch, seen
+    return launch, seen, {}
 
 
 async def show_launch(request: web.Request) -> web.Response:

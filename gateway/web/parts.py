@@ -6,7 +6,18 @@ from typing import Literal
 from aiohttp import web
 
 from frontend.site import Site
-from gateway.core.ports import ArchiveCounts, FleetPort, LaunchesPort, RedirectsPort, ReplicasPort, ReportsPort
+from gateway.core.addresses import IPNetwork
+from gateway.core.ports import (
+    AdmissionPort,
+    ArchiveCounts,
+    FleetPort,
+    LaunchesPort,
+    RecordsPort,
+    RedirectsPort,
+    ReplicasPort,
+    ReportsPort,
+)
+from gateway.web.operators import Operators
 from providers.registry import Providers
 
 #: ``proxy``: launches pass through this gateway; ``redirect``: visitors are sent to a member.
@@ -24,6 +35,10 @@ class Parts:
     reports: ReportsPort
     redirects: RedirectsPort
     replicas: ReplicasPort
+    admission: AdmissionPort
+    records: RecordsPort
+    operators: Operators
+    trusted_proxies: tuple[IPNetwork, ...]
     mode: Mode
     archive: ArchiveCounts | None
 

@@ -14,7 +14,7 @@ from gateway.core import sticky
 from gateway.core.decision import Decision
 from gateway.core.fleet import Member
 from gateway.web.parts import PARTS, Parts
-from gateway.web.visitors import visitor_of
+from gateway.web.visitors import admitted_to, client_of, visitor_of
 
 #: Seconds after which who found no member may try again.
 RETRY_AFTER = 30.0
@@ -27,15 +27,17 @@ async def redirect(request: web.Request) -> web.StreamResponse:
     """Send a visitor to a member."""
     parts = request.app[PARTS]
     try:
+        client = client_of(request, parts)
         admitted = _admitted(request, parts)
         last = sticky.parse(request.cookies.get(parts.site.member_cookie, ""))
-        visitor = visitor_of(request, parts, admitted.client_ip, last, admitted.spec.repo)
+        visitor = visitor_of(request, parts, client, last, admitted.spec.repo)
+        limits = await admitted_to(parts, admitted.spec, client, counted=not admitted.with_token)
         member, decision = parts.redirects.choose(admitted.spec, visitor)
         if member is None:
             raise _nobody(decision)
     except Refused as refused:
         return refused.response()
-    headers = {hdrs.LOCATION: _location(request, parts, admitted, member), hdrs.CACHE_CONTROL: "no-store"}
+    headers = {hdrs.LOCATION: _location(request, parts, admitted, member), hdrs.CACHE_CONTROL: "no-store", **limits}
     response = web.Response(status=307, headers=headers)
     secure = parts.site.public_url.startswith("https://")
     value = sticky.sent(member.name, admitted.spec.repo).to_text()

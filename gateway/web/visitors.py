@@ -1,14 +1,52 @@
 """Who asks for a launch, from the request."""
 
+import time
+
 from aiohttp import hdrs, web
 
 from contract.events import Failure, failed
 from contract.repos import RepoKey
 from frontend.refusals import Refused
+from gateway.core.addresses import client_address
 from gateway.core.launch import Visitor
 from gateway.core.launch_events import request_origin
+from gateway.core.ports import NotAdmittedError
 from gateway.core.sticky import LastMember
 from gateway.web.parts import Parts
+from providers.base import RepoSpec
+
+
+def client_of(request: web.Request, parts: Parts) -> str:
+    """The visitor's address; "" where it is not known.  Raises :class:`Refused` for one that is banned."""
+    forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+    client = client_address(request.remote or "", forwarded, parts.trusted_proxies)
+    try:
+        parts.admission.check_client(client)
+    except NotAdmittedError as error:
+        raise not_admitted(error) from error
+    return client
+
+
+async def admitted_to(parts: Parts, spec: RepoSpec, client: str, *, counted: bool) -> dict[str, str]:
+    """Admit a launch by the federation's rules; ``counted``: by its rates too.  Returns headers for the answer.
+
+    Raises :class:`Refused`.
+    """
+    try:
+        limit = await parts.admission.take(client) if counted else None
+        parts.admission.check(spec, client)
+    except NotAdmittedError as error:
+        raise not_admitted(error) from error
+    if limit is None:
+        return {}
+    values = {"limit": limit.limit, "remaining": limit.left, "reset": round(time.time() + limit.full_in)}
+    return {f"X-RateLimit-{name.title()}": str(value) for name, value in values.items()}
+
+
+def not_admitted(error: NotAdmittedError) -> Refused:
+    """The answer to a launch that the rules do not admit."""
+    fields = {} if error.retry_after_s is None else {"retry_after_s": error.retry_after_s}
+    return Refused(failed(Failure.REFUSED, str(error), status_code=error.status, **fields))
 
 
 def visitor_of(

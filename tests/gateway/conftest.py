@@ -8,6 +8,9 @@ import aiohttp
 import pytest
 
 from tests.gateway.harness import Starter, until
+from tests.gateway.stores import make
+
+__all__ = ["make", "start"]
 
 
 @pytest.fixture

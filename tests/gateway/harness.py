@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from redis.asyncio import Redis
 from redisserver import RedisServer
 from yarl import URL
 
@@ -17,6 +18,7 @@ from contract import sse
 from contract.events import BuildEvent, parse_event
 from contract.signatures import private_pem, public_pem
 from gateway.app import make_app
+from gateway.clients.state.redis import RedisState
 from gateway.core.decision import LaunchRequest, decide
 from gateway.settings import GatewaySettings
 from gateway.web.parts import PARTS, Parts
@@ -145,6 +147,11 @@ class Starter:
         server = await RedisServer(self.data_dir / "redis").start()
         self.running.append(server.stop)
         return server
+
+    @staticmethod
+    def state(client: Redis) -> RedisState:
+        """A replica's end of a Redis, which is the caller's to close."""
+        return RedisState(client, timeout=30)
 
     async def replicas(self, count: int, server: RedisServer, members: int = 2, **changes: Any) -> list[Gateway]:
         """Gateways that share a Redis, in front of the same members, all of which they have seen healthy."""

@@ -2,54 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redisserver import RedisServer
 
-from gateway.clients.state.memory import MemoryState
 from gateway.clients.state.protocol import (
     Adoption,
     Batch,
     Hold,
-    SharedState,
     StateUnavailableError,
     Terms,
     Writing,
 )
 from gateway.clients.state.redis import RedisState
-
-#: Short, so that a test can wait for an end; what must not end in between is prolonged by what the test does.
-LEASE = 1.0
-SHORT = Terms(lease=LEASE)
-
-Make = Callable[..., SharedState]
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes replicas' ends of one store."""
-    made: list[SharedState] = []
-    if request.param == "memory":
-        alone: dict[Terms, MemoryState] = {}
-
-        def make_memory(terms: Terms = SHORT) -> SharedState:
-            return alone.setdefault(terms, MemoryState(terms))
-
-        yield make_memory
-        return
-    server = await RedisServer(tmp_path / "redis").start()
-
-    def make_redis(terms: Terms = SHORT) -> SharedState:
-        made.append(RedisState(server.client(), "test:", timeout=30, terms=terms))
-        return made[-1]
-
-    yield make_redis
-    for state in made:
-        await state.close()
-    await server.stop()
+from tests.gateway.stores import LEASE, Make
 
 
 def _batches(*numbers: int) -> list[Batch]:
@@ -212,24 +181,6 @@ async def test_replicas_that_live_see_each_other(make: Make) -> None:
     await one.leave("a")
     await one.leave("never was")
     assert await two.beat("b", b"alone") == {"b": b"alone"}
-
-
-async def test_a_rate_holds_whoever_asks(make: Make) -> None:
-    ends = [make() for _ in range(3)]
-    answers = await asyncio.gather(*(ends[n % 3].take("client", 60, 10) for n in range(100)))
-    assert sorted(answers)[:11].count(0) == 10
-    assert all(0 < wait <= 60 for wait in answers if wait)
-    assert await ends[0].take("another", 60, 10) == 0
-
-
-async def test_a_rate_gives_back_with_time(make: Make) -> None:
-    state = make()
-    assert await state.take("client", 0.5, 2) == 0
-    assert await state.take("client", 0.5, 2) == 0
-    wait = await state.take("client", 0.5, 2)
-    assert 0 < wait <= 0.5
-    await asyncio.sleep(wait + 0.05)
-    assert await state.take("client", 0.5, 2) == 0
 
 
 async def test_a_redis_that_is_frozen_or_gone_holds_nobody_up(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.clients.state.memory_rules import MemoryRules
 from gateway.clients.state.protocol import (
     HEARD_AT_ONCE,
     HEARD_AT_START,
@@ -32,18 +33,18 @@ class _Launch:
     cancelled: bool = False
 
 
-class MemoryState:
+class MemoryState(MemoryRules):
     """Keeps everything in dictionaries; no method gives way in between, so each is atomic."""
 
     shared = False
 
     def __init__(self, terms: Terms | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._terms, self._clock = terms or Terms(), clock
+        super().__init__(clock)
+        self._terms = terms or Terms()
         self._launches: dict[str, _Launch] = {}
         self._facts: deque[tuple[int, float, bytes]] = deque(maxlen=MAX_FACTS)
         self._told = 0
         self._replicas: dict[str, tuple[float, bytes]] = {}
-        self._buckets: dict[str, float] = {}
 
     async def close(self) -> None:
         """Nothing to let go of."""
@@ -147,18 +148,6 @@ class MemoryState:
     async def leave(self, replica: str) -> None:
         """See the protocol."""
         self._replicas.pop(replica, None)
-
-    async def take(self, bucket: str, interval: float, burst: int) -> float:
-        """See the protocol."""
-        now = self._clock()
-        if len(self._buckets) > MAX_FACTS:
-            self._buckets = {name: full_at for name, full_at in self._buckets.items() if full_at > now}
-        full_at = max(self._buckets.get(bucket, now), now) + interval
-        wait = full_at - burst * interval - now
-        if wait > 0:
-            return wait
-        self._buckets[bucket] = full_at
-        return 0.0
 
     def _find(self, key: str) -> _Launch | None:
         launch = self._launches.get(key)

@@ -119,17 +119,139 @@ class ReplicaState(Protocol):
         """Say that a replica ends."""
 
 
-class LimitState(Protocol):
-    """Rates that hold across all replicas."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of taking one of a bucket: it was there if ``wait`` is 0, else one will be in ``wait`` seconds.
 
-    async def take(self, bucket: str, interval: float, burst: int) -> float:
-        """Take one of a bucket that gets one each ``interval`` and holds ``burst``: 0, or seconds to wait.
+    ``left``: how many more there are; in ``full_in`` seconds it will be full.
+    """
+
+    wait: float
+    left: int
+    full_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A number of places: ``taken`` are counted to be taken already, the claims of the launches ``seen`` among them."""
+
+    name: str
+    limit: int
+    taken: int = 0
+    seen: Sequence[str] = ()
+
+
+class LimitState(Protocol):
+    """Rates and quotas that hold across all replicas."""
+
+    async def take(self, bucket: str, interval: float, burst: int) -> Taken:
+        """Take one of a bucket that gets one each ``interval`` and holds ``burst``.
 
         Source: the generic cell rate algorithm (ITU-T I.371, annex A).
         """
 
+    async def claim(self, launch: str, quotas: Sequence[Quota], lease: float) -> int | None:
+        """Claim a place under each quota, for a while, or prolong the claim.
 
-class SharedState(LaunchState, FactState, ReplicaState, LimitState, Protocol):
+        Returns ``None``, or which of the quotas is full; then none is claimed.
+        """
+
+    async def give_back(self, launch: str, quotas: Sequence[str]) -> None:
+        """End a launch's claims on quotas, by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTerms:
+    """How long a queue may be, in all, for one client and for one repository; how it is fair.
+
+    Whoever asks again comes ``client_spacing`` seconds after the last time, and a repository ``repo_spacing``: who asks
+    often does not stand before who asks once.  ``lease``: seconds for which a place is kept without a sign of life.
+    """
+
+    limit: int
+    client_limit: int
+    repo_limit: int
+    client_spacing: float = 30.0
+    repo_spacing: float = 2.0
+    lease: float = 15.0
+
+
+class QueueBound(StrEnum):
+    """Which bound of a queue is reached."""
+
+    ALL = "all"
+    CLIENT = "client"
+    REPO = "repo"
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A place in a queue, from 0; ``turn`` gets it again in another store."""
+
+    place: int
+    turn: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How a queue stands: its length, how many were served within a window, and places by ticket, if they have one."""
+
+    length: int
+    served: int
+    places: Mapping[str, int]
+
+
+#: Times of having been served that are kept of a queue.
+KEPT_TIMES = 200
+
+
+class QueueState(Protocol):
+    """Queues across all replicas."""
+
+    async def enter(
+        self, queue: str, ticket: str, client: str, repo: str, terms: QueueTerms, turn: float | None = None
+    ) -> Queued | QueueBound:
+        """Join a queue, or stay in it; ``client`` may be "" (each such one is another)."""
+
+    async def leave_queue(self, queue: str, ticket: str, *, served: bool) -> None:
+        """Leave a queue: one was served, or waits no more."""
+
+    async def line(self, queue: str, tickets: Sequence[str], terms: QueueTerms, window: float) -> Line:
+        """How a queue stands; keeps the places of ``tickets``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record (:mod:`gateway.core.records`), sealed; ``stamp`` orders its writings."""
+
+    name: str
+    stamp: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCursor:
+    """How far a reader of records has come; ``life`` is the store's: another one, and it was emptied meanwhile."""
+
+    life: str = ""
+    change: int = 0
+
+
+#: Records that are read or written at a time.
+RECORDS_AT_ONCE = 200
+
+
+class RecordState(Protocol):
+    """What operators have decided, for all replicas; each holds a copy of its own."""
+
+    async def put_records(self, records: Sequence[StoredRecord]) -> str:
+        """Write records, at most :data:`RECORDS_AT_ONCE`; of each the latest stamp wins.  Returns the store's life."""
+
+    async def get_records(self, cursor: RecordCursor) -> tuple[Sequence[StoredRecord], RecordCursor]:
+        """Some of the records that have changed since, and how far that brings the reader; none = all were told."""
+
+
+class SharedState(LaunchState, FactState, ReplicaState, LimitState, QueueState, RecordState, Protocol):
     """All of it; every method may raise :class:`StateUnavailableError`."""
 
     @property

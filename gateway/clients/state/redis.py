@@ -1,18 +1,9 @@
-"""The shared state in Redis (7 or later) or Valkey.
+"""The shared state in Redis (7 or later) or Valkey: launches, facts, replicas."""
 
-Each step that reads and writes is one Lua script, which Redis runs atomically.  A store that fails is left alone for a
-moment: whoever asks meanwhile hears at once that it is away, and waits for nothing.
-"""
-
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from importlib import resources
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from gateway.clients.state.protocol import (
     HEARD_AT_ONCE,
@@ -22,51 +13,28 @@ from gateway.clients.state.protocol import (
     Batch,
     Hold,
     Renewal,
-    StateUnavailableError,
     StoredLaunch,
     Terms,
     Writing,
 )
-
-logger = logging.getLogger(__name__)
-
-Answer = TypeVar("Answer")
-
-#: Seconds for which a store that has failed is left alone.
-LEFT_ALONE = 1.0
+from gateway.clients.state.redis_rules import RedisRules
+from gateway.clients.state.redis_store import ms
 
 #: Launches that one script renews; a script must not hold up the others for long.
 _RENEWED_AT_ONCE = 100
 
-_SCRIPTS = ("write", "renew", "adopt", "give_up", "ask_to_cancel", "beat", "take")
 
-
-class RedisState:
+class RedisState(RedisRules):
     """Speaks to one Redis (through Sentinel, where ``client`` does); every key begins with ``prefix``.
 
     ``timeout`` bounds each step, in seconds.
     """
 
-    shared = True
-
     def __init__(
-        self,
-        client: Redis,
-        prefix: str = "manybinder:",
-        timeout: float = 1.0,
-        terms: Terms | None = None,
+        self, client: Redis, prefix: str = "manybinder:", timeout: float = 1.0, terms: Terms | None = None
     ) -> None:
-        self._redis: Any = client
-        self._prefix, self._timeout, self._terms = prefix, timeout, terms or Terms()
-        folder = resources.files("gateway.clients.state") / "scripts"
-        self._scripts = {name: client.register_script((folder / f"{name}.lua").read_text()) for name in _SCRIPTS}
-        self._away_until = 0.0
-        self.away_since: float | None = None
-        """Since when it does not answer (Unix time); ``None`` while it does."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
+        super().__init__(client, prefix, timeout)
+        self._terms = terms or Terms()
 
     async def write(self, key: str, owner: str, writing: Writing) -> Hold:
         """See the protocol."""
@@ -158,7 +126,7 @@ class RedisState:
     async def beat(self, replica: str, said: bytes) -> Mapping[str, bytes]:
         """See the protocol."""
         names = [self._name("replicas"), self._name("replicas:until")]
-        answer = await self._run("beat", names, [replica, said, _ms(self._terms.lease)])
+        answer = await self._run("beat", names, [replica, said, ms(self._terms.lease)])
         return {name.decode(): item for name, item in zip(answer[::2], answer[1::2], strict=True)}
 
     async def leave(self, replica: str) -> None:
@@ -172,41 +140,8 @@ class RedisState:
 
         await self._guarded(ask)
 
-    async def take(self, bucket: str, interval: float, burst: int) -> float:
-        """See the protocol."""
-        answer = await self._run("take", [self._name(f"bucket:{bucket}")], [interval * 1000, burst])
-        return float(answer) / 1000
-
-    def _name(self, rest: str) -> str:
-        return f"{self._prefix}{rest}"
-
     def _launch_keys(self, key: str) -> list[str]:
         return [self._name(f"launch:{key}"), self._name(f"launch:{key}:events")]
 
     def _lease_and_keep(self) -> list[int]:
-        return [_ms(self._terms.lease), _ms(self._terms.keep)]
-
-    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        return await self._guarded(lambda: self._scripts[script](keys=keys, args=arguments))
-
-    async def _guarded(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """One step, within its time; raises :class:`StateUnavailableError`."""
-        if time.monotonic() < self._away_until:
-            raise StateUnavailableError("Redis did not answer a moment ago")
-        try:
-            async with asyncio.timeout(self._timeout):
-                answer = await ask()
-        except (RedisError, OSError, TimeoutError) as error:
-            self._away_until = time.monotonic() + LEFT_ALONE
-            if self.away_since is None:
-                self.away_since = time.time()
-                logger.warning("Redis is away: %s", error or "it does not answer")
-            raise StateUnavailableError(str(error) or "Redis does not answer") from error
-        if self.away_since is not None:
-            logger.warning("Redis is back after %.0f s", time.time() - self.away_since)
-            self.away_since = None
-        return answer
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+        return [ms(self._terms.lease), ms(self._terms.keep)]

@@ -6,6 +6,7 @@ comes from the federation's signing key, which they all have.  Keys are derived 
 AES-GCM (NIST SP 800-38D), under a random nonce, bound to what it is for.
 """
 
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -57,3 +58,14 @@ def federation_seal(signing_key: Ed25519PrivateKey) -> Seal:
 
 def _derived(secret: bytes, purpose: str) -> bytes:
     return HKDF(hashes.SHA256(), 32, salt=None, info=purpose.encode()).derive(secret)
+
+
+class Pseudonyms:
+    """Names for what the store should not hold: equal ones for equal texts, that nobody else can make or read back."""
+
+    def __init__(self, signing_key: Ed25519PrivateKey) -> None:
+        self._key = _derived(signing_key.private_bytes_raw(), "manybinder pseudonyms")
+
+    def __call__(self, text: str) -> str:
+        """The name for a text; "" for ""."""
+        return hmac.digest(self._key, text.encode(errors="replace"), "sha256")[:16].hex() if text else ""

@@ -5,7 +5,9 @@
 -- repo (ms), turn ('' = a new one).
 -- Returns {place, turn}, or {-1, which limit}.
 local queue, untils, who, count, latest = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local ticket, client, repo = ARGV[1], 'c:' .. ARGV[2], 'r:' .. ARGV[3]
+local ticket, repo = ARGV[1], 'r:' .. ARGV[3]
+-- Clients that are not known are not one client.
+local client = ARGV[2] ~= '' and 'c:' .. ARGV[2] or 't:' .. ticket
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', untils, '-inf', now)) do
@@ -26,11 +28,13 @@ if not turn then
   if ARGV[10] ~= '' then
     turn = tonumber(ARGV[10])
   else
-    turn = now
+    -- Each by itself: a client that asks often does not push back the others of its repository.
     local after = redis.call('HMGET', latest, client, repo)
-    if after[1] then turn = math.max(turn, tonumber(after[1]) + tonumber(ARGV[8])) end
-    if after[2] then turn = math.max(turn, tonumber(after[2]) + tonumber(ARGV[9])) end
-    redis.call('HSET', latest, client, turn, repo, turn)
+    local by_client, by_repo = now, now
+    if after[1] then by_client = math.max(now, tonumber(after[1]) + tonumber(ARGV[8])) end
+    if after[2] then by_repo = math.max(now, tonumber(after[2]) + tonumber(ARGV[9])) end
+    redis.call('HSET', latest, client, by_client, repo, by_repo)
+    turn = math.max(by_client, by_repo)
   end
   redis.call('ZADD', queue, turn, ticket)
   redis.call('HSET', who, ticket, cjson.encode({client, repo}))
@@ -38,4 +42,5 @@ if not turn then
   redis.call('HINCRBY', count, repo, 1)
 end
 redis.call('ZADD', untils, now + tonumber(ARGV[4]), ticket)
+for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], 3600000) end
 return {redis.call('ZRANK', queue, ticket), tostring(turn)}

@@ -13,5 +13,6 @@ if ARGV[2] == '1' then
   local time = redis.call('TIME')
   redis.call('LPUSH', served, time[1] * 1000 + math.floor(time[2] / 1000))
   redis.call('LTRIM', served, 0, tonumber(ARGV[3]) - 1)
+  redis.call('PEXPIRE', served, 3600000)
 end
 return 1

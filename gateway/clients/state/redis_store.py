@@ -1,0 +1,84 @@
+"""One Redis (7 or later) or Valkey: scripts, keys and what happens while it is away.
+
+Each step that reads and writes is one Lua script, which Redis runs atomically.  A store that fails is left alone for a
+moment: whoever asks meanwhile hears at once that it is away, and waits for nothing.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from importlib import resources
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.clients.state.protocol import StateUnavailableError
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+#: Seconds for which a store that has failed is left alone.
+LEFT_ALONE = 1.0
+
+#: Steps at a time; further ones wait for a connection, of which a client has 100.
+AT_ONCE = 50
+
+
+class RedisStore:
+    """Speaks to one Redis (through Sentinel, where ``client`` does); every key begins with ``prefix``.
+
+    ``timeout`` bounds each step, in seconds.
+    """
+
+    shared = True
+
+    def __init__(self, client: Redis, prefix: str, timeout: float) -> None:
+        self._redis: Any = client
+        self._prefix, self._timeout = prefix, timeout
+        folder = resources.files("gateway.clients.state") / "scripts"
+        self._scripts = {
+            item.name.removesuffix(".lua"): client.register_script(item.read_text())
+            for item in folder.iterdir()
+            if item.name.endswith(".lua")
+        }
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._away_until = 0.0
+        self.away_since: float | None = None
+        """Since when it does not answer (Unix time); ``None`` while it does."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    def _name(self, rest: str) -> str:
+        return f"{self._prefix}{rest}"
+
+    async def _run(self, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        return await self._guarded(lambda: self._scripts[script](keys=keys, args=arguments))
+
+    async def _guarded(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """One step, within its time; raises :class:`StateUnavailableError`."""
+        try:
+            async with self._at_once:
+                if time.monotonic() < self._away_until:
+                    raise StateUnavailableError("Redis did not answer a moment ago")
+                async with asyncio.timeout(self._timeout):
+                    answer = await ask()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away_until = time.monotonic() + LEFT_ALONE
+            if self.away_since is None:
+                self.away_since = time.time()
+                logger.warning("Redis is away: %s", error or "it does not answer")
+            raise StateUnavailableError(str(error) or "Redis does not answer") from error
+        if self.away_since is not None:
+            logger.warning("Redis is back after %.0f s", time.time() - self.away_since)
+            self.away_since = None
+        return answer
+
+
+def ms(seconds: float) -> int:
+    """Milliseconds, as scripts count."""
+    return int(seconds * 1000)

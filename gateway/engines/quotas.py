@@ -1,0 +1,90 @@
+"""Quotas over all replicas and members: sessions that members have reported, and launches on their way to be one."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from gateway.clients.state.memory_rules import MemoryRules
+from gateway.clients.state.protocol import LimitState, Quota, StateUnavailableError
+from gateway.core.admission import PER_REPO, TOTAL, Rules, sessions_of
+from gateway.core.launch import Launch
+from gateway.engines.fleet import Fleet
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which a claim holds without being prolonged.  A launch that became ready is counted by its member's
+#: reports long before; one whose replica has died is adopted within seconds, and its claim prolonged.
+LEASE = 60.0
+
+#: Seconds between two prolongations.
+PROLONG_EVERY = 15.0
+
+
+class Quotas:
+    """A launch claims a place before it begins; it gives the place back unless it becomes a session."""
+
+    def __init__(
+        self, state: LimitState, fleet: Fleet, rules: Callable[[], Rules], pseudonym: Callable[[str], str]
+    ) -> None:
+        self._state, self._fleet, self._rules, self._pseudonym = state, fleet, rules, pseudonym
+        self._alone = MemoryRules(time.time)
+        self._held: dict[str, tuple[Launch, list[Quota]]] = {}
+
+    async def claim(self, launch: Launch) -> str | None:
+        """Claim a place for a launch that begins or goes on here; the message for its visitor if there is none."""
+        quotas = self._quotas(launch)
+        if not quotas:
+            return None
+        full = await self._claim(launch.short, quotas)
+        if full is None:
+            self._held[launch.id] = (launch, quotas)
+            return None
+        if quotas[full].name == TOTAL:
+            return "Too many users on this BinderHub! Try again soon.\n"
+        return f"Too many users running {launch.spec.repo_url}! Try again soon.\n"
+
+    async def ended(self, launch: Launch, *, ready: bool) -> None:
+        """A launch runs here no more; ``ready``: it is a session now, or goes on elsewhere, and keeps its place."""
+        held = self._held.pop(launch.id, None)
+        if held is None:
+            return
+        names = [quota.name for quota in held[1]]
+        try:
+            if ready:
+                await self._state.claim(launch.short, held[1], LEASE)
+            else:
+                await self._state.give_back(launch.short, names)
+        except StateUnavailableError:
+            logger.info("launch %s: its place under a quota is given back when its time is up", launch.short)
+        if not ready:
+            await self._alone.give_back(launch.short, names)
+
+    async def prolong(self) -> None:
+        """Keep the places of the launches that run here."""
+        for launch, quotas in list(self._held.values()):
+            if launch.id in self._held:
+                await self._claim(launch.short, quotas)
+
+    async def _claim(self, launch: str, quotas: list[Quota]) -> int | None:
+        # Here as well, so that a store that goes away leaves a count behind.
+        try:
+            full = await self._state.claim(launch, quotas, LEASE)
+        except StateUnavailableError:
+            return await self._alone.claim(launch, quotas, LEASE)
+        if full is None:
+            everywhere = [Quota(quota.name, 10**9) for quota in quotas]
+            await self._alone.claim(launch, everywhere, LEASE)
+        return full
+
+    def _quotas(self, launch: Launch) -> list[Quota]:
+        quotas, repo = self._rules().quotas, launch.spec.repo
+        limit = quotas.limit(repo)
+        if quotas.total is None and limit is None:
+            return []
+        total, of_repo, seen = sessions_of(self._fleet.snapshot, repo)
+        found = []
+        if quotas.total is not None:
+            found.append(Quota(TOTAL, quotas.total, total, seen))
+        if limit is not None:
+            found.append(Quota(f"{PER_REPO}:{self._pseudonym(repo)}", limit, of_repo, seen))
+        return found

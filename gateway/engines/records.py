@@ -1,0 +1,143 @@
+"""Keeps the records: on this replica's disk, in step with the other replicas through the shared state.
+
+Every replica holds all of them, so each can refill a store that was emptied; and none needs the store to serve.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gateway.clients.record_file import RecordFile, RecordFileError
+from gateway.clients.state.protocol import (
+    RECORDS_AT_ONCE,
+    RecordCursor,
+    SharedState,
+    StateUnavailableError,
+    StoredRecord,
+)
+from gateway.clients.state.sealing import BrokenSealError, Seal
+from gateway.core.ports import RecordsAwayError
+from gateway.core.records import Book, Record, dump_record, load_record, stamp_after
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what other replicas have written.
+SYNC_EVERY = 0.5
+
+
+class Records:
+    """``known`` is what ``file`` holds, ``seal`` the federation's, ``replica`` names this one; ``wall`` is Unix time.
+
+    ``book`` is what is known here; it changes in this object only.
+    """
+
+    def __init__(
+        self,
+        file: RecordFile,
+        known: Iterable[Record],
+        state: SharedState,
+        seal: Seal,
+        replica: str,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._file, self._state, self._seal, self._replica, self._wall = file, state, seal, replica, wall
+        self.book = Book(known)
+        self._cursor = RecordCursor()
+        self._life = ""
+        self._untold: dict[str, Record] = {record.name: record for record in self.book.all()}
+        """What the store may not have yet."""
+        self._lock = asyncio.Lock()
+        self.changed: Callable[[], None] = lambda: None
+        """Is called after each change of the book."""
+
+    async def write(self, kind: str, key: str, value: Mapping[str, Any] | None) -> Record:
+        """Write a record, ``None`` to take it back: it is on the disk, and on its way to all replicas, on return.
+
+        Raises :class:`RecordsAwayError`.
+        """
+        async with self._lock:
+            stamp = stamp_after(self.book.get(kind, key), self._wall(), self._replica)
+            record = Record(kind, key, stamp, value)
+            try:
+                await self._keep([record])
+            except RecordFileError as error:
+                raise RecordsAwayError(str(error)) from error
+            self._untold[record.name] = record
+        await self.sync()
+        return record
+
+    async def sync(self) -> None:
+        """Take in what other replicas have written, and write what the store does not have."""
+        async with self._lock:
+            try:
+                await self._hear()
+                await self._tell()
+            except StateUnavailableError:
+                return
+            except RecordFileError as error:
+                logger.error("what other replicas have written cannot be kept: %s", error)  # noqa: TRY400 - says all
+
+    async def close(self) -> None:
+        """Close the file."""
+        async with self._lock:
+            await asyncio.to_thread(self._file.close)
+
+    async def _hear(self) -> None:
+        while True:
+            stored, cursor = await self._state.get_records(self._cursor)
+            self._met(cursor.life)
+            records = [record for item in stored if (record := self._opened(item)) is not None]
+            await self._keep([record for record in records if self._is_newer(record)])
+            for record in records:
+                known = self._untold.get(record.name)
+                if known is not None and known.stamp <= record.stamp:
+                    del self._untold[record.name]
+            self._cursor = cursor
+            if len(stored) < RECORDS_AT_ONCE:
+                return
+
+    async def _tell(self) -> None:
+        while self._untold:
+            some = list(self._untold.values())[:RECORDS_AT_ONCE]
+            self._met(await self._state.put_records([self._sealed(record) for record in some]))
+            for record in some:
+                if self._untold.get(record.name) is record:
+                    del self._untold[record.name]
+
+    def _met(self, life: str) -> None:
+        """A store that is new, or was emptied, may miss whatever is known here."""
+        if life != self._life:
+            self._life = life
+            self._untold = {record.name: record for record in self.book.all()}
+
+    async def _keep(self, records: Iterable[Record]) -> None:
+        """On the disk first: what is not there is not said to hold."""
+        new = list(records)
+        if not new:
+            return
+        await asyncio.to_thread(self._file.save, new)
+        for record in new:
+            self.book.take(record)
+        self.changed()
+
+    def _is_newer(self, record: Record) -> bool:
+        known = self.book.get(record.kind, record.key)
+        return known is None or known.stamp < record.stamp
+
+    def _sealed(self, record: Record) -> StoredRecord:
+        body = self._seal.close(dump_record(record), _about(record.name, record.stamp))
+        return StoredRecord(record.name, record.stamp, body)
+
+    def _opened(self, item: StoredRecord) -> Record | None:
+        try:
+            record = load_record(self._seal.open(item.body, _about(item.name, item.stamp)))
+        except (BrokenSealError, ValueError) as error:
+            logger.warning("a record in the shared state is not believed: %s", error)
+            return None
+        return record
+
+
+def _about(name: str, stamp: str) -> str:
+    return f"the record {name} of {stamp}"

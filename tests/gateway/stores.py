@@ -1,0 +1,41 @@
+"""Both stores behind one face: what holds of one must hold of the other."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from redisserver import RedisServer
+
+from gateway.clients.state.memory import MemoryState
+from gateway.clients.state.protocol import SharedState, Terms
+from gateway.clients.state.redis import RedisState
+
+#: Short, so that a test can wait for an end; what must not end in between is prolonged by what the test does.
+LEASE = 1.0
+SHORT = Terms(lease=LEASE)
+
+Make = Callable[..., SharedState]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes replicas' ends of one store."""
+    made: list[SharedState] = []
+    if request.param == "memory":
+        alone: dict[Terms, MemoryState] = {}
+
+        def make_memory(terms: Terms = SHORT) -> SharedState:
+            return alone.setdefault(terms, MemoryState(terms))
+
+        yield make_memory
+        return
+    server = await RedisServer(tmp_path / "redis").start()
+
+    def make_redis(terms: Terms = SHORT) -> SharedState:
+        made.append(RedisState(server.client(), "test:", timeout=30, terms=terms))
+        return made[-1]
+
+    yield make_redis
+    for state in made:
+        await state.close()
+    await server.stop()
