@@ -35,6 +35,10 @@ class RedisServer:
     arguments: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    password: str | None = None
+    """Of its default user."""
+    config: Path | None = None
+    """Makes it a Sentinel; all its settings stand there."""
 
     @property
     def url(self) -> str:
@@ -43,6 +47,7 @@ class RedisServer:
 
     def client(self, **options: object) -> Redis:
         """A connection that is the caller's to close."""
+        options.setdefault("password", self.password)
         return Redis.from_url(self.url, **options)  # type: ignore[no-any-return, arg-type]
 
     async def start(self) -> "RedisServer":
@@ -50,11 +55,7 @@ class RedisServer:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a moment
-                [
-                    redis_program(),
-                    *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)),
-                    *("--save", "", "--appendonly", "no", "--daemonize", "no", *self.arguments),
-                ],
+                [redis_program(), *self._command()],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -71,6 +72,12 @@ class RedisServer:
                         return self
         finally:
             await client.aclose()
+
+    def _command(self) -> list[str]:
+        if self.config is not None:
+            return [str(self.config), "--sentinel"]
+        place = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
+        return [*place, "--save", "", "--appendonly", "no", "--daemonize", "no", *self.arguments]
 
     async def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End it."""

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 0.5
 
 #: Seconds after which a member that could not be told is told again.
-AGAIN_AFTER = 5.0
+AGAIN_AFTER = 2.0
 
 #: Seconds after which a member is told in any case: its disk may have been lost.
 TELL_EVERY = 600.0

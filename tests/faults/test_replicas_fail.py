@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from tests.faults.conftest import GATEWAY, MEMBERS
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 REPLICAS = 3
+NPM_CLIENT = "@jupyterhub/binderhub-client@0.5.0"
 SLOW = {"requirements.txt": "six\n", "postBuild": "#!/bin/sh\necho begun\nsleep 8\necho done\n"}
 
 
@@ -306,3 +309,76 @@ async def test_all_replicas_are_replaced_one_by_one_and_who_cannot_resume_notice
                 await asyncio.sleep(0.2)
     for events in await asyncio.gather(*launches):
         await works(http, events)
+
+
+@pytest.fixture(scope="module")
+def npm_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which the npm client is installed."""
+    npm, node = shutil.which("npm"), shutil.which("node")
+    if npm is None or node is None:
+        pytest.skip("there is no node on PATH")
+    directory = tmp_path_factory.mktemp("npm")
+    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(directory), NPM_CLIENT]
+    result = subprocess.run(install, capture_output=True, text=True, timeout=300, check=False, cwd=directory)
+    if result.returncode:
+        pytest.skip(f"npm cannot install {NPM_CLIENT}: {result.stderr[-300:]}")
+    return directory
+
+
+async def _by_npm(federation: Federation, directory: Path, spec: str) -> str:
+    """The phase in which a launch by the npm client ends; it takes an early end of its stream for a failure."""
+    script = Path(__file__).with_name("npm_client.mjs")
+    process = await asyncio.create_subprocess_exec(
+        *("node", str(script), f"{federation.url}/build/", spec, await _token(federation, spec)),
+        cwd=directory,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 500)
+    phases = [json.loads(line)["phase"] for line in output.splitlines() if line.startswith(b"{")]
+    assert "failed" not in phases, output
+    return str(phases[-1])
+
+
+async def _token(federation: Federation, spec: str) -> str:
+    async with aiohttp.ClientSession() as http:
+        return await federation.build_token(http, spec)
+
+
+#: What thebe does with a launch's stream: at the first error of it, the launch has failed.
+_AS_THEBE = """([spec, token]) => new Promise(resolve => {
+  const source = new EventSource(`/build/${spec}?build_token=${token}`);
+  const end = phase => { source.close(); resolve(phase); };
+  source.onerror = () => end("error");
+  source.onmessage = event => {
+    const { phase } = JSON.parse(event.data);
+    if (phase === "ready" || phase === "failed") end(phase);
+  };
+})"""
+
+
+async def test_the_npm_client_and_thebe_see_no_failure_during_a_drain(
+    replicated: Federation, npm_client: Path, spec: str
+) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium on PATH")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+
+        async def by_thebe() -> str:
+            page = await browser.new_page()
+            await page.goto(f"{replicated.url}/about")
+            return str(await page.evaluate(_AS_THEBE, [spec, await _token(replicated, spec)]))
+
+        launches: list[asyncio.Task[str]] = []
+        for replica in replicas(replicated):
+            launches += [asyncio.create_task(_by_npm(replicated, npm_client, spec)) for _ in range(2)]
+            launches += [asyncio.create_task(by_thebe()) for _ in range(2)]
+            await asyncio.sleep(2)
+            replica.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(replica.wait, 500)
+            async with asyncio.timeout(180):
+                while not await _all_there(replicated):
+                    await asyncio.sleep(0.2)
+        assert set(await asyncio.gather(*launches)) == {"ready"}
+        await browser.close()
