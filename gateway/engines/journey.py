@@ -387,7 +387,9 @@ class Journey:
         return failed(Failure.REFUSED, message, retry_after_s=after, **self._own_fields())
 
     def _obstacles(self, decision: Decision) -> str:
-        reasons = {item.member: "is full" for item in decision.candidates}
+        reasons = {
+            item.member: "has room for those before you" if item.free else "is full" for item in decision.candidates
+        }
         reasons.update({item.member: item.reason for item in decision.rejected})
         about = "; ".join(f"{name} {self._trail.met.get(name) or reason}" for name, reason in sorted(reasons.items()))
         return f"No member of this federation can take the launch now ({about or 'it has no members'})."

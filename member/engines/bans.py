@@ -31,6 +31,7 @@ class Bans:
 
     def __init__(self, path: Path, hub: HubClient, launches: Launches, wall: Callable[[], float] = time.time) -> None:
         self._path, self._hub, self._launches, self._wall = path, hub, launches, wall
+        self._writing = asyncio.Lock()
         self._lists: dict[str, tuple[float, tuple[Ban, ...]]] = _read(path)
 
     def find(self, spec: str, repo: RepoKey, client: str) -> Ban | None:
@@ -48,7 +49,9 @@ class Bans:
             del self._lists[min(self._lists, key=lambda issuer: self._lists[issuer][0])]
         if known is None or known[1] != told.bans:
             logger.info("%d bans are in force for %s", len(told.bans), told.issuer)
-        await asyncio.to_thread(_write, self._path, dict(self._lists))
+        # Every replica of a gateway tells its bans, all at the same moment.
+        async with self._writing:
+            await asyncio.to_thread(_write, self._path, dict(self._lists))
 
     async def enforce(self) -> None:
         """End the launches and sessions that a ban hits; what the Hub cannot do now is done at the next look."""

@@ -319,9 +319,10 @@ def npm_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("there is no node on PATH")
     directory = tmp_path_factory.mktemp("npm")
     install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(directory), NPM_CLIENT]
-    result = subprocess.run(install, capture_output=True, text=True, timeout=300, check=False, cwd=directory)
-    if result.returncode:
-        pytest.skip(f"npm cannot install {NPM_CLIENT}: {result.stderr[-300:]}")
+    try:
+        subprocess.run(install, capture_output=True, text=True, timeout=120, check=True, cwd=directory)
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        pytest.skip(f"npm cannot install {NPM_CLIENT}: {error}")
     return directory
 
 

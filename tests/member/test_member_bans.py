@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.bans import Ban, make_ban
 from contract.events import Failure, Phase
+from contract.repos import repo_key
 from contract.signatures import BanList, sign_bans
 from manybinder.cli import cli
 from member.ban_proposals import TOLD_FOR_S, proposals, propose
@@ -96,6 +97,19 @@ async def test_the_latest_list_of_a_gateway_counts_and_outlives_a_restart(tmp_pa
     (tmp_path / "bans.json").write_text("{broken")
     async with member_of(tmp_path) as broken:
         assert (await broken.events(broken.bearer(broken.claims())))[-1][1].phase == Phase.READY
+
+
+async def test_replicas_that_tell_at_the_same_moment_leave_a_whole_list(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bans = tuple(make_ban("owner", f"github.com/o{n}") for n in range(500))
+    async with member_of(tmp_path) as member:
+        now = time.time()
+        answers = await asyncio.gather(*(tell(member, *bans, at=now) for _ in range(12)))
+        assert {status for status, _ in answers} == {204}
+        assert "cannot be kept" not in caplog.text
+        again = Bans(tmp_path / "bans.json", member.engines.client, member.engines.launches)
+        assert again.find("gh/o7/r/main", repo_key("https://github.com/o7/r"), "") == bans[7]
 
 
 async def test_a_ban_ends_launches_and_sessions_that_it_hits_and_no_others(tmp_path: Path) -> None:
