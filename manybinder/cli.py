@@ -9,31 +9,13 @@ from typing import Any, NoReturn
 
 import click
 
-from manybinder.addresses import DEFAULT_GATEWAY, base_url
+from manybinder.admin_cli import admin
 from manybinder.errors import CommandError, Exit
+from manybinder.options import gateway_option
 
 # Commands import what they run only when they are run: `launch` needs no server's libraries, nor the time to load them.
 
 _CONFIG = click.Path(dir_okay=False, path_type=Path)
-
-
-def _gateway(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    try:
-        return base_url(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-_gateway_option = click.option(
-    "--gateway",
-    metavar="URL",
-    default=DEFAULT_GATEWAY,
-    envvar="MANYBINDER_GATEWAY",
-    show_default=True,
-    show_envvar=True,
-    callback=_gateway,
-    help="The gateway to ask.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,6 +25,9 @@ def cli() -> None:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 cannot reach, 4 refused, 130 interrupted.
     """
+
+
+cli.add_command(admin)
 
 
 @cli.command()
@@ -145,7 +130,7 @@ def propose_ban(config: Path, kind: str, reason: str, duration: str, value: str)
 @click.argument("url")
 @click.option("--ref", default="", help="Branch, tag or commit.  [default: what the URL names, else the HEAD]")
 @click.option("--path", default="", help="File or directory in the repository to open.")
-@_gateway_option
+@gateway_option
 @click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the notebook in a browser.")
 @click.option("--log", is_flag=True, help="Show the log as it comes, and not only on failure.")
@@ -162,7 +147,7 @@ def launch(url: str, ref: str, path: str, gateway: str, as_json: bool, open_brow
 
 
 @cli.command()
-@_gateway_option
+@gateway_option
 @click.option("--watch", is_flag=True, help="Go on, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print every member as one line of JSON.")
 def status(gateway: str, watch: bool, as_json: bool) -> Exit:
@@ -175,7 +160,7 @@ def status(gateway: str, watch: bool, as_json: bool) -> Exit:
 @cli.command()
 @click.argument("url")
 @click.option("--ref", default="", help="Branch, tag or commit.")
-@_gateway_option
+@gateway_option
 @click.option("--json", "as_json", is_flag=True, help="Print the decision as one line of JSON.")
 def explain(url: str, ref: str, gateway: str, as_json: bool) -> Exit:
     """Tell which member would take a launch of a repository, why, and why not the others."""

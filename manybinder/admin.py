@@ -1,0 +1,131 @@
+"""``manybinder admin``: what operators decide, over the gateway's ``/api/v1/admin``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import click
+from rich.table import Table
+from rich.text import Text
+from yarl import URL
+
+from contract import json_types
+from manybinder import public_api
+from manybinder.errors import CommandError, Exit
+from manybinder.terminal import for_people, for_results, plain
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who decides, where, and how it is shown."""
+
+    gateway: str
+    token: str
+    as_json: bool
+
+
+async def ask(
+    operator: Operator, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str
+) -> dict[str, Any]:
+    """One call of the API; raises :class:`CommandError`."""
+    url = URL(f"{operator.gateway}api/v1/admin/{path}", encoded=True).update_query(query)
+    headers = {"Authorization": f"Bearer {operator.token}"}
+    async with public_api.client() as http:
+        try:
+            async with http.request(method, url, json=body, headers=headers, allow_redirects=False) as response:
+                text = await response.text(errors="replace")
+                if response.status == 204:
+                    return {}
+                if response.status == 200:
+                    return json_types.loads_object(text)
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise public_api.unreachable(operator.gateway, error) from error
+        except ValueError as error:
+            raise CommandError(f"{operator.gateway} gave an answer that is not understood: {error}") from error
+    if status in (401, 403):
+        raise CommandError(public_api.detail(text) or f"HTTP {status}", Exit.REFUSED)
+    if status in (400, 404, 409, 422):
+        raise CommandError(public_api.detail(text) or f"HTTP {status}", Exit.USAGE)
+    raise public_api.refused(operator.gateway, status, text)
+
+
+async def act(
+    operator: Operator, said: str, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str
+) -> Exit:
+    """Do something, and say that it is done."""
+    answer = await ask(operator, method, path, body, **query)
+    if operator.as_json:
+        click.echo(json_types.dumps(answer))
+    else:
+        for_people().print(said)
+    return Exit.DONE
+
+
+async def show_bans(operator: Operator) -> Exit:
+    """Bans in force, and what members propose."""
+    answer = await ask(operator, "GET", "bans")
+    rows = []
+    for kind in ("bans", "proposals"):
+        for item in _objects(answer.get(kind)):
+            until = item.get("until")
+            state = "in force" if kind == "bans" else f"proposed by {item.get('member')}"
+            end = _time(until) if isinstance(until, int | float) else "for ever"
+            rows.append({**item, "state": state, "end": end})
+    return _show(
+        operator, rows, {"name": "NAME", "state": "STATE", "end": "UNTIL", "reason": "WHY"}, "there are no bans"
+    )
+
+
+async def show_quotas(operator: Operator) -> Exit:
+    """All quotas."""
+    answer = await ask(operator, "GET", "quotas")
+    repos = answer.get("repos")
+    limits = {"total": answer.get("total"), "per_repo": answer.get("per_repo")}
+    limits.update(sorted(repos.items()) if isinstance(repos, dict) else [])
+    rows = [{"name": name, "limit": limit} for name, limit in limits.items()]
+    if not operator.as_json:
+        rows = [{**row, "limit": "none" if row["limit"] is None else row["limit"]} for row in rows]
+    return _show(operator, rows, {"name": "QUOTA", "limit": "SESSIONS"}, "")
+
+
+async def show_log(operator: Operator) -> Exit:
+    """What operators have done, newest first."""
+    rows = []
+    for item in _objects((await ask(operator, "GET", "audit")).get("acts")):
+        value = item.get("value")
+        shown = "taken back" if value is None else json_types.dumps(value)
+        at = item.get("at")
+        rows.append({**item, "when": _time(at) if isinstance(at, int | float) else "?", "shown": shown})
+    columns = {"when": "WHEN", "operator": "WHO", "kind": "WHAT", "key": "NAME", "shown": "HOW"}
+    return _show(operator, rows, columns, "nothing was done yet")
+
+
+def _show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], none: str) -> Exit:
+    if operator.as_json:
+        for row in rows:
+            click.echo(json_types.dumps(row))
+        return Exit.DONE
+    if not rows:
+        for_people().print(none)
+        return Exit.DONE
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in columns.values():
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(str(row.get(name, "")))) for name in columns))
+    for_results().print(table)
+    return Exit.DONE
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _time(at: float) -> str:
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return "?"

@@ -1,0 +1,164 @@
+"""The ``admin`` commands: reads arguments and hands them on."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from manybinder.errors import CommandError, Exit
+from manybinder.options import gateway_option
+
+if TYPE_CHECKING:
+    from manybinder.admin import Operator
+
+# As in the command line itself: what runs is imported once it runs.
+
+
+@click.group()
+@gateway_option
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="MANYBINDER_ADMIN_TOKEN_FILE",
+    show_envvar=True,
+    required=True,
+    help="Holds an operator's token.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print each thing as one line of JSON.")
+@click.pass_context
+def admin(context: click.Context, gateway: str, token_file: Path, as_json: bool) -> None:
+    """Decide for a federation: members, bans, quotas.
+
+    The gateway's configuration names its operators (admin.tokens).  Each act is in force at all replicas within two
+    seconds, and stands in the log.
+    """
+    from manybinder.admin import Operator
+
+    try:
+        token = token_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"cannot read {token_file}: {getattr(error, 'strerror', error)}", Exit.USAGE) from error
+    if not token or not token.isascii() or not token.isprintable():
+        raise CommandError(f"{token_file} holds no token", Exit.USAGE)
+    context.obj = Operator(gateway, token, as_json)
+
+
+@admin.command()
+@click.argument("member")
+@click.pass_obj
+def drain(operator: "Operator", member: str) -> Exit:
+    """Send no more launches to MEMBER; what runs there goes on."""
+    return _policy(operator, member, "draining")
+
+
+@admin.command()
+@click.argument("member")
+@click.pass_obj
+def undrain(operator: "Operator", member: str) -> Exit:
+    """Let MEMBER take launches again, drained or suspended."""
+    return _policy(operator, member, "active")
+
+
+@admin.command()
+@click.argument("member")
+@click.pass_obj
+def suspend(operator: "Operator", member: str) -> Exit:
+    """Take MEMBER out of the federation until further notice."""
+    return _policy(operator, member, "suspended")
+
+
+@admin.command()
+@click.option("--kind", type=click.Choice(["network", "owner", "spec"]), required=True, help="What VALUE is.")
+@click.option("--reason", default="", help="For other operators; visitors are not told.")
+@click.option("--for", "duration", default="", help="Such as 24h.  [default: for ever]")
+@click.option("--proposal", default="", help="The name of a member's proposal that this answers.")
+@click.argument("value")
+@click.pass_obj
+def ban(operator: "Operator", kind: str, reason: str, duration: str, proposal: str, value: str) -> Exit:
+    """Ban VALUE, and end the launches and sessions that it hits.
+
+    VALUE is a network (192.0.2.0/24), an owner or repository (github.com/org), or a regular expression for specs.
+    """
+    from manybinder import admin as command
+
+    given = {"kind": kind, "value": value, "reason": reason, "for": duration or None, "proposal": proposal or None}
+    body = {name: item for name, item in given.items() if item is not None}
+    return asyncio.run(command.act(operator, f"{value} is banned", "PUT", "bans", body))
+
+
+@admin.command()
+@click.argument("name")
+@click.pass_obj
+def unban(operator: "Operator", name: str) -> Exit:
+    """Lift the ban of this NAME, as ``bans`` shows it."""
+    from manybinder import admin as command
+
+    return asyncio.run(command.act(operator, f"the ban {name} is lifted", "DELETE", "bans", name=name))
+
+
+@admin.command()
+@click.argument("name")
+@click.pass_obj
+def dismiss(operator: "Operator", name: str) -> Exit:
+    """Dismiss the proposal of this NAME, as ``bans`` shows it."""
+    from manybinder import admin as command
+
+    return asyncio.run(command.act(operator, f"the proposal {name} is dismissed", "DELETE", "proposals", name=name))
+
+
+@admin.command()
+@click.pass_obj
+def bans(operator: "Operator") -> Exit:
+    """Show the bans in force, and what members propose."""
+    from manybinder import admin as command
+
+    return asyncio.run(command.show_bans(operator))
+
+
+@admin.command()
+@click.argument("name")
+@click.argument("limit")
+@click.pass_obj
+def quota(operator: "Operator", name: str, limit: str) -> Exit:
+    """Set the quota NAME to LIMIT sessions.
+
+    NAME is total, per_repo, or a repository or owner (github.com/org).  LIMIT is a number, "none", or "configured" to
+    go by the configuration again.
+    """
+    from manybinder import admin as command
+
+    if limit == "configured":
+        said = f"the quota {name} is as configured"
+        return asyncio.run(command.act(operator, said, "DELETE", "quotas", name=name))
+    if limit != "none" and not (limit.isascii() and limit.isdigit()):
+        raise click.BadParameter(f"{limit!r} is no number, none or configured", param_hint="LIMIT")
+    body = {"name": name, "limit": None if limit == "none" else int(limit)}
+    return asyncio.run(command.act(operator, f"the quota {name} is {limit}", "PUT", "quotas", body))
+
+
+@admin.command()
+@click.pass_obj
+def quotas(operator: "Operator") -> Exit:
+    """Show the quotas as of now."""
+    from manybinder import admin as command
+
+    return asyncio.run(command.show_quotas(operator))
+
+
+@admin.command()
+@click.pass_obj
+def log(operator: "Operator") -> Exit:
+    """Show what operators have done, newest first."""
+    from manybinder import admin as command
+
+    return asyncio.run(command.show_log(operator))
+
+
+def _policy(operator: "Operator", member: str, policy: str) -> Exit:
+    from urllib.parse import quote
+
+    from manybinder import admin as command
+
+    path = f"members/{quote(member, safe='')}/policy"
+    return asyncio.run(command.act(operator, f"{member} is {policy}", "PUT", path, {"policy": policy}))
