@@ -6,6 +6,10 @@ BIN := .venv/bin
 PORT ?= 8585
 GATEWAYS ?= 1
 
+# Tests wait more than they work; those of one file stay together, for they share what they started.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
+
 .PHONY: up test test-rest test-all lint format lock bench replay clean
 
 # Several gateways need a redis-server; what tests need brings one.
@@ -13,11 +17,11 @@ up: $(if $(filter 1,$(GATEWAYS)),.venv/runtime,.venv/dev)
 	@$(BIN)/manybinder up --port $(PORT) --gateways $(GATEWAYS) || test $$? = 130  # Ctrl-C is how it ends
 
 test: .venv/dev
-	$(BIN)/pytest -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser"
 
 # Faults, browsers and the builder matrix: what `make test` leaves out.
 test-rest: .venv/dev
-	$(BIN)/pytest -m "slow or browser"
+	$(PYTEST) -m "slow or browser"
 
 test-all: lint test test-rest
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,24 +27,42 @@ def pytest_configure() -> None:
     asyncio.set_event_loop(None)
 
 
+#: What the workers of a run have left behind.
+_left_by_workers: list[str] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear from a worker that ends what it has left behind."""
+    _left_by_workers.extend(getattr(node, "workeroutput", {}).get("left_over", []))
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Where CI runs, a skip whose reason is not on the committed list fails the run; so does a process left over."""
-    problems = []
+    left_over = [f"left running: {process}" for process in _left_over()]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_over"] = left_over
+        return
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter is not None else []
+    problems = left_over + _left_by_workers
     if os.environ.get("CI"):
-        allowed = _allowed_reasons()
-        for report in skipped:
-            reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
-            if not any(reason.startswith(start) for start in allowed):
-                problems.append(f"{report.nodeid} was skipped for a reason that is not allowed here: {reason}")
-    problems += [f"left running: {process}" for process in _left_over()]
+        problems += _skips_not_allowed(skipped)
     if problems and reporter is not None:
         reporter.write_sep("=", "the run as a whole", red=True)
         for problem in problems:
             reporter.write_line(problem)
     if problems and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _skips_not_allowed(skipped: list[pytest.TestReport]) -> list[str]:
+    allowed, problems = _allowed_reasons(), []
+    for report in skipped:
+        reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        if not any(reason.startswith(start) for start in allowed):
+            problems.append(f"{report.nodeid} was skipped for a reason that is not allowed here: {reason}")
+    return problems
 
 
 def _left_over() -> list[psutil.Process]:

@@ -163,6 +163,7 @@ def _read_line(process: subprocess.Popen[str], deadline_s: float) -> str:
 
 
 def shared_cache_dir(base: Path) -> Path:
-    """A package cache for one test run, or one that outlives it where the environment names it."""
+    """A package cache for one test run, all its workers, or one that outlives it where the environment names it."""
     named = os.environ.get("MANYBINDER_TEST_CACHE")
-    return Path(named) if named else base / "package-cache"
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return Path(named) if named else run / "package-cache"

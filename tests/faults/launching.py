@@ -6,7 +6,9 @@ from contextlib import aclosing
 from typing import Any
 
 import aiohttp
-from federation import Federation, ready
+from federation import Federation, git_spec, ready
+from gitrepos import make_repo
+from gitserver import GitServer
 from notebook import Notebook
 
 from contract.events import BuildEvent
@@ -56,7 +58,17 @@ async def until_member(
             await asyncio.sleep(0.1)
 
 
-async def until_all_available(federation: Federation, http: aiohttp.ClientSession) -> None:
-    """Wait until every member is in rotation."""
-    for name in await federation.members(http):
-        await until_member(federation, http, name, state="available")
+async def until_all_available(federation: Federation, http: aiohttp.ClientSession, git_server: GitServer) -> None:
+    """Wait until every member is in rotation; one that is out for what a test did to it is given its trials.
+
+    Without any launch a member on trial stays so.
+    """
+    make_repo(git_server.root, "trial", {"requirements.txt": "six\n"})
+    async with asyncio.timeout(300):
+        while True:
+            views = (await federation.members(http)).values()
+            if all(view["state"] == "available" for view in views):
+                return
+            if any(view["health"] == "half_open" for view in views):
+                assert await works(http, await launch(federation, http, git_spec(git_server.url("trial")))) == "on\n"
+            await asyncio.sleep(0.1)

@@ -91,9 +91,11 @@ class Linked:
 
 
 @pytest.fixture
-async def linked(federation: Federation, http: aiohttp.ClientSession, tmp_path: Path) -> AsyncIterator[Linked]:
+async def linked(
+    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer, tmp_path: Path
+) -> AsyncIterator[Linked]:
     """A second gateway with the first one's keys, and links before the members."""
-    await until_all_available(federation, http)
+    await until_all_available(federation, http, git_server)
     settings = yaml.safe_load((federation.data_dir / "gateway.yaml").read_text())
     links = {}
     async with contextlib.AsyncExitStack() as stack:

@@ -62,12 +62,12 @@ def replicated(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> 
 
 
 @pytest.fixture(autouse=True)
-async def whole(replicated: Federation, redis: RedisServer, http: aiohttp.ClientSession) -> None:
+async def whole(replicated: Federation, redis: RedisServer, http: aiohttp.ClientSession, git_server: GitServer) -> None:
     """Each test begins with all replicas and members, and with a Redis that answers."""
     if redis.process is None:
         await redis.start()
     redis.thaw()
-    await until_all_available(replicated, http)
+    await until_all_available(replicated, http, git_server)
     async with asyncio.timeout(180):
         while not await _all_there(replicated):
             await asyncio.sleep(0.2)

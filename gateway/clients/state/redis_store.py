@@ -50,8 +50,11 @@ class RedisStore:
         """Since when it does not answer (Unix time); ``None`` while it does."""
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, those to Sentinels too."""
         await self._redis.aclose()
+        sentinel = getattr(self._redis.connection_pool, "sentinel_manager", None)
+        for client in sentinel.sentinels if sentinel else ():
+            await client.aclose()
 
     def _name(self, rest: str) -> str:
         return f"{self._prefix}{rest}"
