@@ -10,6 +10,9 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+#: Seconds after which a task that was cancelled and still runs is cancelled again.
+CANCEL_AGAIN_S = 5.0
+
 
 class Tasks:
     """A set of tasks with one owner; :meth:`close` cancels what still runs and waits for it."""
@@ -34,13 +37,16 @@ class Tasks:
         return self.spawn(name, self._loop(name, interval_s, step))
 
     async def close(self) -> None:
-        """Cancel all tasks and wait until they have ended."""
+        """Cancel all tasks and wait until they have ended.
+
+        One that does not end is cancelled again: what it waits for may have swallowed that (``asyncio.wait_for`` of
+        Python 3.11 does at times: python/cpython#86296).
+        """
         while self._tasks:
-            tasks = list(self._tasks)
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._tasks.difference_update(tasks)
+            done, _ = await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_S)
+            self._tasks.difference_update(done)
 
     async def _loop(self, name: str, interval_s: float, step: Callable[[], Awaitable[object]]) -> None:
         while True:

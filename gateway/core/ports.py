@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.core.admission import Rules
 from gateway.core.decision import Decision
 from gateway.core.facts import Replica
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
-from gateway.core.records import Book, Record
+from gateway.core.records import Book, Change
 from gateway.core.settings import FederationSettings
 from gateway.core.tallies import Tallies
 from providers.base import RepoSpec
@@ -131,8 +131,8 @@ class RecordsPort(Protocol):
     def book(self) -> Book:
         """All of it."""
 
-    async def write(self, kind: str, key: str, value: Mapping[str, Any] | None) -> Record:
-        """Write a record, ``None`` to take it back, for all replicas.  Raises :class:`RecordsAwayError`."""
+    async def write(self, *changes: Change) -> None:
+        """Write records for all replicas, all or none.  Raises :class:`RecordsAwayError`."""
 
 
 class RedirectsPort(Protocol):

@@ -10,7 +10,7 @@ replicated data types", 2011, section 3.2.1).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from contract.json_types import dumps, loads_object
 
@@ -45,6 +45,14 @@ class Record:
     def written_at(self) -> float:
         """When it was written (Unix time in seconds), by the clock of who wrote it."""
         return _time(self.stamp) / 1e6
+
+
+class Change(NamedTuple):
+    """What a record is to say from now on; ``value`` ``None`` takes it back."""
+
+    kind: str
+    key: str
+    value: Mapping[str, Any] | None
 
 
 def stamp_after(before: Record | None, now: float, writer: str) -> str:

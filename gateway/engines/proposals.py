@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contract.bans import Ban
 from gateway.core.admission import PROPOSAL, ban_value, proposals_of
 from gateway.core.ports import RecordsAwayError
+from gateway.core.records import Change
 from gateway.engines.records import Records
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,6 @@ class Proposals:
                 continue
             logger.warning("%s proposes the ban %s: %s", member, name, ban.reason or "no reason given")
             try:
-                await self._records.write(PROPOSAL, key, {**ban_value(ban), "member": member})
+                await self._records.write(Change(PROPOSAL, key, {**ban_value(ban), "member": member}))
             except RecordsAwayError as error:
                 logger.error("a proposal cannot be kept: %s", error)  # noqa: TRY400 - the text says all

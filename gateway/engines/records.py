@@ -6,8 +6,7 @@ Every replica holds all of them, so each can refill a store that was emptied; an
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.protocol import (
@@ -19,7 +18,7 @@ from gateway.clients.state.protocol import (
 )
 from gateway.clients.state.sealing import BrokenSealError, Seal
 from gateway.core.ports import RecordsAwayError
-from gateway.core.records import Book, Record, dump_record, load_record, stamp_after
+from gateway.core.records import Book, Change, Record, dump_record, load_record, stamp_after
 
 logger = logging.getLogger(__name__)
 
@@ -52,21 +51,23 @@ class Records:
         self.changed: Callable[[], None] = lambda: None
         """Is called after each change of the book."""
 
-    async def write(self, kind: str, key: str, value: Mapping[str, Any] | None) -> Record:
-        """Write a record, ``None`` to take it back: it is on the disk, and on its way to all replicas, on return.
+    async def write(self, *changes: Change) -> None:
+        """Write records, all or none: they are on the disk, and on their way to all replicas, on return.
 
         Raises :class:`RecordsAwayError`.
         """
         async with self._lock:
-            stamp = stamp_after(self.book.get(kind, key), self._wall(), self._replica)
-            record = Record(kind, key, stamp, value)
+            now = self._wall()
+            records = [
+                Record(kind, key, stamp_after(self.book.get(kind, key), now, self._replica), value)
+                for kind, key, value in changes
+            ]
             try:
-                await self._keep([record])
+                await self._keep(records)
             except RecordFileError as error:
                 raise RecordsAwayError(str(error)) from error
-            self._untold[record.name] = record
+            self._untold.update({record.name: record for record in records})
         await self.sync()
-        return record
 
     async def sync(self) -> None:
         """Take in what other replicas have written, and write what the store does not have."""

@@ -13,7 +13,7 @@ from contract.units import parse_duration
 from gateway.core.admission import BAN, PROPOSAL, QUOTA, ban_value, proposals_of, quota_key
 from gateway.core.fleet import Policy
 from gateway.core.ports import RecordsAwayError
-from gateway.core.records import AUDIT, POLICY
+from gateway.core.records import AUDIT, POLICY, Change
 from gateway.web.parts import PARTS, Parts
 from servicekit.problems import Problem
 
@@ -166,9 +166,8 @@ def _unprocessable(field: str, problem: str) -> Problem:
 async def _write(parts: Parts, operator: str, kind: str, key: str, value: Mapping[str, Any] | None) -> None:
     """Write a record, and who has done so; raises :class:`Problem`."""
     try:
-        await parts.records.write(kind, key, value)
         act = {"operator": operator, "kind": kind, "key": key, "value": value}
-        await parts.records.write(AUDIT, secrets.token_hex(8), act)
+        await parts.records.write(Change(kind, key, value), Change(AUDIT, secrets.token_hex(8), act))
     except RecordsAwayError as error:
         raise Problem(
             503, "Not Kept", f"This cannot be kept on the gateway's disk, and was not done: {error}"

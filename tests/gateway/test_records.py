@@ -17,7 +17,7 @@ from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.memory import MemoryState
 from gateway.clients.state.protocol import RecordCursor, SharedState, StateUnavailableError, StoredRecord
 from gateway.clients.state.sealing import federation_seal
-from gateway.core.records import Book, Record, dump_record, load_record, stamp_after
+from gateway.core.records import Book, Change, Record, dump_record, load_record, stamp_after
 from gateway.engines.records import Records
 from tests.gateway.harness import Starter, gateway_settings, until
 
@@ -77,9 +77,9 @@ def _records(path: Path, state: SharedState, name: str, key: Ed25519PrivateKey =
 
 async def test_what_was_decided_survives_a_restart_of_everything(tmp_path: Path) -> None:
     one = _records(tmp_path, MemoryState(), "one")
-    await one.write("ban", "a", {"v": 1})
-    await one.write("ban", "b", {"v": 2})
-    await one.write("ban", "b", None)
+    await one.write(Change("ban", "a", {"v": 1}))
+    await one.write(Change("ban", "b", {"v": 2}))
+    await one.write(Change("ban", "b", None))
     await one.close()
     again = _records(tmp_path, MemoryState(), "one")
     assert set(again.book.of("ban")) == {"a"}
@@ -92,12 +92,12 @@ async def test_an_emptied_store_is_refilled_and_a_stale_replica_revives_nothing(
     replicas = await start.replicas(2, redis, members=0)
     one, two = (gateway.parts.records for gateway in replicas)
     state, key = start.state(redis.client()), replicas[0].key
-    await one.write("ban", "network:192.0.2.0/24", {"kind": "network", "value": "192.0.2.0/24"})
-    await one.write("ban", "owner:github.com/o", {"kind": "owner", "value": "github.com/o"})
+    await one.write(Change("ban", "network:192.0.2.0/24", {"kind": "network", "value": "192.0.2.0/24"}))
+    await one.write(Change("ban", "owner:github.com/o", {"kind": "owner", "value": "github.com/o"}))
     await until(lambda: len(two.book.of("ban")) == 2)
     # A third one has seen both, and is away while one of them is lifted.
     stale = two.book.all()
-    await one.write("ban", "owner:github.com/o", None)
+    await one.write(Change("ban", "owner:github.com/o", None))
     await until(lambda: len(two.book.of("ban")) == 1)
     for n in range(3):
         await redis.flush()
@@ -127,7 +127,7 @@ async def test_what_somebody_else_writes_into_the_store_is_not_believed(
 ) -> None:
     state = MemoryState()
     one = _records(tmp_path, state, "one")
-    await one.write("ban", "a", {"v": 1})
+    await one.write(Change("ban", "a", {"v": 1}))
     (genuine,), _ = await state.get_records(RecordCursor())
     later = stamp_after(None, time.time() + 60, "x")
     await state.put_records(
@@ -157,8 +157,8 @@ async def test_what_is_decided_while_the_store_is_away_arrives_later(tmp_path: P
 
     state = Away()
     one, two = _records(tmp_path, state, "one"), _records(tmp_path, state, "two")
-    await one.write("ban", "a", {"v": 1})
-    await two.write("ban", "b", {"v": 2})
+    await one.write(Change("ban", "a", {"v": 1}))
+    await two.write(Change("ban", "b", {"v": 2}))
     assert set(one.book.of("ban")) == {"a"}
     state.away = False
     for each in (one, two, one):

@@ -40,6 +40,24 @@ async def test_a_rate_gives_back_with_time(make: Make) -> None:
     assert (await state.take("client", 0.5, 2)).wait == 0
 
 
+async def test_whoever_is_cancelled_while_asking_ends(make: Make) -> None:
+    state = make()
+
+    async def ask_on() -> None:
+        while True:
+            await state.take("client", 0.001, 10)
+            await asyncio.sleep(0)
+
+    for steps in range(150):
+        asking = asyncio.create_task(ask_on())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        asking.cancel()
+        done, _ = await asyncio.wait([asking], timeout=30)
+        assert done, f"cancelled after {steps} steps of the loop, it goes on"
+        assert asking.cancelled()
+
+
 async def test_a_quota_lets_exactly_so_many_through(make: Make) -> None:
     ends = [make() for _ in range(3)]
     repo, total = Quota("repo", 10), Quota("total", 25)

@@ -64,6 +64,7 @@ class RedisStore:
 
     async def _guarded(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """One step, within its time; raises :class:`StateUnavailableError`."""
+        cancelled = _cancellations()
         try:
             async with self._at_once:
                 if time.monotonic() < self._away_until:
@@ -71,15 +72,30 @@ class RedisStore:
                 async with asyncio.timeout(self._timeout):
                     answer = await ask()
         except (RedisError, OSError, TimeoutError) as error:
+            _end_if_cancelled(cancelled)
             self._away_until = time.monotonic() + LEFT_ALONE
             if self.away_since is None:
                 self.away_since = time.time()
                 logger.warning("Redis is away: %s", error or "it does not answer")
             raise StateUnavailableError(str(error) or "Redis does not answer") from error
+        _end_if_cancelled(cancelled)
         if self.away_since is not None:
             logger.warning("Redis is back after %.0f s", time.time() - self.away_since)
             self.away_since = None
         return answer
+
+
+def _cancellations() -> int:
+    """How often the present task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def _end_if_cancelled(before: int) -> None:
+    """End the present task if it was asked to since: the client uses ``asyncio.wait_for``, which swallows that at
+    times in Python 3.11 (python/cpython#86296)."""
+    if _cancellations() > before:
+        raise asyncio.CancelledError
 
 
 def ms(seconds: float) -> int:
