@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from contract.repos import RepoKey, repo_key
 
@@ -69,8 +70,9 @@ class Ban:
             mine = self._network
             return network is not None and network.version == mine.version and _within(network, mine)
         if self.kind is BanKind.OWNER:
-            return repo == self.value or repo.startswith(f"{self.value}/")
-        return self._pattern.match(spec) is not None
+            # Many servers know a repository by any letter case, and who bans an owner means all of them.
+            return f"{repo}/".casefold().startswith(f"{self.value}/".casefold())
+        return any(self._pattern.match(spelling) for spelling in _spellings(spec))
 
     @cached_property
     def _network(self) -> IPNetwork:
@@ -78,7 +80,7 @@ class Ban:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        return re.compile(self.value, re.IGNORECASE)
+        return _compiled(self.value)
 
 
 def ban_text(ban: Ban, spec: str) -> str:
@@ -119,7 +121,8 @@ def parse_bans(wire: object, path: str = "bans") -> tuple[Ban, ...]:
         kind, value, reason, until = (item.get(name) for name in ("kind", "value", "reason", "until"))
         if not isinstance(kind, str) or not isinstance(value, str) or not isinstance(reason or "", str):
             raise BanError(at, "kind, value and reason must be texts")
-        if until is not None and (isinstance(until, bool) or not isinstance(until, int | float) or not until >= 0):
+        known = until is None or (isinstance(until, int | float) and not isinstance(until, bool))
+        if not known or not 0 <= (until or 0) < 2**40:
             raise BanError(f"{at}.until", "must be a time (Unix, in seconds) or null")
         if kind not in set(BanKind):
             continue
@@ -142,14 +145,34 @@ def find_ban(bans: Iterable[Ban], spec: str, repo: RepoKey, client: str, now: fl
 
 def _checked_network(value: str) -> str:
     try:
-        return str(ipaddress.ip_network(value, strict=False))
+        return str(unmapped(ipaddress.ip_network(value, strict=False)))
     except ValueError as error:
         raise BanError("value", f"{value!r} is not a network, such as 192.0.2.0/24") from error
 
 
+def unmapped(network: IPNetwork) -> IPNetwork:
+    """A network of IPv4 addresses that are written as IPv6 ones (RFC 4291, section 2.5.5.2), as what it is."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    return ipaddress.ip_network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+
+
+@lru_cache(maxsize=2 * MAX_BANS)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _spellings(spec: str) -> set[str]:
+    """A spec as it came, decoded, and without what makes no difference."""
+    plain = unquote(spec)
+    return {spec, plain, _DOT_GIT.sub("", plain)}
+
+
+_DOT_GIT = re.compile(r"\.git(?=/|$)", re.IGNORECASE)
+
+
 def _checked_pattern(value: str) -> str:
     try:
-        re.compile(value, re.IGNORECASE)
+        _compiled(value)
     except (re.error, RecursionError, OverflowError) as error:
         raise BanError("value", f"{value!r} is not a regular expression: {error}") from error
     return value
@@ -157,7 +180,7 @@ def _checked_pattern(value: str) -> str:
 
 def _checked_owner(value: str) -> str:
     owner = repo_key(value)
-    if "/" not in owner:
+    if not all(owner.partition("/")[::2]):
         raise BanError("value", f"{value!r} is not of the form host/owner, such as github.com/org")
     return owner
 
@@ -165,13 +188,12 @@ def _checked_owner(value: str) -> str:
 _FORMS = {BanKind.SPEC: _checked_pattern, BanKind.NETWORK: _checked_network, BanKind.OWNER: _checked_owner}
 
 
+@lru_cache(maxsize=1024)
 def _network(client: str) -> IPNetwork | None:
     try:
-        network = ipaddress.ip_network(client, strict=False)
+        return unmapped(ipaddress.ip_network(client, strict=False))
     except ValueError:
         return None
-    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
-    return ipaddress.ip_network(mapped) if mapped is not None and network.prefixlen == 128 else network
 
 
 def _within(inner: IPNetwork, outer: IPNetwork) -> bool:

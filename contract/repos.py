@@ -49,6 +49,7 @@ def _key(host: str, port: int | None, path: str) -> RepoKey:
         host = host.removeprefix("www.")
     # One spelling of percent-encoding; what is unreserved (RFC 3986, section 2.3) is never encoded.
     path = quote(unquote(path, errors="surrogateescape"), safe="/@", errors="surrogateescape").strip("/")
+    path = _folded(path)
     while path.endswith((".git", "/")):
         path = path.removesuffix(".git").rstrip("/")
     if host in CASELESS_HOSTS:
@@ -57,3 +58,14 @@ def _key(host: str, port: int | None, path: str) -> RepoKey:
     if port is not None:
         address += f":{port}"
     return RepoKey(f"{address}/{path}")
+
+
+def _folded(path: str) -> str:
+    """A path without empty and dot segments: clients of HTTP remove those (RFC 3986, section 5.2.4)."""
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    return "/".join(segments)

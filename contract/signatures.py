@@ -5,7 +5,7 @@ and a gateway only the members'; several keys may be active at a time, so that t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jwt
@@ -152,7 +152,8 @@ def verify_launch(
 class BanList:
     """The bans of a federation, for one member; ``issuer`` is the gateway's public URL.
 
-    A list replaces the one before of the same issuer; ``issued_at`` (Unix time in seconds) orders them.
+    A list replaces the one before of the same issuer; ``issued_at`` (Unix time in seconds, when they were last changed)
+    orders them.
     """
 
     member: str
@@ -163,7 +164,9 @@ class BanList:
 
 def sign_bans(bans: BanList, key: Ed25519PrivateKey) -> str:
     """A list of bans as it is sent."""
-    payload = {"aud": bans.member, "iss": bans.issuer, "iat": bans.issued_at, "bans": dump_bans(bans.bans)}
+    # Why they were made is for operators.
+    told = [replace(ban, reason="") for ban in bans.bans]
+    payload = {"aud": bans.member, "iss": bans.issuer, "iat": bans.issued_at, "bans": dump_bans(told)}
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": BANS_TYPE})
 
 

@@ -107,7 +107,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     records = Records(record_file, known_records, state, seal, sharing.replica)
     admission = Admission(settings.admission, records, state, pseudonym)
     quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
-    queue = LaunchQueue(state, launch_settings, pseudonym)
+    queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
     means = Means(
         fleet=fleet,
         prober=prober,
@@ -122,6 +122,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         queue=queue,
         quotas=quotas,
         pseudonym=pseudonym,
+        refusal=admission.refusal,
         record=archive.record if archive else lambda _: None,
     )
     launches = Launches(means)

@@ -186,7 +186,8 @@ class RedisSettings(Section):
     """A Redis (7 or later) or Valkey that all replicas of this gateway reach."""
 
     url: str = Field(pattern=r"^(rediss?://|unix://)")
-    """``redis://host:6379/0``, ``rediss://…`` with TLS, or ``unix:///path``.  With Sentinel, its host is not used."""
+    """``redis://host:6379/0``, ``rediss://…`` with TLS, or ``unix:///path``.  With Sentinel, its host is not used, and
+    ``rediss`` holds for the Sentinels as well."""
 
     username: str = ""
     """The ACL user."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,8 +23,22 @@ class Operator:
     """Who decides, where, and how it is shown."""
 
     gateway: str
-    token: str
+    token_file: Path | None
     as_json: bool
+
+    @property
+    def token(self) -> str:
+        """What proves it; raises :class:`CommandError`."""
+        if self.token_file is None:
+            raise CommandError("name the file with an operator's token: --token-file", Exit.USAGE)
+        try:
+            token = self.token_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", error)
+            raise CommandError(f"cannot read {self.token_file}: {reason}", Exit.USAGE) from error
+        if not token or not token.isascii() or not token.isprintable():
+            raise CommandError(f"{self.token_file} holds no token", Exit.USAGE)
+        return token
 
 
 async def ask(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from manybinder.errors import CommandError, Exit
+from manybinder.errors import Exit
 from manybinder.options import gateway_option
 
 if TYPE_CHECKING:
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="MANYBINDER_ADMIN_TOKEN_FILE",
     show_envvar=True,
-    required=True,
     help="Holds an operator's token.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each thing as one line of JSON.")
 @click.pass_context
-def admin(context: click.Context, gateway: str, token_file: Path, as_json: bool) -> None:
+def admin(context: click.Context, gateway: str, token_file: Path | None, as_json: bool) -> None:
     """Decide for a federation: members, bans, quotas.
 
     The gateway's configuration names its operators (admin.tokens).  Each act is in force at all replicas within two
@@ -35,13 +34,7 @@ def admin(context: click.Context, gateway: str, token_file: Path, as_json: bool)
     """
     from manybinder.admin import Operator
 
-    try:
-        token = token_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"cannot read {token_file}: {getattr(error, 'strerror', error)}", Exit.USAGE) from error
-    if not token or not token.isascii() or not token.isprintable():
-        raise CommandError(f"{token_file} holds no token", Exit.USAGE)
-    context.obj = Operator(gateway, token, as_json)
+    context.obj = Operator(gateway, token_file, as_json)
 
 
 @admin.command()

@@ -1,5 +1,6 @@
 """Bans that detectors on this machine propose: a script leaves each as a file, the member's API reports them."""
 
+import contextlib
 import json
 import logging
 import secrets
@@ -33,16 +34,16 @@ def proposals(data_dir: Path) -> tuple[Ban, ...]:
     found: dict[str, Ban] = {}
     for path in sorted(_folder(data_dir).glob("*.json"), key=_age):
         if _age(path) > TOLD_FOR_S:
-            path.unlink(missing_ok=True)
+            _remove(path)
             continue
         try:
             with path.open("rb") as file:
                 bans = parse_bans(json.loads(file.read(_MOST_BYTES)))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, BanError) as error:
+        except (OSError, ValueError, BanError, RecursionError) as error:
             logger.warning("%s is no proposal of a ban, and is removed: %s", path, error)
-            path.unlink(missing_ok=True)
+            _remove(path)
             continue
         found.update({ban.name: ban for ban in bans if ban.name not in found})
     return tuple(found.values())[:MAX_PROPOSALS]
@@ -50,6 +51,12 @@ def proposals(data_dir: Path) -> tuple[Ban, ...]:
 
 def _folder(data_dir: Path) -> Path:
     return data_dir / "ban-proposals"
+
+
+def _remove(path: Path) -> None:
+    """A file that cannot be removed (a detector's, of another user) is passed over again next time."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _age(path: Path) -> float:

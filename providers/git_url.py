@@ -7,7 +7,7 @@ import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from providers.base import SpecError
 
@@ -72,6 +72,8 @@ def parse_git_url(text: str, protocols: Collection[str]) -> GitURL:
         raise SpecError("0 is not a port.")
     if not parts.path.strip("/"):
         raise SpecError(f"{shown!r} names a host and no repository.")
+    if any(segment in (".", "..") for segment in unquote(parts.path).split("/")):
+        raise SpecError(f"{shown!r} holds a dot segment, which readers understand differently.")
     path = quote(parts.path, safe=_PATH_SAFE)
     return GitURL(scheme, _host(host), port, path, user)
 

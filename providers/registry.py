@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from contract.repos import repo_key
 from providers.base import ProviderError, RefNotFoundError, RepoProvider, RepoSpec, Resolved, UnknownProviderError
 from providers.cache import Cache
 from providers.git import GitProvider
@@ -76,7 +77,10 @@ class Providers:
         if isinstance(found, ProviderError):
             # A copy for each caller: a shared exception would collect the tracebacks of all.
             raise copy.copy(found)
-        return replace(found, spec=replace(spec, repo_url=found.spec.repo_url))
+        url = found.spec.repo_url
+        # Where it has led elsewhere (a redirect, a new name), the repository there is the one that counts.
+        repo = spec.repo if url == spec.repo_url else repo_key(url)
+        return replace(found, spec=replace(spec, repo_url=url, repo=repo))
 
     def descriptions(self) -> list[Mapping[str, Any]]:
         """What ``/api/repoproviders`` answers."""

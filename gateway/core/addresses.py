@@ -4,6 +4,8 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from contract.bans import unmapped
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -19,7 +21,7 @@ def networks(texts: Iterable[str]) -> tuple[IPNetwork, ...]:
     found = []
     for text in texts:
         try:
-            found.append(ipaddress.ip_network(text, strict=False))
+            found.append(unmapped(ipaddress.ip_network(text, strict=False)))
         except ValueError:
             raise ValueError(f"{text!r} is not a network, such as 10.0.0.0/8") from None
     return tuple(found)

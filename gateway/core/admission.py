@@ -52,6 +52,10 @@ class RateLimitSettings:
         """As whom a client counts; ``None``: it is not counted."""
         if not self.launches or not client or in_networks(client, self.exempt_networks):
             return None
+        return self.counted_as(client)
+
+    def counted_as(self, client: str) -> str:
+        """The network that is one client; "" where it is not known."""
         return counted_as(client, self.ipv4_prefix, self.ipv6_prefix)
 
 
@@ -67,9 +71,9 @@ class QuotaSettings:
     per_repo: int | None = None
     """Of one repository; empty = any number."""
 
-    repos: Mapping[str, int] = field(default_factory=dict)
+    repos: Mapping[str, int | None] = field(default_factory=dict)
     """Of a repository (``github.com/org/repo``), or of each one of an owner (``github.com/org``), instead of
-    ``per_repo``; the longest that fits counts."""
+    ``per_repo``; the longest that fits counts; empty = any number."""
 
     def limit(self, repo: RepoKey) -> int | None:
         """How many sessions a repository may have."""
@@ -121,6 +125,8 @@ class Rules:
     rate_limit: RateLimitSettings
     quotas: QuotaSettings
     bans: tuple[Ban, ...]
+    bans_at: float = 0.0
+    """When the bans were last changed by an operator (Unix time); who knows less of them has an earlier time."""
 
     def ban_on(self, client: str, now: float) -> Ban | None:
         """The ban that hits all launches of a client."""
@@ -133,8 +139,8 @@ class Rules:
 
 def rules_of(settings: AdmissionSettings, book: Book) -> Rules:
     """The rules that follow of the configuration and of the records; a record that is not understood is passed over."""
-    bans = {ban.name: ban for ban in settings.parsed_bans}
-    bans.update({ban.name: ban for ban in _bans(book.of(BAN).values())})
+    # Side by side: what an operator bans for an hour does not end what is banned by the configuration.
+    bans = (*settings.parsed_bans, *_bans(book.of(BAN).values()))
     total, per_repo, repos = settings.quotas.total, settings.quotas.per_repo, dict(settings.quotas.repos)
     for key, record in book.of(QUOTA).items():
         limit = (record.value or {}).get("limit")
@@ -144,9 +150,13 @@ def rules_of(settings: AdmissionSettings, book: Book) -> Rules:
             total = limit
         elif key == PER_REPO:
             per_repo = limit
-        elif limit is not None:
+        else:
             repos[key] = limit
-    return Rules(settings.rate_limit, QuotaSettings(total, per_repo, repos), tuple(bans.values()))
+    return Rules(settings.rate_limit, QuotaSettings(total, per_repo, repos), bans, _last_change(book))
+
+
+def _last_change(book: Book) -> float:
+    return max((record.written_at for record in book.of(BAN, with_tombstones=True).values()), default=0.0)
 
 
 def ban_value(ban: Ban) -> dict[str, Any]:
@@ -159,7 +169,7 @@ def quota_key(name: str) -> str:
     if name in (TOTAL, PER_REPO):
         return name
     key = repo_key(name)
-    if "/" not in key or len(key) > 400 or not key.isprintable():
+    if not all(key.partition("/")[::2]) or len(key) > 400 or not key.isprintable():
         raise ValueError(f"must be {TOTAL}, {PER_REPO}, or a repository or owner such as github.com/org")
     return key
 

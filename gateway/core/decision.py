@@ -122,12 +122,14 @@ class Candidate(NamedTuple):
 class Rejected:
     """A member that may not take the launch; ``reason`` is a clause that follows its name.
 
-    ``for_now``: with time it may be able to, without anybody's doing.
+    ``for_now``: with time it may be able to, without anybody's doing.  ``fits``: such launches are for it, and only its
+    state stands against this one.
     """
 
     member: str
     reason: str
     for_now: bool = False
+    fits: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +153,8 @@ class Decision:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Who can take such a launch, now or with time."""
-        return (*(item.member for item in self.candidates), *(item.member for item in self.rejected if item.for_now))
+        """Whom such launches are for, in whatever state they are: who waits for the same ones waits in one queue."""
+        return (*(item.member for item in self.candidates), *(item.member for item in self.rejected if item.fits))
 
     @property
     def room(self) -> int:
@@ -223,8 +225,9 @@ def decide(
     rejected = []
     preferring = bool(rules.prefer)
     for view, status in zip(snapshot.members, statuses, strict=True):
-        if (reason := _rejection(view, status, request, rules)) is not None:
-            rejected.append(Rejected(view.name, reason))
+        unfit = _unfit(view, request, rules)
+        if unfit is not None and (status.policy is Policy.ACTIVE or request.asked):
+            rejected.append(Rejected(view.name, unfit, fits=False))
             continue
         if view.name in request.refused:
             rejected.append(Rejected(view.name, "has refused this launch", for_now=True))
@@ -233,7 +236,7 @@ def decide(
         if standing is None:
             reasons = " ".join(snapshot.reasons(view, now)).rstrip(".")
             text = f"is {status.state}: {reasons}" if reasons else f"is {status.state}"
-            rejected.append(Rejected(view.name, text, for_now=status.policy is Policy.ACTIVE))
+            rejected.append(Rejected(view.name, text, status.policy is Policy.ACTIVE, unfit is None))
             continue
         warm = view.holds(request.repo, request.commit)
         seen.append(_Seen(view, status, standing, rules.unmet(view.labels) if preferring else 0, warm))
@@ -249,12 +252,10 @@ def _panic(statuses: Sequence[Status], settings: RoutingSettings) -> bool:
     return well < settings.panic_below * len(active)
 
 
-def _rejection(view: MemberView, status: Status, request: LaunchRequest, rules: Ruling) -> str | None:
+def _unfit(view: MemberView, request: LaunchRequest, rules: Ruling) -> str | None:
     """Why this launch is not for that member, whatever its state; a clause that follows its name."""
     if request.asked and view.name != request.asked:
         return f"is not {request.asked}, which the visitor asks for"
-    if status.policy is not Policy.ACTIVE:
-        return None
     providers = view.providers
     if request.provider and providers and request.provider not in providers:
         return f"takes no repositories of the provider {request.provider!r}"

@@ -55,8 +55,8 @@ def load_launch(launch_id: str, body: bytes, parse: Callable[[str], RepoSpec]) -
             trail=_trail(wire["trail"], spec),
             member=wire["member"],
             attempt=int(wire["attempt"]),
-            phase=Phase(wire["phase"]),
-            outcome=Outcome(wire["outcome"]) if wire["outcome"] else None,
+            phase=_phase(wire["phase"]),
+            outcome=_outcome(wire["outcome"]),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not the record of a launch: {error!r}") from error
@@ -74,6 +74,15 @@ def load_entries(body: bytes) -> list[Entry]:
         return [Entry(int(n), parse_event(text), int(follows)) for n, follows, text, *_ in json.loads(body)]
     except TypeError as error:
         raise ValueError(f"not entries of a journal: {error!r}") from error
+
+
+def _phase(text: str) -> Phase:
+    """A phase; one that only a later version knows is none that decides anything here."""
+    return Phase(text) if text in set(Phase) else Phase.UNKNOWN
+
+
+def _outcome(text: str | None) -> Outcome | None:
+    return Outcome(text) if text in set(Outcome) else None
 
 
 def _trail(wire: dict[str, Any], spec: RepoSpec) -> Trail:

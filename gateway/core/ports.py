@@ -94,6 +94,9 @@ class LaunchesPort(Protocol):
     def start(self, spec: RepoSpec, visitor: Visitor) -> Launch:
         """Begin a launch; raises :class:`LaunchLimitError`."""
 
+    async def keep(self, launch: Launch) -> None:
+        """Let other replicas know a launch before its visitor hears of it, if they can be told at once."""
+
     async def find(self, launch_id: str) -> Launch | None:
         """A launch that runs, or that has finished not long ago, at any replica; raises :class:`LaunchAwayError`."""
 

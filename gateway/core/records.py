@@ -83,29 +83,35 @@ class Book:
     """The latest writing of each record."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._records: dict[str, Record] = {}
+        self._kinds: dict[str, dict[str, Record]] = {}
         for record in records:
             self.take(record)
 
     def take(self, record: Record) -> bool:
         """Take a writing in; whether it is newer than what was there."""
-        known = self._records.get(record.name)
+        known = self.get(record.kind, record.key)
         if known is not None and known.stamp >= record.stamp:
             return False
-        self._records[record.name] = record
+        self._kinds.setdefault(record.kind, {})[record.key] = record
         return True
 
     def get(self, kind: str, key: str) -> Record | None:
         """The latest writing of a record, a tombstone too."""
-        return self._records.get(f"{kind}/{key}")
+        return self._kinds.get(kind, {}).get(key)
 
-    def of(self, kind: str) -> dict[str, Record]:
+    def named(self, name: str) -> Record | None:
+        """The latest writing of a record by its name."""
+        kind, _, key = name.partition("/")
+        return self.get(kind, key)
+
+    def of(self, kind: str, *, with_tombstones: bool = False) -> dict[str, Record]:
         """The records of a kind that hold, by key."""
-        return {item.key: item for item in self._records.values() if item.kind == kind and item.value is not None}
+        records = self._kinds.get(kind, {})
+        return {key: record for key, record in records.items() if with_tombstones or record.value is not None}
 
     def all(self) -> list[Record]:
         """All records, tombstones too."""
-        return list(self._records.values())
+        return [record for records in self._kinds.values() for record in records.values()]
 
 
 def _time(stamp: str) -> int:

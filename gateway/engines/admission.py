@@ -29,7 +29,7 @@ class Admission:
     ) -> None:
         self._settings, self._records, self._state = settings, records, state
         self._pseudonym, self._wall = pseudonym, wall
-        self._alone = MemoryRules(time.time)
+        self._alone = MemoryRules(time.monotonic)
         """Counts here what the store cannot: while it is away, each replica limits for itself."""
         self._rules = rules_of(settings, records.book)
         self.changed = asyncio.Event()
@@ -46,6 +46,10 @@ class Admission:
         self._settings = settings
         self._renew()
 
+    def counted_as(self, client: str) -> str:
+        """The network that is one client; "" where it is not known."""
+        return self._rules.rate_limit.counted_as(client)
+
     def check_client(self, client: str) -> None:
         """Raises :class:`NotAdmittedError` for a client that is banned."""
         if (ban := self._rules.ban_on(client, self._wall())) is not None:
@@ -53,8 +57,13 @@ class Admission:
 
     def check(self, spec: RepoSpec, client: str) -> None:
         """Raises :class:`NotAdmittedError` for a launch that is banned."""
-        if (ban := self._rules.ban_of(spec.raw, spec.repo, client, self._wall())) is not None:
-            raise NotAdmittedError(403, ban_text(ban, spec.raw))
+        if (refusal := self.refusal(spec, client)) is not None:
+            raise NotAdmittedError(403, refusal)
+
+    def refusal(self, spec: RepoSpec, client: str) -> str | None:
+        """What the visitor of a launch that is banned is told; ``None``: it is not."""
+        ban = self._rules.ban_of(spec.raw, spec.repo, client, self._wall())
+        return None if ban is None else ban_text(ban, spec.raw)
 
     async def take(self, client: str) -> RateLimit | None:
         """Count a launch of a client; ``None`` if it is not counted.  Raises :class:`NotAdmittedError`."""

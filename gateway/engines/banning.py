@@ -77,7 +77,9 @@ class Banning:
 
     async def _tell(self, view: MemberView, bans: tuple[Ban, ...]) -> None:
         try:
-            token = sign_bans(BanList(view.name, self._issuer, self._wall(), bans), self._key)
+            # As of their last change, so that a replica that has not heard of it does not take it back.
+            told_at = self._admission.rules.bans_at
+            token = sign_bans(BanList(view.name, self._issuer, told_at, bans), self._key)
             problem = await self._client.put_bans(view.member, token)
         finally:
             self._telling.discard(view.name)

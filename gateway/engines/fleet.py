@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 LaunchFact = Succeeded | Failed | Refused
 
 
-#: Seconds by which a fact may be late; an older one is taken to be of that age.
+#: Seconds by which a fact may be late; an older one says nothing any more, and may be a replay.
 HEARD_AT_MOST = 60.0
 
 
@@ -159,7 +159,9 @@ class Fleet:
 
 def _after(fact: LaunchFact, view: MemberView, now: float, settings: HealthSettings) -> MemberView:
     # As of then, so that what was learned at intervals is not taken to have happened at once; clocks may differ a bit.
-    now = max(now - HEARD_AT_MOST, min(fact.at, now))
+    if now - fact.at > HEARD_AT_MOST:
+        return view
+    now = min(fact.at, now)
     if isinstance(fact, Succeeded):
         return transitions.succeeded(view, fact.attempt, now, settings)
     if isinstance(fact, Failed):

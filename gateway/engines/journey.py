@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -35,7 +35,7 @@ from gateway.engines.prober import Prober
 from gateway.engines.queue import LaunchQueue, QueueFullError, Ticket
 from gateway.engines.quotas import Quotas
 from gateway.engines.sharing import Sharing
-from providers.base import ProviderError, ProviderUnavailableError, Resolved
+from providers.base import ProviderError, ProviderUnavailableError, RepoSpec, Resolved
 from providers.registry import Providers, failure_text
 from servicekit.tasks import Tasks
 
@@ -81,6 +81,8 @@ class Means:
     quotas: Quotas
     pseudonym: Callable[[str], str]
     """Names a client for members that may not know its address."""
+    refusal: Callable[[RepoSpec, str], str | None]
+    """What a client is told whose launch of a repository is banned by now."""
     draw: Callable[[], float] = random.random
     wall: Callable[[], float] = time.time
     record: Callable[[FinishedLaunch], None] = lambda _: None
@@ -131,9 +133,18 @@ class Journey:
         except ProviderError as error:
             return failed(Failure.USER, failure_text(spec, error) + "\n")
         self._trail.resolved = resolved
+        if resolved.spec.repo != spec.repo and (full := await self._moved(resolved)) is not None:
+            return failed(Failure.REFUSED, full, retry_after_s=RETRY_AFTER)
         for note in resolved.notes:
             self._tell(note.rstrip("\n") + "\n")
         return await self._attempts(resolved)
+
+    async def _moved(self, resolved: Resolved) -> str | None:
+        """The repository is another one than its spec has said: it claims a place as that one."""
+        launch, quotas = self._launch, self._means.quotas
+        await quotas.ended(launch, ready=False)
+        launch.spec = replace(launch.spec, repo=resolved.spec.repo)
+        return await quotas.claim(launch)
 
     async def _attempts(self, resolved: Resolved) -> BuildEvent:
         begun = (
@@ -142,6 +153,9 @@ class Journey:
         if begun is not None and (final := await self._try(begun, resolved)) is not None:
             return final
         while True:
+            # Anew each time: a ban may have come meanwhile, or while nobody ran this launch.
+            if (refusal := self._means.refusal(resolved.spec, self._launch.visitor.client)) is not None:
+                return failed(Failure.REFUSED, refusal, status_code=403)
             decision = self._decide(resolved)
             chosen = decision.chosen
             member = self._means.fleet.member(chosen.member) if chosen else None
@@ -241,13 +255,15 @@ class Journey:
         stream = self._means.client.build(member, order)
         try:
             async with patience.limit(), aclosing(stream):
-                async for item, self._trail.heard in stream:
+                async for item, heard in stream:
                     if item.is_final:
                         return self._final(member, resolved, item)
                     patience.heard(item.phase)
                     await self._served()
                     self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
                     self._launch.journal.append(item.with_fields(**self._own_fields()))
+                    # Only now: who goes on with the launch asks the member for what comes after this.
+                    self._trail.heard = heard
         except TimeoutError as error:
             raise patience.fault() from error
         raise MemberFault(Fault.CUT, "ended the stream before the launch had ended")

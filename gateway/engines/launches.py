@@ -106,6 +106,10 @@ class Launches:
         self.go_on_with(launch)
         return launch
 
+    async def keep(self, launch: Launch) -> None:
+        """Let other replicas know a launch before its visitor hears of it, if they can be told at once."""
+        await self._sharing.keep(launch)
+
     async def find(self, launch_id: str) -> Launch | None:
         """A launch that runs, or that has finished not long ago, here or at another replica.
 
@@ -177,7 +181,7 @@ class Launches:
         for launch in list(self._launches.values()):
             if launch.finished_at is not None:
                 if not launch.watchers and now - launch.finished_at > self._means.settings.keep_finished:
-                    del self._launches[launch.id]
+                    self._forget(launch)
             elif not launch.watchers and now - launch.unwatched_since > self._means.settings.linger:
                 self._give_up(launch)
         finished = [launch for launch in self._launches.values() if launch.finished_at is not None]
@@ -187,7 +191,7 @@ class Launches:
             if size <= KEEP_BYTES and len(finished) - n <= self._means.settings.limit * KEEP_SHARE:
                 break
             size -= launch.journal.size
-            del self._launches[launch.id]
+            self._forget(launch)
 
     async def close(self) -> None:
         """Hand all launches over to other replicas; where there can be none, end each with an event that says so."""
@@ -197,7 +201,7 @@ class Launches:
             self._end(launch, None if self._sharing.shared else _RESTART)
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._sharing.shared:
-            await self._sharing.hand_over(running)
+            await self._sharing.hand_over()
             for launch in self._launches.values():
                 launch.journal.close()
         if self._telling:
@@ -209,8 +213,11 @@ class Launches:
             logger.info("launch %s: nobody watches it; it is given up", launch.short)
             self._end(launch, _ABANDONED)
         elif not self._sharing.owns(launch):
-            self._sharing.forget(launch)
-            del self._launches[launch.id]
+            self._forget(launch)
+
+    def _forget(self, launch: Launch) -> None:
+        self._sharing.forget(launch)
+        del self._launches[launch.id]
 
     def _end(self, launch: Launch, ending: _Ending | None) -> None:
         task = self._tasks.get(launch.id)

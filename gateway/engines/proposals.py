@@ -47,3 +47,6 @@ class Proposals:
                 await self._records.write(Change(PROPOSAL, key, {**ban_value(ban), "member": member}))
             except RecordsAwayError as error:
                 logger.error("a proposal cannot be kept: %s", error)  # noqa: TRY400 - the text says all
+            except Exception:
+                # Whatever one member has proposed, the others' are kept.
+                logger.exception("a proposal of %s cannot be kept", member)

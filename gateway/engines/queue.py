@@ -42,15 +42,20 @@ class Ticket:
 
 
 class LaunchQueue:
-    """``pseudonym`` names clients and repositories in the store.
+    """``pseudonym`` names clients and repositories in the store, ``counted`` says as whom a client counts.
 
     While the store is away, each replica has a queue of its own, in the order of turns that there was.
     """
 
     def __init__(
-        self, state: QueueState, settings: Callable[[], LaunchSettings], pseudonym: Callable[[str], str]
+        self,
+        state: QueueState,
+        settings: Callable[[], LaunchSettings],
+        pseudonym: Callable[[str], str],
+        counted: Callable[[str], str],
     ) -> None:
-        self._state, self._settings, self._pseudonym = state, settings, pseudonym
+        self._state, self._settings, self._pseudonym, self._counted = state, settings, pseudonym, counted
+        # By the clock of the store, roughly: turns are carried over from one to the other.
         self._alone = MemoryRules(time.time)
         self._tickets: dict[str, Ticket] = {}
 
@@ -67,10 +72,12 @@ class LaunchQueue:
         Raises :class:`QueueFullError`.
         """
         queue = _queue_of(members)
-        client, repo = self._pseudonym(launch.visitor.client), self._pseudonym(launch.spec.repo)
+        client, repo = self._pseudonym(self._counted(launch.visitor.client)), self._pseudonym(launch.spec.repo)
         ticket = Ticket(queue, launch.short, client, repo, 0.0, 0)
         if isinstance(bound := await self._enter(ticket, None), QueueBound):
             raise QueueFullError(_BOUNDS[bound])
+        served = (await self._line(queue, [ticket.name])).served
+        ticket.eta = _eta(ticket.place, served)
         self._tickets[launch.id] = ticket
         return ticket
 
@@ -106,7 +113,7 @@ class LaunchQueue:
                     await self._enter(ticket, ticket.turn)
                 elif place is not None:
                     ticket.place = place
-                ticket.eta = (ticket.place + 1) * WINDOW / line.served if line.served else None
+                ticket.eta = _eta(ticket.place, line.served)
 
     async def _enter(self, ticket: Ticket, turn: float | None) -> QueueBound | None:
         arguments = (ticket.queue, ticket.name, ticket.client, ticket.repo, self._terms(), turn)
@@ -128,6 +135,11 @@ class LaunchQueue:
     def _terms(self) -> QueueTerms:
         settings = self._settings()
         return QueueTerms(settings.waiting_limit, settings.waiting_per_client, settings.waiting_per_repo)
+
+
+def _eta(place: int, served: int) -> float | None:
+    """Seconds until somebody's turn, if it goes on as in the last window."""
+    return (place + 1) * WINDOW / served if served else None
 
 
 def _queue_of(members: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """Quotas over all replicas and members: sessions that members have reported, and launches on their way to be one."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -20,6 +21,10 @@ LEASE = 60.0
 PROLONG_EVERY = 15.0
 
 
+#: A limit that nothing reaches.
+_ANY = 10**9
+
+
 class Quotas:
     """A launch claims a place before it begins; it gives the place back unless it becomes a session."""
 
@@ -27,43 +32,56 @@ class Quotas:
         self, state: LimitState, fleet: Fleet, rules: Callable[[], Rules], pseudonym: Callable[[str], str]
     ) -> None:
         self._state, self._fleet, self._rules, self._pseudonym = state, fleet, rules, pseudonym
-        self._alone = MemoryRules(time.time)
+        self._alone = MemoryRules(time.monotonic)
         self._held: dict[str, tuple[Launch, list[Quota]]] = {}
+        """What launches hold, or may: one that was cancelled while it asked gives back all the same."""
+        self._sure: set[str] = set()
+        """Launches that hold it without doubt."""
+        self._lock = asyncio.Lock()
 
     async def claim(self, launch: Launch) -> str | None:
         """Claim a place for a launch that begins or goes on here; the message for its visitor if there is none."""
         quotas = self._quotas(launch)
         if not quotas:
             return None
+        # Before it is asked: whoever is cancelled meanwhile may hold a place, and gives it back.
+        self._held[launch.id] = (launch, quotas)
         full = await self._claim(launch.short, quotas)
         if full is None:
-            self._held[launch.id] = (launch, quotas)
+            self._sure.add(launch.id)
             return None
+        self._held.pop(launch.id, None)
         if quotas[full].name == TOTAL:
             return "Too many users on this BinderHub! Try again soon.\n"
         return f"Too many users running {launch.spec.repo_url}! Try again soon.\n"
 
     async def ended(self, launch: Launch, *, ready: bool) -> None:
         """A launch runs here no more; ``ready``: it is a session now, or goes on elsewhere, and keeps its place."""
-        held = self._held.pop(launch.id, None)
-        if held is None:
-            return
-        names = [quota.name for quota in held[1]]
+        async with self._lock:
+            held = self._held.pop(launch.id, None)
+            self._sure.discard(launch.id)
+            if held is not None:
+                await self._settle(launch.short, held[1], keeps=ready)
+
+    async def _settle(self, launch: str, quotas: list[Quota], *, keeps: bool) -> None:
+        names = [quota.name for quota in quotas]
         try:
-            if ready:
-                await self._state.claim(launch.short, held[1], LEASE)
+            if keeps:
+                await self._state.claim(launch, quotas, LEASE)
             else:
-                await self._state.give_back(launch.short, names)
+                await self._state.give_back(launch, names)
         except StateUnavailableError:
-            logger.info("launch %s: its place under a quota is given back when its time is up", launch.short)
-        if not ready:
-            await self._alone.give_back(launch.short, names)
+            logger.info("launch %s: its place under a quota is given back when its time is up", launch)
+        if not keeps:
+            await self._alone.give_back(launch, names)
 
     async def prolong(self) -> None:
         """Keep the places of the launches that run here."""
         for launch, quotas in list(self._held.values()):
-            if launch.id in self._held:
-                await self._claim(launch.short, quotas)
+            async with self._lock:
+                if launch.id in self._sure:
+                    # Whatever the quota is by now: the place is taken.
+                    await self._claim(launch.short, [Quota(quota.name, _ANY) for quota in quotas])
 
     async def _claim(self, launch: str, quotas: list[Quota]) -> int | None:
         # Here as well, so that a store that goes away leaves a count behind.
@@ -72,7 +90,7 @@ class Quotas:
         except StateUnavailableError:
             return await self._alone.claim(launch, quotas, LEASE)
         if full is None:
-            everywhere = [Quota(quota.name, 10**9) for quota in quotas]
+            everywhere = [Quota(quota.name, _ANY) for quota in quotas]
             await self._alone.claim(launch, everywhere, LEASE)
         return full
 

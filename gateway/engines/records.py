@@ -6,7 +6,7 @@ Every replica holds all of them, so each can refill a store that was emptied; an
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.protocol import (
@@ -47,6 +47,9 @@ class Records:
         self._life = ""
         self._untold: dict[str, Record] = {record.name: record for record in self.book.all()}
         """What the store may not have yet."""
+        self._strange: dict[str, str] = {}
+        """The stamps of what the store has under known names, and nobody can read."""
+        self._writing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self.changed: Callable[[], None] = lambda: None
         """Is called after each change of the book."""
@@ -56,6 +59,14 @@ class Records:
 
         Raises :class:`RecordsAwayError`.
         """
+        writing = asyncio.create_task(self._write(changes))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        # Who asked may go away: what is on the disk is in force, and not only after the next start.
+        await asyncio.shield(writing)
+        await self.sync()
+
+    async def _write(self, changes: Sequence[Change]) -> None:
         async with self._lock:
             now = self._wall()
             records = [
@@ -67,21 +78,26 @@ class Records:
             except RecordFileError as error:
                 raise RecordsAwayError(str(error)) from error
             self._untold.update({record.name: record for record in records})
-        await self.sync()
 
     async def sync(self) -> None:
         """Take in what other replicas have written, and write what the store does not have."""
-        async with self._lock:
-            try:
+        try:
+            async with self._lock:
                 await self._hear()
-                await self._tell()
-            except StateUnavailableError:
-                return
-            except RecordFileError as error:
-                logger.error("what other replicas have written cannot be kept: %s", error)  # noqa: TRY400 - says all
+            while self._untold:
+                # One batch at a time: whoever decides something meanwhile does not wait for a whole refill.
+                async with self._lock:
+                    await self._tell()
+        except StateUnavailableError:
+            # It may come back as an older copy of itself.
+            self._life = ""
+        except RecordFileError as error:
+            logger.error("what other replicas have written cannot be kept: %s", error)  # noqa: TRY400 - says all
 
     async def close(self) -> None:
         """Close the file."""
+        if self._writing:
+            await asyncio.wait(self._writing)
         async with self._lock:
             await asyncio.to_thread(self._file.close)
 
@@ -100,12 +116,12 @@ class Records:
                 return
 
     async def _tell(self) -> None:
-        while self._untold:
-            some = list(self._untold.values())[:RECORDS_AT_ONCE]
-            self._met(await self._state.put_records([self._sealed(record) for record in some]))
-            for record in some:
-                if self._untold.get(record.name) is record:
-                    del self._untold[record.name]
+        some = list(self._untold.values())[:RECORDS_AT_ONCE]
+        self._met(await self._state.put_records([self._sealed(record) for record in some]))
+        for record in some:
+            if self._untold.get(record.name) is record:
+                del self._untold[record.name]
+                self._strange.pop(record.name, None)
 
     def _met(self, life: str) -> None:
         """A store that is new, or was emptied, may miss whatever is known here."""
@@ -129,15 +145,22 @@ class Records:
 
     def _sealed(self, record: Record) -> StoredRecord:
         body = self._seal.close(dump_record(record), _about(record.name, record.stamp))
-        return StoredRecord(record.name, record.stamp, body)
+        return StoredRecord(record.name, record.stamp, body, self._strange.get(record.name, ""))
 
     def _opened(self, item: StoredRecord) -> Record | None:
         try:
             record = load_record(self._seal.open(item.body, _about(item.name, item.stamp)))
         except (BrokenSealError, ValueError) as error:
             logger.warning("a record in the shared state is not believed: %s", error)
+            self._replace(item)
             return None
         return record
+
+    def _replace(self, item: StoredRecord) -> None:
+        """Put what is known here in the place of what no replica has written, or one under a key that is gone."""
+        known = self.book.named(item.name)
+        if known is not None:
+            self._strange[item.name], self._untold[item.name] = item.stamp, known
 
 
 def _about(name: str, stamp: str) -> str:

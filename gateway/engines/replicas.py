@@ -1,10 +1,10 @@
 """The other replicas of this gateway: what they learn is heard, and what is learned here is told."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from contract.signatures import reported_member
 from gateway.clients.state.protocol import HEARD_AT_ONCE, SharedState, StateUnavailableError
 from gateway.clients.state.sealing import BrokenSealError, Seal
 from gateway.core.facts import (
@@ -23,10 +23,17 @@ logger = logging.getLogger(__name__)
 #: Seconds between two beats, and between two rounds of telling and hearing.
 BEAT_EVERY = 1.0
 
-#: Facts that wait for a store that is away; older ones are worth nothing by then.
+#: Facts that wait for a store that is away, and for how many seconds; older ones are worth nothing by then.
 MAX_WAITING = 2000
+WAIT_AT_MOST = 60.0
 
-_FACT, _BEAT = "what a replica has learned", "what a replica says of itself"
+#: Facts that are told in one step.
+TOLD_AT_ONCE = 50
+
+#: Seconds after which what other replicas have sent to members is not counted any more, if none is heard.
+COUNTED_FOR = 10.0
+
+_FACT = "what a replica has learned"
 
 
 class ReportReader(Protocol):
@@ -55,7 +62,8 @@ class Replicas:
         self._version, self._state, self._seal = version, state, seal
         self._fleet, self._reports, self._launches = fleet, reports, launches
         self._started_at = fleet.now()
-        self._waiting: deque[Fact] = deque(maxlen=MAX_WAITING)
+        self._waiting: dict[object, tuple[float, Fact]] = {}
+        """What to tell, and since when; of each member's reports only the latest."""
         self._cursor = ""
         self._known: dict[str, Replica] = {}
         self._away_since: float | None = None
@@ -78,21 +86,28 @@ class Replicas:
     def tell(self, fact: Fact) -> None:
         """Let all replicas know, soon."""
         if self.shared:
-            self._waiting.append(fact)
+            key: object = reported_member(fact.token) if isinstance(fact, Reported) else object()
+            self._waiting.pop(key, None)
+            self._waiting[key] = (self._fleet.now(), fact)
+            while len(self._waiting) > MAX_WAITING:
+                del self._waiting[next(iter(self._waiting))]
 
     async def beat(self) -> None:
         """Say that this replica lives, tell what was learned, and hear the others."""
         if not self.shared:
             return
         try:
+            # First, for this is small: however much there is to tell, a replica that lives is not taken to have gone.
+            said = await self._state.beat(self.name, self._seal.close(dump_replica(self._own()), _beat_of(self.name)))
+            self._take(said)
             await self._tell()
             await self._hear()
-            said = await self._state.beat(self.name, self._seal.close(dump_replica(self._own()), _BEAT))
         except StateUnavailableError:
             self._away_since = self._away_since or self._fleet.now()
+            if self._fleet.now() - self._away_since > COUNTED_FOR:
+                self._fleet.reserved_elsewhere([])
             return
         self._away_since = None
-        self._take(said)
 
     async def leave(self) -> None:
         """Say that this replica ends."""
@@ -103,10 +118,13 @@ class Replicas:
                 logger.info("the other replicas will notice by themselves that this one has ended")
 
     async def _tell(self) -> None:
-        facts = list(self._waiting)
-        await self._state.tell([self._seal.close(dump_fact(fact, self.name), _FACT) for fact in facts])
-        for _ in facts:
-            self._waiting.popleft()
+        while self._waiting:
+            some = list(self._waiting.items())[:TOLD_AT_ONCE]
+            fresh = [fact for _, (since, fact) in some if self._fleet.now() - since < WAIT_AT_MOST]
+            await self._state.tell([self._seal.close(dump_fact(fact, self.name), _FACT) for fact in fresh])
+            for key, item in some:
+                if self._waiting.get(key) is item:
+                    del self._waiting[key]
 
     async def _hear(self) -> None:
         while True:
@@ -133,7 +151,7 @@ class Replicas:
         known = {}
         for name, sealed in said.items():
             try:
-                known[name] = load_replica(self._seal.open(sealed, _BEAT))
+                known[name] = load_replica(self._seal.open(sealed, _beat_of(name)))
             except (BrokenSealError, ValueError) as error:
                 logger.warning("a replica in the shared state is not believed: %s", error)
         for name in known.keys() - self._known.keys() - {self.name}:
@@ -157,3 +175,8 @@ class Replicas:
                 view.name: own for view in views if (own := tuple(item for item in view.reservations if item.own))
             },
         )
+
+
+def _beat_of(name: str) -> str:
+    """What a beat is sealed for: nobody says it in another's name."""
+    return f"what the replica {name} says of itself"

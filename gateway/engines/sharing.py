@@ -8,11 +8,12 @@ that is not known here.
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
+from contract.journal import Entry
 from gateway.clients.state.protocol import (
     Adoption,
     Batch,
@@ -40,6 +41,15 @@ READ_EVERY = 0.25
 
 #: Who adopts a launch leaves room for the numbers of events that the replica before may have shown and never written.
 ROOM_FOR_UNWRITTEN = 100_000
+
+#: Launches that are written, or looked at, at a time.
+AT_ONCE = 30
+
+#: Bytes of events that are sealed in one piece, roughly: what the store drops for want of room, it drops by the piece.
+BATCH_BYTES = 64 * 1024
+
+#: Visitors who wait at a time for a launch that no replica seems to know; the next ones hear at once.
+PATIENT = 50
 
 _RECORD, _EVENTS = "the record of a launch", "the events of a launch"
 
@@ -70,6 +80,8 @@ class _Shared:
     cursor: int = -1
     """The number of the last entry that both sides have."""
     gone_since: float | None = None
+    strange_since: float | None = None
+    """Since when what another replica writes of it is not understood."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -92,6 +104,7 @@ class Sharing:
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._trusted_from = clock()
+        self._patient = 0
 
     @property
     def shared(self) -> bool:
@@ -134,27 +147,36 @@ class Sharing:
             launch = load_launch(launch_id, seal.open(stored.meta, _RECORD), self._parse)
         except (BrokenSealError, ProviderError, ValueError) as error:
             logger.warning("a launch of another replica is not understood: %s", error)
-            return None
+            # The replica that runs it does understand it, and the visitor may meet that one next time.
+            raise StateUnavailableError("the launch is not understood here") from error
         item = self._followed[launch_id] = _Shared(launch, key, seal)
         self._take(item, stored)
         return launch
 
     async def find_patiently(self, launch_id: str) -> Launch | None:
         """As :meth:`find`, with some patience: a store that was emptied gets its launches back at their renewal."""
-        until = self._clock() + (self._terms.lease / 2 if self._state.shared else 0)
-        while True:
-            launch = await self.find(launch_id)
-            if launch is not None or self._clock() >= until:
-                return launch
-            await asyncio.sleep(READ_EVERY)
+        patient = self._state.shared and self._patient < PATIENT
+        until = self._clock() + (self._terms.lease / 2 if patient else 0)
+        self._patient += 1
+        try:
+            while True:
+                launch = await self.find(launch_id)
+                if launch is not None or self._clock() >= until:
+                    return launch
+                await asyncio.sleep(READ_EVERY)
+        finally:
+            self._patient -= 1
 
     def forget(self, launch: Launch) -> None:
-        """Follow a launch no more."""
+        """Follow a launch no more, or keep one no more that has finished."""
         self._followed.pop(launch.id, None)
+        if launch.finished_at is not None:
+            self._own.pop(launch.id, None)
 
     async def ask_to_cancel(self, launch: Launch) -> None:
         """Have another replica cancel its launch; raises :class:`StateUnavailableError`."""
-        await self._asked(self._state.ask_to_cancel(launch_key(launch.id)))
+        if not await self._asked(self._state.ask_to_cancel(launch_key(launch.id))):
+            raise StateUnavailableError("the store does not know the launch just now")
 
     async def write_on(self) -> None:
         """Write what changes, for ever."""
@@ -165,14 +187,25 @@ class Sharing:
             await asyncio.sleep(WRITE_EVERY)
 
     async def flush(self) -> None:
-        """Write what has changed."""
+        """Write what has changed, what the store has nothing of first: its visitors could not find it again."""
         changed, self._changed = self._changed, set()
-        for launch_id in changed:
-            if (item := self._own.get(launch_id)) is not None:
-                await self._write(item)
+        items = [item for launch_id in changed if (item := self._own.get(launch_id)) is not None]
+        items.sort(key=lambda item: item.cursor >= 0)
+        for begin in range(0, len(items), AT_ONCE):
+            await asyncio.gather(*map(self._write_guarded, items[begin : begin + AT_ONCE]))
+
+    async def _write_guarded(self, item: _Shared) -> None:
+        """Write a launch; whatever goes wrong with one keeps no other from being written."""
+        try:
+            await self._write(item)
+        except Exception:
+            logger.exception("launch %s: cannot be written", item.launch.short)
+            self._changed.add(item.launch.id)
 
     async def renew(self) -> None:
         """Keep the leases on what is run here, and write what the store has lost or not had yet."""
+        if not self._state.shared:
+            return
         keys = {item.key: item for item in self._own.values()}
         try:
             renewals = await self._asked(self._state.renew(tuple(keys), self.replica))
@@ -198,18 +231,27 @@ class Sharing:
             return
         try:
             found = await self._asked(self._state.read({key: item.cursor for key, item in items.items()}))
-            for key, item in items.items():
-                if item.launch.id in self._followed:
-                    await self._look_after(item, found.get(key))
         except StateUnavailableError:
             return
+        followed = [(item, found.get(key)) for key, item in items.items() if item.launch.id in self._followed]
+        for begin in range(0, len(followed), AT_ONCE):
+            await asyncio.gather(*(self._look_guarded(*each) for each in followed[begin : begin + AT_ONCE]))
 
-    async def hand_over(self, launches: Iterable[Launch]) -> None:
-        """Write launches a last time, and let other replicas go on with them at once."""
-        items = [self._own[launch.id] for launch in launches if launch.id in self._own]
-        for item in items:
-            await self._write(item)
-            self._own.pop(item.launch.id, None)
+    async def _look_guarded(self, item: _Shared, stored: StoredLaunch | None) -> None:
+        """Look after a launch; whatever goes wrong with one holds up no other."""
+        try:
+            await self._look_after(item, stored)
+        except StateUnavailableError:
+            return
+        except Exception:
+            logger.exception("launch %s: cannot be followed", item.launch.short)
+
+    async def hand_over(self) -> None:
+        """Write all launches a last time, and let other replicas go on at once with those that have not ended."""
+        items = list(self._own.values())
+        for begin in range(0, len(items), AT_ONCE):
+            await asyncio.gather(*map(self._write_guarded, items[begin : begin + AT_ONCE]))
+        items = [item for item in items if self._own.pop(item.launch.id, None) is not None]
         try:
             await self._state.give_up([item.key for item in items], self.replica)
         except StateUnavailableError as error:
@@ -218,8 +260,10 @@ class Sharing:
     async def _look_after(self, item: _Shared, stored: StoredLaunch | None) -> None:
         if stored is not None:
             item.gone_since = None
-            self._take(item, stored)
-            if stored.over or not item.launch.watchers or self._clock() < self._trusted_from:
+            if not self._take(item, stored):
+                self._puzzle_over(item)
+                return
+            if stored.over or not item.launch.watchers or not self._leases_count:
                 return
             if await self._asked(self._state.adopt(item.key, self.replica)) is Adoption.ADOPTED:
                 await self._adopted(item)
@@ -230,12 +274,24 @@ class Sharing:
             item.cursor = -1
             await self._adopted(item)
 
+    @property
+    def _leases_count(self) -> bool:
+        """Whether a lease that has run out says that its holder is dead: not while the store was away for all."""
+        return self._clock() >= self._trusted_from and self._state.steady() >= self._terms.lease
+
+    def _puzzle_over(self, item: _Shared) -> None:
+        """A launch is not understood here: after a while its watchers had better ask another replica."""
+        item.strange_since = item.strange_since or self._clock()
+        if self._clock() - item.strange_since > self._terms.lease:
+            self._followed.pop(item.launch.id, None)
+            item.launch.journal.close()
+
     async def _adopted(self, item: _Shared) -> None:
         """Run a launch from here on, with all that the replica before has written of it."""
         if item.cursor >= 0:
             stored = (await self._asked(self._state.read({item.key: item.cursor}))).get(item.key)
-            if stored is not None:
-                self._take(item, stored)
+            if stored is not None and not self._take(item, stored):
+                return
         launch = item.launch
         if launch.id not in self._followed or launch.finished_at is not None:
             return
@@ -246,15 +302,17 @@ class Sharing:
         if self._runner is not None:
             self._runner.go_on_with(launch)
 
-    def _take(self, item: _Shared, stored: StoredLaunch) -> None:
-        """Bring a launch that is followed up to date."""
+    def _take(self, item: _Shared, stored: StoredLaunch) -> bool:
+        """Bring a launch that is followed up to date; whether what is stored was understood."""
         launch = item.launch
         try:
             seen = load_launch(launch.id, item.seal.open(stored.meta, _RECORD), self._parse)
             entries = [entry for batch in stored.batches for entry in load_entries(item.seal.open(batch.body, _EVENTS))]
         except (BrokenSealError, ProviderError, ValueError) as error:
-            logger.warning("launch %s: what another replica wrote is not understood: %s", launch.short, error)
-            return
+            if item.strange_since is None:
+                logger.warning("launch %s: what another replica wrote is not understood: %s", launch.short, error)
+            return False
+        item.strange_since = None
         launch.trail, launch.member, launch.attempt = seen.trail, seen.member, seen.attempt
         launch.phase, launch.outcome = seen.phase, seen.outcome
         for entry in entries:
@@ -266,14 +324,24 @@ class Sharing:
             self._followed.pop(launch.id, None)
             if self._runner is not None:
                 self._runner.ended_elsewhere(launch)
+        return True
 
     async def _write(self, item: _Shared) -> None:
         launch = item.launch
         async with item.lock:
             if launch.id not in self._own:
                 return
+            if not self._state.shared:
+                # Nobody else could read it.
+                if launch.journal.final is not None:
+                    self._own.pop(launch.id, None)
+                return
+            if self._state.left_alone:
+                # Nothing is sealed for a store that will not take it.
+                self._changed.add(launch.id)
+                return
             entries, over = launch.journal.since(item.cursor), launch.journal.final is not None
-            batches = [Batch(entries[-1].n, item.seal.close(dump_entries(entries), _EVENTS))] if entries else []
+            batches = [Batch(some[-1].n, item.seal.close(dump_entries(some), _EVENTS)) for some in _in_batches(entries)]
             meta = item.seal.close(dump_launch(launch), _RECORD)
             writing = Writing(meta, batches, whole=item.cursor < 0, over=over)
             try:
@@ -313,3 +381,17 @@ class Sharing:
         except StateUnavailableError:
             self._trusted_from = self._clock() + self._terms.lease
             raise
+
+
+def _in_batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries in pieces of a size that suits the store."""
+    batch: list[Entry] = []
+    size = 0
+    for entry in entries:
+        batch.append(entry)
+        size += len(entry.event.message)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

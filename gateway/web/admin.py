@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from contract.bans import BanError, make_ban
+from contract.bans import MAX_BANS, BanError, make_ban
 from contract.json_types import loads_object
 from contract.units import parse_duration
 from gateway.core.admission import BAN, PROPOSAL, QUOTA, ban_value, proposals_of, quota_key
@@ -47,9 +47,13 @@ async def put_ban(request: web.Request) -> web.Response:
         ban = make_ban(kind, value, reason, until)
     except BanError as error:
         raise _unprocessable(error.path, str(error).partition(": ")[2]) from error
-    await _write(parts, operator, BAN, ban.name, ban_value(ban))
-    if proposal:
-        await _write(parts, operator, PROPOSAL, proposal, None)
+    book = parts.records.book
+    if proposal and proposal not in book.of(PROPOSAL):
+        raise Problem(404, "Not Found", f"There is no proposal {proposal[:200]!r}.")
+    if ban.name not in book.of(BAN) and len(parts.admission.rules.bans) >= MAX_BANS:
+        raise Problem(409, "Too Many", f"There are {MAX_BANS} bans; lift some, or ban a larger network or an owner.")
+    answered = [Change(PROPOSAL, proposal, None)] if proposal else []
+    await _write(parts, operator, Change(BAN, ban.name, ban_value(ban)), *answered)
     return web.json_response({**ban_value(ban), "name": ban.name}, headers=_NO_STORE)
 
 
@@ -62,7 +66,7 @@ async def lift_ban(request: web.Request) -> web.Response:
             detail = f"The ban {name} stands in the gateway's configuration; take it out there."
             raise Problem(409, "Configured", detail)
         raise Problem(404, "Not Found", f"There is no ban {name[:200]!r}.")
-    await _write(parts, operator, BAN, name, None)
+    await _write(parts, operator, Change(BAN, name, None))
     return web.Response(status=204)
 
 
@@ -72,7 +76,7 @@ async def dismiss_proposal(request: web.Request) -> web.Response:
     name = request.query.get("name", "")
     if name not in parts.records.book.of(PROPOSAL):
         raise Problem(404, "Not Found", f"There is no proposal {name[:200]!r}.")
-    await _write(parts, operator, PROPOSAL, name, None)
+    await _write(parts, operator, Change(PROPOSAL, name, None))
     return web.Response(status=204)
 
 
@@ -92,7 +96,7 @@ async def put_quota(request: web.Request) -> web.Response:
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= 10**9):
         raise _unprocessable("limit", "must be a count of sessions, or null for no limit")
     key = _quota_key(_text(wire, "name"))
-    await _write(parts, operator, QUOTA, key, {"limit": limit})
+    await _write(parts, operator, Change(QUOTA, key, {"limit": limit}))
     return web.json_response({"name": key, "limit": limit}, headers=_NO_STORE)
 
 
@@ -102,7 +106,7 @@ async def drop_quota(request: web.Request) -> web.Response:
     key = _quota_key(request.query.get("name", ""))
     if key not in parts.records.book.of(QUOTA):
         raise Problem(404, "Not Found", f"No quota of the name {key[:200]!r} was set here.")
-    await _write(parts, operator, QUOTA, key, None)
+    await _write(parts, operator, Change(QUOTA, key, None))
     return web.Response(status=204)
 
 
@@ -116,7 +120,7 @@ async def put_policy(request: web.Request) -> web.Response:
     known = (Policy.ACTIVE, Policy.DRAINING, Policy.SUSPENDED)
     if policy not in known:
         raise _unprocessable("policy", f"must be one of {', '.join(known)}")
-    await _write(parts, operator, POLICY, name, {"policy": policy} if policy != Policy.ACTIVE else None)
+    await _write(parts, operator, Change(POLICY, name, {"policy": policy} if policy != Policy.ACTIVE else None))
     return web.json_response({"name": name, "policy": policy}, headers=_NO_STORE)
 
 
@@ -163,11 +167,14 @@ def _unprocessable(field: str, problem: str) -> Problem:
     return Problem(422, "Unprocessable Content", f"{field}: {problem}", field=field)
 
 
-async def _write(parts: Parts, operator: str, kind: str, key: str, value: Mapping[str, Any] | None) -> None:
-    """Write a record, and who has done so; raises :class:`Problem`."""
+async def _write(parts: Parts, operator: str, *changes: Change) -> None:
+    """Write records, and who has done so; raises :class:`Problem`."""
+    acts = [
+        Change(AUDIT, secrets.token_hex(8), {"operator": operator, "kind": kind, "key": key, "value": value})
+        for kind, key, value in changes
+    ]
     try:
-        act = {"operator": operator, "kind": kind, "key": key, "value": value}
-        await parts.records.write(Change(kind, key, value), Change(AUDIT, secrets.token_hex(8), act))
+        await parts.records.write(*changes, *acts)
     except RecordsAwayError as error:
         raise Problem(
             503, "Not Kept", f"This cannot be kept on the gateway's disk, and was not done: {error}"

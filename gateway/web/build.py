@@ -56,7 +56,9 @@ async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict
             raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
         visitor = visitor_of(request, parts, client)
         headers = await admitted_to(parts, admitted.spec, client, counted=not admitted.with_token)
-        return parts.launches.start(admitted.spec, replace(visitor, build_token=admitted.with_token)), -1, headers
+        begun = parts.launches.start(admitted.spec, replace(visitor, build_token=admitted.with_token))
+        await parts.launches.keep(begun)
+        return begun, -1, headers
     launch_id, seen = admitted.resume
     launch = await parts.launches.find(launch_id)
     if launch is None:

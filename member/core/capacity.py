@@ -18,9 +18,9 @@ def sessions(running: int, pending: int, limit: int, *, memory_free: int, memory
     return Sessions(running=running, pending=pending, limit=limit, free=min(by_limit, by_memory))
 
 
-def unknown_sessions(limit: int) -> Sessions:
-    """What is told while nobody knows how many sessions there are: no room."""
-    return Sessions(limit=limit, free=0)
+def unknown_sessions(limit: int, last: Sessions) -> Sessions:
+    """What is told while nobody knows how many sessions there are: as many as at ``last``, and no room."""
+    return Sessions(running=last.running, pending=last.pending, limit=limit, free=0)
 
 
 def by_repo(repo_urls: Iterable[str]) -> dict[str, int]:

@@ -22,6 +22,9 @@ ENFORCE_EVERY_S = 2.0
 #: Seconds that the Hub gets to remove a user.
 _REMOVE_TIMEOUT_S = 60.0
 
+#: Sessions that are ended at a time.
+_ENDED_AT_ONCE = 10
+
 #: Federations whose lists are kept; a member belongs to few.
 _MOST_ISSUERS = 20
 
@@ -67,8 +70,8 @@ class Bans:
         except HubError as error:
             logger.info("cannot look for sessions that a ban hits: %s", error)
             return
-        for user in users:
-            await self._end_if_hit(user)
+        for begin in range(0, len(users), _ENDED_AT_ONCE):
+            await asyncio.gather(*map(self._end_if_hit, users[begin : begin + _ENDED_AT_ONCE]))
 
     async def _end_if_hit(self, user: HubUser) -> None:
         if not user.repo_url or not user.spec or user.name in self._launches.users:

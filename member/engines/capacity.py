@@ -10,7 +10,7 @@ import psutil
 
 from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
-from contract.reports import CapacityReport, Check, Image, Usage, images_digest
+from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest
 from member.builders.base import Builder
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
@@ -43,6 +43,9 @@ class Capacity:
         self._seq = -1
         self._recent: CapacityReport | None = None
         self._recent_at = 0.0
+        self._last = Sessions()
+        self._seen: tuple[str, ...] = ()
+        self._by_repo: dict[str, int] = {}
         self._lock = asyncio.Lock()
 
     async def recent(self) -> CapacityReport:
@@ -66,7 +69,11 @@ class Capacity:
             # A report that waits for a Hub that hangs comes too late to be believed.
             async with asyncio.timeout(DEADLINE_S):
                 users = [user for user in await self._hub.users() if user.has_server]
+            # At one moment with the count: what is said to be counted is.
             under_way = self._launches.users - {user.name for user in users}
+            self._seen = self._launches.seen
+            repos = [item.order.repo_url for item in self._launches.under_way if item.user in under_way]
+            self._by_repo = capacity.by_repo([*(user.repo_url for user in users), *repos])
             running = sum(user.ready for user in users)
             sessions = capacity.sessions(
                 running,
@@ -76,9 +83,10 @@ class Capacity:
                 memory_each=settings.sessions.memory,
             )
         except (HubError, TimeoutError) as error:
-            users, under_way = [], self._launches.users
-            sessions = capacity.unknown_sessions(limit)
+            # What was there last is there still, as far as anybody knows; there is no room.
+            sessions = capacity.unknown_sessions(limit, self._last)
             checks.append(Check("Sessions", False, str(error) or "the Hub takes too long to list them"))
+        self._last = sessions
         images = tuple(Image(item.repo, item.commit) for item in await self._builder.images())
         disk = await asyncio.to_thread(psutil.disk_usage, str(settings.data_dir))
         self._seq += 1
@@ -90,19 +98,14 @@ class Capacity:
             public_url=settings.public_url,
             sessions=sessions,
             # A launch under way counts, as it does among the sessions: quotas speak of both.
-            sessions_by_repo=capacity.by_repo(
-                [
-                    *(user.repo_url for user in users),
-                    *(item.order.repo_url for item in self._launches.under_way if item.user in under_way),
-                ]
-            ),
+            sessions_by_repo=self._by_repo,
             builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
             memory_bytes=Usage(memory.total - memory.available, memory.total),
             cpu=Usage(os.getloadavg()[0], os.cpu_count()),
             disk_bytes=Usage(disk.used, disk.total),
             images=images,
             images_digest=images_digest(images),
-            launches_seen=self._launches.seen,
+            launches_seen=self._seen,
             checks=tuple(checks),
             providers=self._prefixes,
             builder=self._builder.kind,

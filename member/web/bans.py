@@ -10,7 +10,7 @@ from member.web.parts import PARTS
 from servicekit.problems import Problem
 
 #: Bytes of a list that is read: the longest that there may be, with room to spare.
-MOST_BYTES = 8 * 2**20
+MOST_BYTES = 24 * 2**20
 
 
 async def put_bans(request: web.Request) -> web.Response:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.bans import Ban, BanError, dump_bans, find_ban, make_ban, parse_bans
+from contract.bans import Ban, BanError, dump_bans, find_ban, make_ban, parse_bans, unmapped
 from contract.repos import RepoKey, repo_key
 
 REPO = repo_key("https://github.com/Org/Repo.git")
@@ -33,6 +33,7 @@ def test_bans_arrive_as_they_were_sent(bans: list[Ban]) -> None:
 @given(NETWORKS, st.ip_addresses())
 def test_a_network_is_hit_by_its_addresses_however_they_are_written(network: Any, address: Any) -> None:
     ban = make_ban("network", str(network))
+    network = unmapped(network)
     inside = address.version == network.version and address in network
     if address.version == 6 and address.ipv4_mapped is not None:
         inside = network.version == 4 and address.ipv4_mapped in network
@@ -52,6 +53,7 @@ def test_a_network_is_hit_by_its_addresses_however_they_are_written(network: Any
         ("owner", "https://GitHub.com/Org/", True),
         ("owner", "git@github.com:org/repo.git", True),
         ("owner", "github.com/or", False),
+        ("spec", "gh/org/repo/main", True),
         ("owner", "github.com/org/repo2", False),
         ("spec", "gh/org/", True),
         ("spec", ".*/repo/", True),
@@ -60,6 +62,31 @@ def test_a_network_is_hit_by_its_addresses_however_they_are_written(network: Any
 )
 def test_owners_and_specs_are_hit_in_any_spelling(kind: str, value: str, hit: bool) -> None:
     assert make_ban(kind, value).hits(SPEC, REPO, "") == hit
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "spec", "url"),
+    [
+        ("spec", "gh/miner/repo/.*", "gh/%6diner/repo/HEAD", "https://github.com/miner/repo"),
+        ("spec", "gh/miner/repo/.*", "gh/miner/repo.git/HEAD", "https://github.com/miner/repo.git"),
+        ("owner", "codeberg.org/miner", "git/x", "https://codeberg.org/Miner/repo"),
+        ("owner", "Git.Example.org/Miner", "git/x", "https://git.example.org/miner/repo"),
+        ("owner", "github.com/miner", "git/x", "https://github.com/x/../miner/repo"),
+        ("owner", "github.com/miner", "git/x", "https://github.com/.//%2e/miner/repo"),
+    ],
+)
+def test_no_spelling_gets_past_a_ban(kind: str, value: str, spec: str, url: str) -> None:
+    assert make_ban(kind, value).hits(spec, repo_key(url), "")
+
+
+@pytest.mark.parametrize(("kind", "value"), [("owner", "git.example.org/"), ("owner", "/org"), ("network", "x")])
+def test_what_could_hit_nobody_is_refused(kind: str, value: str) -> None:
+    with pytest.raises(BanError):
+        make_ban(kind, value)
+
+
+def test_a_network_of_mapped_addresses_is_one_of_ipv4() -> None:
+    assert make_ban("network", "::ffff:192.0.2.0/120").hits("", RepoKey(""), "192.0.2.7")
 
 
 def test_a_ban_holds_until_its_end() -> None:

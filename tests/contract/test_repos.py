@@ -33,6 +33,8 @@ def test_every_spelling_of_a_repository_has_its_key(url: str) -> None:
         ("https://git.example.org/a/b.git", "git.example.org/a/b"),
         ("http://127.0.0.1:8080/x.git", "127.0.0.1:8080/x"),
         ("http://[::1]:8080/x", "[::1]:8080/x"),
+        ("https://git.example.org/a/../b//c/./d", "git.example.org/b/c/d"),
+        ("https://git.example.org/../../b/%2e%2e/c", "git.example.org/c"),
         ("10.5281/zenodo.3242074", "10.5281/zenodo.3242074"),
         ("/srv/repo", "/srv/repo"),
     ],

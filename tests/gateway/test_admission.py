@@ -16,7 +16,7 @@ from contract.signatures import verify_bans
 from gateway.core.addresses import client_address, counted_as, networks, parse_address
 from gateway.core.admission import AdmissionSettings, BanSettings, QuotaSettings, admission_problems
 from gateway.core.ports import NotAdmittedError
-from tests.gateway.harness import SPEC, Gateway, Starter, spec_of, until
+from tests.gateway.harness import SPEC, Gateway, Starter, gateway_settings, spec_of, until
 
 TOKEN = "an-operators-token-for-tests"
 ADMIN = {"admin": {"tokens": [{"name": "alice", "token": TOKEN}]}}
@@ -191,6 +191,31 @@ async def test_a_ban_with_an_end_ends(start: Starter) -> None:
     assert shown["bans"] == []
 
 
+async def test_what_is_banned_by_the_configuration_stays_so_when_a_ban_of_an_hour_ends(start: Starter) -> None:
+    configured = {"bans": [{"kind": "network", "value": "203.0.113.5"}]}
+    gateway = await start.gateway(1, **ADMIN, **PROXIED, admission=configured)
+    status, _ = await ask(gateway, "PUT", "bans", {"kind": "network", "value": "203.0.113.5", "for": "1s"})
+    assert status == 200
+    await asyncio.sleep(1.5)
+    assert (await final(gateway, client="203.0.113.5")).fields["status_code"] == 403
+
+
+async def test_a_replica_that_knows_less_takes_no_ban_back_from_members(start: Starter) -> None:
+    gateway = await start.gateway(1, **ADMIN)
+    member = gateway.members[0]
+    await ask(gateway, "PUT", "bans", {"kind": "owner", "value": "github.com/miner"})
+    await until(lambda: member.bans and len(_heard(gateway, member)) == 1)
+    told = gateway.parts.admission.rules.bans_at
+    assert told > 0
+    # Another one starts, with an empty disk and no store: what it tells is older than what the member has.
+    settings = gateway_settings(start.data_dir / "fresh", gateway.key, gateway.members)
+    count = len(member.bans)
+    fresh = await start.gateway_with(settings, gateway.key)
+    await until(lambda: len(member.bans) > count)
+    assert fresh.parts.admission.rules.bans_at == 0
+    assert verify_bans(member.bans[-1], [gateway.key.public_key()], member=member.name, now=time.time()).issued_at == 0
+
+
 async def test_a_quota_of_ten_lets_exactly_ten_through(start: Starter) -> None:
     replicas = await start.replicas(
         3, await start.redis(), members=3, admission={"quotas": {"per_repo": 10, "repos": {"git.example/org/big": 12}}}
@@ -261,6 +286,12 @@ async def test_quotas_are_set_while_the_gateway_runs(start: Starter) -> None:
     gateway.members[0].gate.set()
     assert (await final(gateway, spec_of("another"))).phase == Phase.READY
     assert (await final(gateway)).phase == Phase.FAILED
+    # A repository without a limit, whatever its owner's is.
+    await ask(gateway, "PUT", "quotas", {"name": "git.example/org", "limit": 0})
+    await ask(gateway, "PUT", "quotas", {"name": "total", "limit": None})
+    assert (await final(gateway)).phase == Phase.FAILED
+    await ask(gateway, "PUT", "quotas", {"name": "git.example/org/repo", "limit": None})
+    assert (await final(gateway)).phase == Phase.READY
     status, _ = await ask(gateway, "DELETE", "quotas?name=total")
     assert status == 204
     assert (await final(gateway)).phase == Phase.READY
@@ -320,6 +351,7 @@ async def test_what_operators_send_wrong_is_told_with_its_field(start: Starter) 
         ("PUT", "bans", {"kind": "owner", "value": "github.com/o", "for": "soon"}, 422, "for"),
         ("PUT", "bans", {"kind": "owner", "value": "github.com/o", "fro": "1h"}, 422, "fro"),
         ("PUT", "bans", {"kind": 7, "value": "x"}, 422, "kind"),
+        ("PUT", "bans", {"kind": "owner", "value": "github.com/o", "proposal": "x"}, 404, "proposal"),
         ("PUT", "bans", [], 400, "JSON object"),
         ("DELETE", "bans?name=owner:nobody", None, 404, "owner:nobody"),
         ("DELETE", "bans?name=network:192.0.2.0/24", None, 409, "configuration"),

@@ -126,6 +126,8 @@ async def test_past_its_bounds_the_queue_refuses_and_says_when_to_come_back(star
             before = waiting(gateway)
             await until_waiting(before + 1, gateway)
             kept.append(waiter)
+    # All addresses of one IPv6 network are one client.
+    assert gateway.parts.admission.counted_as("2001:db8::1") == gateway.parts.admission.counted_as("2001:db8::ffff:2")
     # Who leaves makes room.
     async with gateway.http.delete(f"{gateway.url}api/v1/launches/{kept[0].last_id}") as response:
         assert response.status == 204
@@ -192,3 +194,27 @@ async def test_who_waits_for_one_member_is_in_nobodys_way(start: Starter) -> Non
     assert not waiter.task.done()
     await make_room(gateway, full, 1)
     assert (await waiter.last()).fields["member"] == "member-1"
+
+
+async def test_a_member_that_drains_gives_newcomers_no_queue_of_their_own(start: Starter) -> None:
+    admin = {"tokens": [{"name": "alice", "token": "an-operators-token-for-tests"}]}
+    gateway = await start.gateway(2, **PROXIED, admin=admin)
+    for member in gateway.members:
+        await make_room(gateway, member, 0)
+    first = Waiter(gateway, "198.51.100.1")
+    await until_waiting(1, gateway)
+    async with gateway.http.put(
+        f"{gateway.url}api/v1/admin/members/member-2/policy",
+        json={"policy": "draining"},
+        headers={"Authorization": "Bearer an-operators-token-for-tests"},
+    ) as response:
+        assert response.status == 200
+    await gateway.until_state("member-2", "draining")
+    second = Waiter(gateway, "198.51.100.2")
+    await until_waiting(2, gateway)
+    assert (first.places, second.places) == ([1], [2])
+    await make_room(gateway, gateway.members[0], 1)
+    assert (await first.last()).phase == Phase.READY
+    assert not second.task.done()
+    await make_room(gateway, gateway.members[0], 1)
+    assert (await second.last()).phase == Phase.READY

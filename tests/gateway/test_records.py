@@ -142,8 +142,66 @@ async def test_what_somebody_else_writes_into_the_store_is_not_believed(
     await two.sync()
     assert two.book.all() == []
     assert caplog.text.count("is not believed") == 3
+    # Who has the true one puts it in the place of the other, whatever time that bears.
+    await one.sync()
+    await two.sync()
+    assert set(two.book.of("ban")) == {"a"}
     await one.close()
     await two.close()
+
+
+@pytest.mark.parametrize("lost", ["", ":stamps", ":changes", ":life", "rolled back"])
+async def test_a_store_that_lost_a_part_or_is_an_older_copy_of_itself_is_mended(
+    start: Starter, tmp_path: Path, lost: str
+) -> None:
+    redis = await start.redis()
+    client = redis.client()
+    one, two = (_records(tmp_path, start.state(redis.client()), name) for name in ("one", "two"))
+    names = [f"manybinder:records{part}" for part in ("", ":stamps", ":changes", ":life")]
+    await one.write(Change("ban", "a", {"v": 1}))
+    copies = {name: await client.dump(name) for name in names}
+    for n in range(4):
+        await one.write(Change("ban", f"b{n}", {"v": n}))
+    await two.sync()
+    if lost == "rolled back":
+        for name, copy in copies.items():
+            await client.restore(name, 0, copy, replace=True)
+    else:
+        await client.delete(f"manybinder:records{lost}")
+    for each in (one, two, one):
+        await each.sync()
+    three = _records(tmp_path, start.state(redis.client()), "three")
+    await three.sync()
+    assert set(three.book.of("ban")) == {"a", "b0", "b1", "b2", "b3"}
+    # What is decided from now on arrives, too.
+    await one.write(Change("ban", "c", {"v": 2}))
+    for each in (two, three):
+        await each.sync()
+        assert "c" in each.book.of("ban")
+    for each in (one, two, three):
+        await each.close()
+        await each._state.close()
+    await client.aclose()
+
+
+async def test_whoever_goes_away_while_a_decision_is_kept_has_made_it(tmp_path: Path) -> None:
+    one = _records(tmp_path, MemoryState(), "one")
+    changed = asyncio.Event()
+    one.changed = changed.set
+    for n in range(20):
+        changed.clear()
+        writing = asyncio.create_task(one.write(Change("ban", f"b{n}", {"v": n})))
+        for _ in range(1 + n % 4):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait([writing])
+        async with asyncio.timeout(60):
+            await changed.wait()
+        assert f"b{n}" in one.book.of("ban")
+    await one.close()
+    again = _records(tmp_path, MemoryState(), "one")
+    assert len(again.book.of("ban")) == 20
+    await again.close()
 
 
 async def test_what_is_decided_while_the_store_is_away_arrives_later(tmp_path: Path) -> None:

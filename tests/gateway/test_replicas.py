@@ -3,13 +3,28 @@
 import asyncio
 import json
 import time
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.events import BuildEvent, Phase
 from contract.launches import parse_event_id
 from contract.reports import Sessions
-from gateway.clients.state.protocol import Adoption
-from gateway.clients.state.sealing import launch_key
-from gateway.core.launch import Outcome
+from contract.repos import repo_key
+from gateway.clients.state.memory import MemoryState
+from gateway.clients.state.protocol import Adoption, StateUnavailableError
+from gateway.clients.state.sealing import federation_seal, launch_key
+from gateway.core.facts import Refused
+from gateway.core.fleet import Member
+from gateway.core.launch import Launch, Outcome, Visitor
+from gateway.core.launch_records import dump_launch, load_launch
+from gateway.core.settings import FederationSettings
+from gateway.core.tallies import Tallies
+from gateway.engines.fleet import Fleet
+from gateway.engines.replicas import Replicas
+from gateway.engines.reports import Reports
+from providers.base import RepoSpec
 from tests.gateway.harness import SPEC, Gateway, Starter, until
 
 TOKEN = "notebook-token"
@@ -264,3 +279,48 @@ async def test_a_gateway_whose_store_is_away_says_so_and_serves_on(start: Starte
     await redis.start()
     await until_it_is(False)
     await until(lambda: len(two.parts.replicas.known) == 2)
+
+
+async def test_a_store_that_is_away_holds_no_finished_launch_in_memory(start: Starter) -> None:
+    server = await start.redis()
+    (gateway,) = await start.replicas(1, server, members=1, launch={"keep_finished": "1s"}, redis={"timeout": "1s"})
+    await server.stop()
+    for _ in range(3):
+        assert (await gateway.launch())[-1].phase == Phase.READY
+    launches: Any = gateway.parts.launches
+    await until(lambda: not launches._launches)
+    assert not launches._sharing._own
+
+
+async def test_however_much_there_is_to_tell_a_replica_says_that_it_lives(start: Starter) -> None:
+    class Deaf(MemoryState):
+        shared = True
+
+        async def tell(self, facts: Sequence[bytes]) -> None:  # noqa: ARG002
+            raise StateUnavailableError("too slow for so much")
+
+    state, key = Deaf(), Ed25519PrivateKey.generate()
+    fleet = Fleet([Member("member-1", "http://member-1.example/")], FederationSettings())
+    replicas = [
+        Replicas(name, "1", state, federation_seal(key), fleet, Reports(fleet, {}, Tallies()), lambda: 0)
+        for name in ("one", "two")
+    ]
+    for replica in replicas:
+        for n in range(5000):
+            replica.tell(Refused("member-1", float(n)))
+        await replica.beat()
+        await replica.beat()
+    assert set(replicas[1].known) == {"one", "two"}
+    # Nobody speaks in another's name.
+    said = await state.beat("one", b"")
+    await state.beat("three", said["two"])
+    await replicas[1].beat()
+    assert "three" not in replicas[1].known
+
+
+def test_a_launch_of_a_later_version_is_understood_as_far_as_it_can_be() -> None:
+    spec = RepoSpec("git", SPEC, "https://git.example/org/repo", "main", repo_key("https://git.example/org/repo"))
+    wire = json.loads(dump_launch(Launch("0" * 32, spec, 1.0, Visitor(client="", origin=""))))
+    wire |= {"phase": "warming", "outcome": "postponed", "schema": 2, "more": {}}
+    launch = load_launch("0" * 32, json.dumps(wire).encode(), lambda _: spec)
+    assert (launch.phase, launch.outcome) == (Phase.UNKNOWN, None)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from gateway.clients.state.memory_rules import MemoryRules
 from gateway.clients.state.protocol import (
     RECORDS_AT_ONCE,
     QueueBound,
@@ -38,6 +39,15 @@ async def test_a_rate_gives_back_with_time(make: Make) -> None:
     assert 0 < wait <= 0.5
     await asyncio.sleep(wait + 0.05)
     assert (await state.take("client", 0.5, 2)).wait == 0
+
+
+async def test_a_clock_that_was_ahead_bars_nobody_for_long() -> None:
+    now = 10_000.0
+    state = MemoryRules(lambda: now)
+    for _ in range(10):
+        assert (await state.take("client", 60, 10)).wait == 0
+    now -= 7200
+    assert (await state.take("client", 60, 10)).wait <= 60
 
 
 async def test_whoever_is_cancelled_while_asking_ends(make: Make) -> None:

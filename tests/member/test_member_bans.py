@@ -19,6 +19,7 @@ from contract.signatures import BanList, sign_bans
 from manybinder.cli import cli
 from member.ban_proposals import TOLD_FOR_S, proposals, propose
 from member.engines.bans import Bans
+from member.web.bans import MOST_BYTES
 from member.web.parts import PARTS
 from tests.member.member_harness import rig, until
 from tests.member.test_member_app import Member, member_of
@@ -77,7 +78,7 @@ async def test_only_a_gateway_of_the_federation_bans(tmp_path: Path) -> None:
             (401, await tell(member, ban, at=time.time() + 3600)),
             (401, await put(member, "no token at all")),
             (401, await put(member, b"\xff\xfe")),
-            (413, await put(member, b"x" * (9 * 2**20))),
+            (413, await put(member, b"x" * (MOST_BYTES + 1))),
         ):
             assert told[0] == status, told
             assert "detail" in told[1]
@@ -163,12 +164,17 @@ async def test_what_detectors_propose_stands_in_the_report_for_an_hour(
     assert all(ban.until is not None and ban.until > time.time() + 80000 for ban in found)
     folder = data_dir / "ban-proposals"
     (folder / "broken.json").write_text("{")
-    old = min(path for path in folder.glob("*.json") if path.stem != "broken")
+    (folder / "nested.json").write_text("[" * 9000)
+    (folder / "folder.json").mkdir()
+    (folder / "endless.json").write_text('[{"kind": "network", "value": "192.0.2.9", "until": 1e400}]')
+    old = min(path for path in folder.glob("*.json") if path.stem not in ("broken", "nested", "folder", "endless"))
     os.utime(old, (time.time() - TOLD_FOR_S - 10,) * 2)
     with caplog.at_level(logging.WARNING):
         assert len(proposals(data_dir)) == 1
     assert "broken.json is no proposal of a ban" in caplog.text
-    assert len(list(folder.iterdir())) == 1
+    # What cannot be removed stays, and is in nobody's way.
+    assert {path.suffix for path in folder.iterdir()} == {".json"}
+    assert len(list(folder.iterdir())) == 2
     for n in range(150):
         propose(data_dir, make_ban("network", f"192.0.3.{n}"))
     assert len(proposals(data_dir)) == 100

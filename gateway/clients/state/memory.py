@@ -1,5 +1,6 @@
 """The shared state of a gateway that is alone: in this process."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,15 @@ class MemoryState(MemoryRules):
         self._facts: deque[tuple[int, float, bytes]] = deque(maxlen=MAX_FACTS)
         self._told = 0
         self._replicas: dict[str, tuple[float, bytes]] = {}
+
+    @property
+    def left_alone(self) -> bool:
+        """It never fails."""
+        return False
+
+    def steady(self) -> float:
+        """For ever."""
+        return math.inf
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -63,7 +63,8 @@ class MemoryRules:
         now = self._clock()
         if len(self._buckets) > _MANY_BUCKETS:
             self._buckets = {name: full_at for name, full_at in self._buckets.items() if full_at > now}
-        before = max(self._buckets.get(bucket, now), now)
+        # No more than full: what a clock said that was ahead does not bar anybody for long.
+        before = min(max(self._buckets.get(bucket, now), now), now + burst * interval)
         wait = before + interval - burst * interval - now
         if wait > 0:
             return Taken(wait, 0, before - now)
@@ -73,6 +74,8 @@ class MemoryRules:
     async def claim(self, launch: str, quotas: Sequence[Quota], lease: float) -> int | None:
         """See the protocol."""
         now = self._clock()
+        if len(self._claims) > _MANY_BUCKETS:
+            self._claims = {name: held for name, held in self._claims.items() if max(held.values(), default=0) > now}
         for n, quota in enumerate(quotas):
             held = {name: until for name, until in self._claims.get(quota.name, {}).items() if until > now}
             self._claims[quota.name] = held
@@ -110,7 +113,9 @@ class MemoryRules:
                 # Each by itself: a client that asks often does not push back the others of its repository.
                 by_repo = max(now, line.latest.get(f"r:{repo}", 0.0) + terms.repo_spacing)
                 by_client = max(now, line.latest.get(f"c:{client}", 0.0) + terms.client_spacing) if client else now
-                line.latest[f"r:{repo}"], line.latest[f"c:{client}"] = by_repo, by_client
+                line.latest[f"r:{repo}"] = by_repo
+                if client:
+                    line.latest[f"c:{client}"] = by_client
                 turn = max(by_client, by_repo)
             place = line.places[ticket] = _Place(ticket, turn, client, repo, 0.0)
         place.kept_until = now + terms.lease
@@ -141,7 +146,7 @@ class MemoryRules:
         """See the protocol."""
         for record in records:
             known = self._records.get(record.name)
-            if known is None or known[1].stamp < record.stamp:
+            if known is None or known[1].stamp < record.stamp or known[1].stamp == record.instead_of:
                 self._changes += 1
                 self._records[record.name] = (self._changes, record)
         return self._life

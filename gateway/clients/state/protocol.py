@@ -227,6 +227,8 @@ class StoredRecord:
     name: str
     stamp: str
     body: bytes
+    instead_of: str = ""
+    """It takes the place of a writing with this stamp, whatever its own: of one that no replica has written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,13 @@ class SharedState(LaunchState, FactState, ReplicaState, LimitState, QueueState, 
     def shared(self) -> bool:
         """Whether other replicas can see it at all."""
 
+    @property
+    def left_alone(self) -> bool:
+        """Whether it has failed only just now: whoever asks hears so at once."""
+
+    def steady(self) -> float:
+        """For how many seconds it has answered, since it was away last; infinite if it never was."""
+
     async def close(self) -> None:
         """Let go of connections."""
 
@@ -277,6 +286,9 @@ class Terms:
 
 #: Facts that are kept.
 MAX_FACTS = 10_000
+
+#: Seconds for which a fact is kept: longer than any replica that lives takes to hear it.
+FACTS_KEPT = 300.0
 
 #: Seconds whose facts a new replica hears.
 HEARD_AT_START = 60.0

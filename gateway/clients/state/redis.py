@@ -6,6 +6,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from gateway.clients.state.protocol import (
+    FACTS_KEPT,
     HEARD_AT_ONCE,
     HEARD_AT_START,
     MAX_FACTS,
@@ -100,15 +101,8 @@ class RedisState(RedisRules):
 
     async def tell(self, facts: Sequence[bytes]) -> None:
         """See the protocol."""
-
-        async def ask() -> None:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for fact in facts:
-                    pipe.xadd(self._name("facts"), {"f": fact}, maxlen=MAX_FACTS, approximate=True)
-                await pipe.execute()
-
         if facts:
-            await self._guarded(ask)
+            await self._run("tell", [self._name("facts")], [MAX_FACTS, ms(FACTS_KEPT), *facts])
 
     async def hear(self, cursor: str) -> tuple[Sequence[bytes], str]:
         """See the protocol."""

@@ -81,13 +81,13 @@ class RedisRules(RedisStore):
         """See the protocol."""
         arguments: list[Any] = [secrets.token_hex(8)]
         for record in records:
-            arguments += [record.name, record.stamp, record.body]
+            arguments += [record.name, record.stamp, record.body, record.instead_of]
         life = await self._run("put_records", self._record_keys(), arguments)
         return str(life.decode())
 
     async def get_records(self, cursor: RecordCursor) -> tuple[Sequence[StoredRecord], RecordCursor]:
         """See the protocol."""
-        arguments = [cursor.life, cursor.change, RECORDS_AT_ONCE]
+        arguments = [cursor.life, cursor.change, RECORDS_AT_ONCE, secrets.token_hex(8)]
         life, change, *found = await self._run("get_records", self._record_keys(), arguments)
         rows = zip(found[::3], found[1::3], found[2::3], strict=True)
         records = [StoredRecord(name.decode(), stamp.decode(), body) for name, stamp, body in rows]

@@ -6,6 +6,7 @@ moment: whoever asks meanwhile hears at once that it is away, and waits for noth
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
@@ -46,8 +47,20 @@ class RedisStore:
         }
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._away_until = 0.0
+        self._back_at: float | None = None
         self.away_since: float | None = None
         """Since when it does not answer (Unix time); ``None`` while it does."""
+
+    @property
+    def left_alone(self) -> bool:
+        """Whether it has failed only just now: whoever asks hears so at once."""
+        return time.monotonic() < self._away_until
+
+    def steady(self) -> float:
+        """For how many seconds it has answered, since it was away last; infinite if it never was."""
+        if self.away_since is not None:
+            return 0.0
+        return math.inf if self._back_at is None else time.monotonic() - self._back_at
 
     async def close(self) -> None:
         """Close the connections, those to Sentinels too."""
@@ -67,7 +80,7 @@ class RedisStore:
         cancelled = _cancellations()
         try:
             async with self._at_once:
-                if time.monotonic() < self._away_until:
+                if self.left_alone:
                     raise StateUnavailableError("Redis did not answer a moment ago")
                 async with asyncio.timeout(self._timeout):
                     answer = await ask()
@@ -81,7 +94,7 @@ class RedisStore:
         _end_if_cancelled(cancelled)
         if self.away_since is not None:
             logger.warning("Redis is back after %.0f s", time.time() - self.away_since)
-            self.away_since = None
+            self.away_since, self._back_at = None, time.monotonic()
         return answer
 
 

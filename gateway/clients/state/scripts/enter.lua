@@ -33,7 +33,8 @@ if not turn then
     local by_client, by_repo = now, now
     if after[1] then by_client = math.max(now, tonumber(after[1]) + tonumber(ARGV[8])) end
     if after[2] then by_repo = math.max(now, tonumber(after[2]) + tonumber(ARGV[9])) end
-    redis.call('HSET', latest, client, by_client, repo, by_repo)
+    redis.call('HSET', latest, repo, by_repo)
+    if ARGV[2] ~= '' then redis.call('HSET', latest, client, by_client) end
     turn = math.max(by_client, by_repo)
   end
   redis.call('ZADD', queue, turn, ticket)

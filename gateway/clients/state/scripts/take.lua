@@ -4,7 +4,8 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local before = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
+-- No more than full: what a clock said that was ahead does not bar anybody for long.
+local before = math.min(math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now), now + burst * interval)
 local wait = before + interval - burst * interval - now
 if wait > 0 then return {tostring(wait), 0, tostring(before - now)} end
 local full_at = before + interval
