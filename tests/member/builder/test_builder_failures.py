@@ -14,6 +14,7 @@ from builderkit import (
     Outcome,
     build,
     build_files,
+    own,
     request_for,
     running,
     settings,
@@ -140,7 +141,7 @@ async def test_a_line_of_ten_megabytes_is_cut(builder: ProcessBuilder, git_serve
 
 
 async def test_a_build_that_is_given_up_ends_all_its_processes(builder: ProcessBuilder, git_server: GitServer) -> None:
-    script = "#!/bin/sh\n(setsid sleep 98701 &)\necho begun\nexec sleep 98701\n"
+    script = own("#!/bin/sh\n(setsid sleep 98701 &)\necho begun\nexec sleep 98701\n")
     commit = make_repo(git_server.root, "sleepy", {"postBuild": script})
     events = builder.build(request_for(git_server, "sleepy", commit))
     async for event in events:
@@ -153,7 +154,7 @@ async def test_a_build_that_is_given_up_ends_all_its_processes(builder: ProcessB
 
 
 async def test_a_builder_that_ends_tells_its_readers(builder: ProcessBuilder, git_server: GitServer) -> None:
-    commit = make_repo(git_server.root, "sleepy2", {"postBuild": "#!/bin/sh\nexec sleep 98705\n"})
+    commit = make_repo(git_server.root, "sleepy2", {"postBuild": own("#!/bin/sh\nexec sleep 98705\n")})
     reading = asyncio.create_task(build(builder, request_for(git_server, "sleepy2", commit)))
     await until_running("98705", 150)
     await builder.close()
@@ -194,7 +195,7 @@ async def test_a_build_that_takes_too_much_is_ended(
     section = {"cache_dir": str(cache_dir), "confine": "required", "python_downloads": False, **limits}
     limited = ProcessBuilder(settings(data_dir, builder=section))
     await limited.start()
-    outcome = await build_files(limited, git_server, f"greedy-{name}", {"postBuild": f"#!/bin/sh\n{script}\n"})
+    outcome = await build_files(limited, git_server, f"greedy-{name}", {"postBuild": own(f"#!/bin/sh\n{script}\n")})
     await limited.close()
     _has_failed(outcome, Failure.USER, "The build was ended", said)
     await until_gone("98702")
@@ -240,7 +241,7 @@ asyncio.run(main())
 async def test_a_member_that_is_killed_takes_its_build_with_it_and_the_next_start_cleans_up(
     data_dir: Path, cache_dir: Path, git_server: GitServer, confine: str
 ) -> None:
-    script = "#!/bin/sh\n(setsid sleep 98703 &)\necho begun\nexec sleep 98703\n"
+    script = own("#!/bin/sh\n(setsid sleep 98703 &)\necho begun\nexec sleep 98703\n")
     commit = make_repo(git_server.root, "killed", {"postBuild": script})
     tree = settings_tree(data_dir, builder={"cache_dir": str(cache_dir), "confine": confine, "python_downloads": False})
     process = await asyncio.create_subprocess_exec(

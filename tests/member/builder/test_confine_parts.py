@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from builderkit import running, until_gone
+from builderkit import own, running, until_gone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -211,7 +211,7 @@ async def test_a_command_runs_over_layers_and_changes_its_own_alone(confinement:
 
 
 async def test_what_a_command_leaves_running_is_ended_with_it(confinement: Confinement, tmp_path: Path) -> None:
-    assert await _run(confinement, tmp_path, "setsid sleep 98720 & sleep 0.2; echo on") == (0, ["on"])
+    assert await _run(confinement, tmp_path, own("setsid sleep 98720 & sleep 0.2; echo on")) == (0, ["on"])
     assert not running("98720")
 
 
@@ -219,13 +219,13 @@ async def test_a_command_that_takes_too_long_is_ended(confinement: Confinement, 
     limits = Limits(2**30, 200, 2**30, deadline_s=0.5)
     begun = time.monotonic()
     with pytest.raises(LimitExceededError, match=r"longer than 0\.5 seconds"):
-        await _run(confinement, tmp_path, "setsid sleep 98721 & sleep 98721", limits)
+        await _run(confinement, tmp_path, own("setsid sleep 98721 & sleep 98721"), limits)
     assert time.monotonic() - begun < 60
     await until_gone("98721")
 
 
 async def test_a_cancelled_command_is_gone(confinement: Confinement, tmp_path: Path) -> None:
-    task = asyncio.create_task(_run(confinement, tmp_path, "(setsid sleep 98722 &) ; exec sleep 98722"))
+    task = asyncio.create_task(_run(confinement, tmp_path, own("(setsid sleep 98722 &) ; exec sleep 98722")))
     async with asyncio.timeout(60):
         while len(running("sleep 98722")) < 2:
             await asyncio.sleep(0.02)
@@ -246,7 +246,7 @@ async def test_a_command_that_is_cancelled_twice_ends_after_its_reader(tmp_path:
             await asyncio.sleep(0.2)
             ended.append(True)
 
-    invocation = detect(tmp_path, "off").invocation(["/bin/sh", "-c", "echo on; exec sleep 98723"], View(), LIMITS)
+    invocation = detect(tmp_path, "off").invocation(["/bin/sh", "-c", own("echo on; exec sleep 98723")], View(), LIMITS)
     task = asyncio.create_task(warden.run(warden.Command(invocation, PLAIN, LIMITS), slow))
     async with asyncio.timeout(60):
         await reading.wait()
