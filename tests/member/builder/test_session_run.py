@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
-from builderkit import TOKEN, build_files, running, session, settings, traces, until_gone
+from builderkit import TOKEN, build_files, own, running, session, settings, traces, until_gone
 from gitserver import GitServer
 
 from member.builders.process.builder import ProcessBuilder
@@ -89,7 +89,7 @@ async def test_a_session_that_takes_too_much_memory_is_ended(data_dir: Path, ima
             "ps = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(3)]\n"
             "[p.wait() for p in ps]"
         )
-        running_code = asyncio.create_task(started.notebook.run(greedy))
+        running_code = asyncio.create_task(started.notebook.run(own(greedy)))
         assert await started.wait() == 77
         running_code.cancel()
         await asyncio.gather(running_code, return_exceptions=True)
@@ -108,7 +108,7 @@ async def test_a_session_that_is_killed_takes_its_processes_with_it_and_is_reape
     data_dir: Path, image: str, tmp_path: Path
 ) -> None:
     async with session(data_dir, image, tmp_path) as started:
-        hidden = "import subprocess; subprocess.Popen(['setsid', 'sleep', '98711']); print('on')"
+        hidden = own("import subprocess; subprocess.Popen(['setsid', 'sleep', '98711']); print('on')")
         assert await started.notebook.run(hidden) == "on\n"
         assert running("98711")
         assert await asyncio.to_thread(reap_sessions, data_dir) == 0
