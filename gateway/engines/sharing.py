@@ -48,7 +48,7 @@ AT_ONCE = 30
 #: Bytes of events that are sealed in one piece, roughly: what the store drops for want of room, it drops by the piece.
 BATCH_BYTES = 64 * 1024
 
-#: Visitors who wait at a time for a launch that no replica seems to know; the next ones hear at once.
+#: Visitors who wait at a time for a launch that no replica seems to know; the next ones are to ask again.
 PATIENT = 50
 
 _RECORD, _EVENTS = "the record of a launch", "the events of a launch"
@@ -101,6 +101,8 @@ class Sharing:
         self._runner: Runner | None = None
         self._own: dict[str, _Shared] = {}
         self._followed: dict[str, _Shared] = {}
+        self._ended: dict[str, _Shared] = {}
+        """Launches that have ended here and stand in the store, the latest last: an emptied one gets them again."""
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._trusted_from = clock()
@@ -155,21 +157,25 @@ class Sharing:
 
     async def find_patiently(self, launch_id: str) -> Launch | None:
         """As :meth:`find`, with some patience: a store that was emptied gets its launches back at their renewal."""
-        patient = self._state.shared and self._patient < PATIENT
-        until = self._clock() + (self._terms.lease / 2 if patient else 0)
+        launch = await self.find(launch_id)
+        if launch is not None or not self._state.shared:
+            return launch
+        if self._patient >= PATIENT:
+            raise StateUnavailableError("too many wait for launches that the store does not know")
+        until = self._clock() + self._terms.lease / 2
         self._patient += 1
         try:
-            while True:
-                launch = await self.find(launch_id)
-                if launch is not None or self._clock() >= until:
-                    return launch
+            while launch is None and self._clock() < until:
                 await asyncio.sleep(READ_EVERY)
+                launch = await self.find(launch_id)
+            return launch
         finally:
             self._patient -= 1
 
     def forget(self, launch: Launch) -> None:
         """Follow a launch no more, or keep one no more that has finished."""
         self._followed.pop(launch.id, None)
+        self._ended.pop(launch.id, None)
         if launch.finished_at is not None:
             self._own.pop(launch.id, None)
 
@@ -207,6 +213,10 @@ class Sharing:
         if not self._state.shared:
             return
         keys = {item.key: item for item in self._own.values()}
+        # One that has ended stands for all of these.
+        latest = next(reversed(self._ended.values()), None)
+        if latest is not None:
+            keys[latest.key] = latest
         try:
             renewals = await self._asked(self._state.renew(tuple(keys), self.replica))
         except StateUnavailableError:
@@ -217,8 +227,10 @@ class Sharing:
             if renewal.hold is Hold.LOST:
                 self._lose(item)
             elif renewal.hold is Hold.GONE:
-                item.cursor = -1
-                self.note(item.launch)
+                for lost in self._ended.values() if item is latest else [item]:
+                    lost.cursor = -1
+                    self._own[lost.launch.id] = lost
+                    self.note(lost.launch)
             elif renewal.cancelled and self._runner is not None:
                 self._runner.asked_to_cancel(item.launch)
         if self._changed:
@@ -356,8 +368,8 @@ class Sharing:
                 self.note(launch)
             else:
                 item.cursor = entries[-1].n if entries else item.cursor
-                if over:
-                    self._own.pop(launch.id, None)
+                if over and self._own.pop(launch.id, None) is not None:
+                    self._ended[launch.id] = item
 
     def _add(self, item: _Shared) -> None:
         self._own[item.launch.id] = item
