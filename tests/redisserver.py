@@ -139,3 +139,40 @@ async def _value(client: Redis, key: bytes) -> object:
         "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
     }
     return await read[kind](key)
+
+
+class SlowFront:
+    """Stands before a server, and passes on what comes ``delay`` seconds later, in both directions."""
+
+    def __init__(self, to_port: int, delay: float) -> None:
+        self._to_port, self.delay = to_port, delay
+        self._relays: set[asyncio.Task[None]] = set()
+        self._front: asyncio.Server | None = None
+
+    async def __aenter__(self) -> str:
+        """Listen; the URL."""
+        self._front = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._front.sockets[0].getsockname()[1]}/0"
+
+    async def __aexit__(self, *_: object) -> None:
+        """End all connections."""
+        assert self._front is not None
+        self._front.close()
+        for task in self._relays:
+            task.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+        for way in (self._relay(reader, inner_writer), self._relay(inner_reader, writer)):
+            task = asyncio.create_task(way)
+            self._relays.add(task)
+            task.add_done_callback(self._relays.discard)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                await asyncio.sleep(self.delay)
+                writer.write(chunk)
+        finally:
+            writer.close()

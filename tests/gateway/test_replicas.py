@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from redisserver import SlowFront
 
 from contract.events import BuildEvent, Phase, event
 from contract.journal import Entry
@@ -232,6 +233,29 @@ async def test_without_redis_for_a_while_launches_go_on_and_are_found_again(star
     assert [item.to_json() for item in away] == [item.to_json() for item in at_home]
     assert lines(first) + lines(at_home) == [f"line {n}\n" for n in range(6)]
     assert len(member.launches) == 2
+
+
+async def test_a_redis_that_is_slow_slows_launches_down_and_one_that_is_too_slow_counts_as_gone(start: Starter) -> None:
+    redis = await start.redis()
+    front = SlowFront(redis.port, delay=0.1)
+    url = await front.__aenter__()
+    start.running.append(front.__aexit__)
+    one, two = await start.replicas(2, redis, members=1, redis={"url": url, "timeout": "3s"})
+    member = one.members[0]
+    member.lines, member.knobs.gate_at = 6, 3
+    _, seen = await read(one, stop_at="line 1\n")
+    resumed = asyncio.create_task(read(two, after=seen))
+    await until(lambda: two.parts.launches.streams == 1)
+    member.gate.set()
+    events, _ = await resumed
+    assert lines(events) == [f"line {n}\n" for n in range(2, 6)]
+    assert events[-1].phase == Phase.READY
+    assert one.parts.replicas.away_since is None
+    front.delay = 30
+    await until(lambda: one.parts.replicas.away_since is not None)
+    assert (await one.launch())[-1].phase == Phase.READY
+    front.delay = 0
+    await until(lambda: one.parts.replicas.away_since is None)
 
 
 async def test_who_was_taken_for_dead_follows_whoever_went_on(start: Starter) -> None:
