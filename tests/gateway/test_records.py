@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,6 +180,34 @@ async def test_a_store_that_lost_a_part_or_is_an_older_copy_of_itself_is_mended(
         await each.sync()
         assert "c" in each.book.of("ban")
     for each in (one, two, three):
+        await each.close()
+        await each._state.close()
+    await client.aclose()
+
+
+async def test_after_an_outage_nothing_is_missed_that_was_written_over_an_older_copy(
+    start: Starter, tmp_path: Path
+) -> None:
+    redis = await start.redis()
+    client = redis.client()
+    one, two = (_records(tmp_path, start.state(redis.client()), name) for name in ("one", "two"))
+    await one.write(Change("ban", "a", {"v": 1}))
+    names = [f"manybinder:records{part}" for part in ("", ":stamps", ":changes", ":life")]
+    copies = {name: await client.dump(name) for name in names}
+    for n in range(4):
+        await one.write(Change("ban", f"b{n}", {"v": n}))
+    one._state._away_until = math.inf
+    await one.sync()
+    one._state._away_until = 0.0
+    # It comes back as it was before, and who has not read it yet writes past where the first one had got to.
+    for name, copy in copies.items():
+        await client.restore(name, 0, copy, replace=True)
+    for n in range(5):
+        await two.write(Change("ban", f"c{n}", {"v": n}))
+    for each in (one, two):
+        await each.sync()
+        assert set(each.book.of("ban")) == {"a", *(f"b{n}" for n in range(4)), *(f"c{n}" for n in range(5))}
+    for each in (one, two):
         await each.close()
         await each._state.close()
     await client.aclose()
