@@ -1,8 +1,10 @@
 """What operators have decided outlives every process and every store, and nobody else can decide."""
 
 import asyncio
+import contextlib
 import json
 import math
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -253,6 +255,28 @@ async def test_what_is_decided_while_the_store_is_away_arrives_later(tmp_path: P
     assert set(one.book.of("ban")) == set(two.book.of("ban")) == {"a", "b"}
     await one.close()
     await two.close()
+
+
+def test_a_file_of_the_next_version_is_read_and_one_of_a_later_one_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    file = RecordFile(path)
+    file.save([_record("a", 1, "w", {"v": 1})])
+    file.close()
+    for version, change in ((2, "ALTER TABLE records ADD COLUMN more TEXT"), (3, "CREATE TABLE more (x)")):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(change)
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.commit()
+        if version == 2:
+            file = RecordFile(path)
+            file.save([_record("b", 1, "w", {"v": 2})])
+            assert {record.key for record in file.load()} == {"a", "b"}
+            file.close()
+    with pytest.raises(RecordFileError, match="too far ahead"):
+        RecordFile(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        # The version stays that of who has made it.
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def test_a_file_that_cannot_be_used_is_told_with_its_path(tmp_path: Path) -> None:
