@@ -6,6 +6,7 @@ that is not known here.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -69,6 +70,12 @@ class Runner(Protocol):
     def asked_to_cancel(self, launch: Launch) -> None:
         """End a launch whose visitor has told another replica so."""
 
+    def watched_elsewhere(self, launch: Launch) -> None:
+        """Take in that a launch that runs here is watched at another replica."""
+
+    def lost_sight_of(self, launch: Launch) -> None:
+        """Show a launch of another replica no more: nobody knows here how it goes on."""
+
 
 @dataclass
 class _Shared:
@@ -80,8 +87,10 @@ class _Shared:
     cursor: int = -1
     """The number of the last entry that both sides have."""
     gone_since: float | None = None
-    strange_since: float | None = None
-    """Since when what another replica writes of it is not understood."""
+    hidden_since: float | None = None
+    """Since when what another replica writes of it cannot be read, or is not understood."""
+    watched: bool = False
+    """Whether somebody watches it at another replica, as far as is known."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -209,9 +218,16 @@ class Sharing:
             self._changed.add(item.launch.id)
 
     async def renew(self) -> None:
-        """Keep the leases on what is run here, and write what the store has lost or not had yet."""
+        """Keep the leases on what is run here, say what is watched here, and write what the store does not have."""
         if not self._state.shared:
             return
+        await self._renew_leases()
+        watched = [item.key for item in self._followed.values() if item.launch.watchers]
+        if watched:
+            with contextlib.suppress(StateUnavailableError):
+                await self._asked(self._state.watch(watched))
+
+    async def _renew_leases(self) -> None:
         keys = {item.key: item for item in self._own.values()}
         # One that has ended stands for all of these.
         latest = next(reversed(self._ended.values()), None)
@@ -221,9 +237,12 @@ class Sharing:
             renewals = await self._asked(self._state.renew(tuple(keys), self.replica))
         except StateUnavailableError:
             self._changed.update(self._own)
+            # Whoever watched them does so still, and will be back.
+            self._tell_watched()
             return
         for key, renewal in renewals.items():
             item = keys[key]
+            item.watched = renewal.watched
             if renewal.hold is Hold.LOST:
                 self._lose(item)
             elif renewal.hold is Hold.GONE:
@@ -233,8 +252,14 @@ class Sharing:
                     self.note(lost.launch)
             elif renewal.cancelled and self._runner is not None:
                 self._runner.asked_to_cancel(item.launch)
+        self._tell_watched()
         if self._changed:
             self._wake.set()
+
+    def _tell_watched(self) -> None:
+        for item in self._own.values():
+            if item.watched and self._runner is not None:
+                self._runner.watched_elsewhere(item.launch)
 
     async def follow(self) -> None:
         """Bring over what is new in the launches of others, and go on with those that nobody runs any more."""
@@ -244,6 +269,8 @@ class Sharing:
         try:
             found = await self._asked(self._state.read({key: item.cursor for key, item in items.items()}))
         except StateUnavailableError:
+            for item in items.values():
+                self._lose_sight_of(item)
             return
         followed = [(item, found.get(key)) for key, item in items.items() if item.launch.id in self._followed]
         for begin in range(0, len(followed), AT_ONCE):
@@ -273,13 +300,14 @@ class Sharing:
         if stored is not None:
             item.gone_since = None
             if not self._take(item, stored):
-                self._puzzle_over(item)
+                self._lose_sight_of(item)
                 return
             if stored.over or not item.launch.watchers or not self._leases_count:
                 return
             if await self._asked(self._state.adopt(item.key, self.replica)) is Adoption.ADOPTED:
                 await self._adopted(item)
             return
+        item.hidden_since = None
         item.gone_since = item.gone_since or self._clock()
         # Who runs it writes it anew at the next renewal; if nobody does, it is gone with its replica.
         if self._clock() - item.gone_since > self._terms.lease and item.launch.watchers:
@@ -291,12 +319,13 @@ class Sharing:
         """Whether a lease that has run out says that its holder is dead: not while the store was away for all."""
         return self._clock() >= self._trusted_from and self._state.steady() >= self._terms.lease
 
-    def _puzzle_over(self, item: _Shared) -> None:
-        """A launch is not understood here: after a while its watchers had better ask another replica."""
-        item.strange_since = item.strange_since or self._clock()
-        if self._clock() - item.strange_since > self._terms.lease:
-            self._followed.pop(item.launch.id, None)
-            item.launch.journal.close()
+    def _lose_sight_of(self, item: _Shared) -> None:
+        """Nobody knows here how a launch goes on: after a while its watchers had better ask another replica."""
+        item.hidden_since = item.hidden_since or self._clock()
+        if self._clock() - item.hidden_since <= self._terms.lease:
+            return
+        if self._followed.pop(item.launch.id, None) is not None and self._runner is not None:
+            self._runner.lost_sight_of(item.launch)
 
     async def _adopted(self, item: _Shared) -> None:
         """Run a launch from here on, with all that the replica before has written of it."""
@@ -321,10 +350,10 @@ class Sharing:
             seen = load_launch(launch.id, item.seal.open(stored.meta, _RECORD), self._parse)
             entries = [entry for batch in stored.batches for entry in load_entries(item.seal.open(batch.body, _EVENTS))]
         except (BrokenSealError, ProviderError, ValueError) as error:
-            if item.strange_since is None:
+            if item.hidden_since is None:
                 logger.warning("launch %s: what another replica wrote is not understood: %s", launch.short, error)
             return False
-        item.strange_since = None
+        item.hidden_since = None
         launch.trail, launch.member, launch.attempt = seen.trail, seen.member, seen.attempt
         launch.phase, launch.outcome = seen.phase, seen.outcome
         for entry in entries:

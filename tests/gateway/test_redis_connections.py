@@ -59,6 +59,7 @@ async def use(state: SharedState, key: str = "k") -> None:
     await state.renew([key], "a")
     await state.adopt(key, "a")
     await state.ask_to_cancel(key)
+    await state.watch([key])
     assert (await state.read({key: -1}))[key].meta == b"m"
     await state.give_up([key], "a")
     await state.tell([b"fact"])

@@ -78,6 +78,27 @@ async def test_a_stream_resumes_at_another_replica_while_its_own_goes_on(start: 
     assert len(member.launches) == 1
 
 
+async def test_a_launch_that_is_watched_at_another_replica_is_not_given_up(start: Starter) -> None:
+    one, two = await start.replicas(2, await start.redis(), members=1, launch={"linger": "3s"})
+    member = one.members[0]
+    member.lines, member.knobs.gate_at = 6, 4
+    first, seen = await read(one, stop_at="line 2\n")
+    resumed = asyncio.create_task(read(two, after=seen))
+    await asyncio.sleep(8)
+    assert not resumed.done()
+    member.gate.set()
+    second, _ = await resumed
+    assert lines(first) + lines(second) == [f"line {n}\n" for n in range(6)]
+    assert second[-1].phase == Phase.READY
+    # Once nobody watches it anywhere, it is given up.
+    member.gate.clear()
+    _, seen = await read(one, stop_at="line 2\n")
+    resumed = asyncio.create_task(read(two, after=seen))
+    await until(lambda: two.parts.launches.streams == 1)
+    resumed.cancel()
+    await until(lambda: one.parts.launches.tallies.outcomes["member-1", "abandoned"] == 1)
+
+
 async def test_a_replica_that_ends_hands_its_launches_over(start: Starter) -> None:
     one, two = await start.replicas(2, await start.redis(), members=1)
     member = one.members[0]
@@ -233,6 +254,26 @@ async def test_without_redis_for_a_while_launches_go_on_and_are_found_again(star
     assert [item.to_json() for item in away] == [item.to_json() for item in at_home]
     assert lines(first) + lines(at_home) == [f"line {n}\n" for n in range(6)]
     assert len(member.launches) == 2
+
+
+async def test_who_watches_at_another_replica_finds_the_launch_again_when_redis_is_gone(start: Starter) -> None:
+    redis = await start.redis()
+    one, two = await start.replicas(2, redis, members=1, redis={"timeout": "1s"}, launch={"linger": "5s"})
+    member = one.members[0]
+    member.lines, member.knobs.gate_at = 6, 3
+    first, seen = await read(one, stop_at="line 1\n")
+    resumed = asyncio.create_task(read(two, after=seen))
+    runs_it = one.parts.launches.under_way[0]
+    await until(lambda: one.parts.launches._sharing._own[runs_it.id].watched)
+    await redis.stop()
+    # Its stream ends, so that it asks again: here it is sent on, until it meets the replica that knows.
+    assert await resumed == ([], seen)
+    assert await read(two, after=seen) == ([], seen)
+    await asyncio.sleep(5)
+    member.gate.set()
+    second, _ = await read(one, after=seen)
+    assert lines(first) + lines(second) == [f"line {n}\n" for n in range(6)]
+    assert second[-1].phase == Phase.READY
 
 
 async def test_a_redis_that_is_slow_slows_launches_down_and_one_that_is_too_slow_counts_as_gone(start: Starter) -> None:

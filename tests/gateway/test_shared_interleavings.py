@@ -41,7 +41,7 @@ async def _pause(chance: random.Random) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_launch_has_one_writer_at_a_time_and_readers_see_one_story(make: Make, seed: int) -> None:
-    """Write, renew, adopt, give up, ask to cancel and read, all at once."""
+    """Write, renew, watch, adopt, give up, ask to cancel and read, all at once."""
     ends = [make(PATIENT) for _ in range(REPLICAS)]
     stories: list[list[tuple[int, bytes]]] = []
     last, over = 60, asyncio.Event()
@@ -77,8 +77,11 @@ async def test_a_launch_has_one_writer_at_a_time_and_readers_see_one_story(make:
         stories.append(seen)
 
     async def canceller() -> None:
-        await _pause(random.Random(seed))
-        assert await ends[0].ask_to_cancel("k")
+        chance = random.Random(seed)
+        for _ in range(20):
+            await _pause(chance)
+            assert await ends[0].ask_to_cancel("k")
+            await ends[1].watch(["k"])
 
     await ends[0].write("k", "dead", Writing(b"m", [Batch(0, b"dead")], whole=True))
     await ends[0].give_up(["k"], "dead")
