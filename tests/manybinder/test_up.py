@@ -90,3 +90,41 @@ def test_interrupted_before_it_is_ready_it_ends_what_it_has_started(tmp_path: Pa
     assert (process.returncode, out) == (0, "")
     _, alive = psutil.wait_procs(started, timeout=0)
     assert not alive
+
+
+async def test_several_gateways_share_a_redis_of_their_own_which_may_die(
+    tmp_path: Path, config: Path, http: aiohttp.ClientSession
+) -> None:
+    arguments = ("--gateways", "2", "--members", "1", "--member-config", str(config))
+    federation = await asyncio.to_thread(Federation.start, tmp_path / "up", *arguments)
+
+    async def agree() -> None:
+        """Wait until both replicas, whichever answers, see each other."""
+        async with asyncio.timeout(120):
+            seen: set[str] = set()
+            while len(seen) < 2:
+                # Each time by a connection of its own, for that is what goes to one replica or another.
+                async with aiohttp.ClientSession() as own, own.get(f"{federation.url}/api/v1/federation") as response:
+                    wire = await response.json()
+                if len(wire["replicas"]) == 2 and wire["degraded_since"] is None:
+                    seen |= {item["name"] for item in wire["replicas"] if item["this"]}
+                await asyncio.sleep(0.1)
+
+    def redis() -> psutil.Process:
+        (found,) = (process for process, command in federation.commands() if any("redis.conf" in it for it in command))
+        return found
+
+    await agree()
+    before = redis()
+    # It answers only those who have its password.
+    (port,) = {c.laddr.port for c in before.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PING\r\n")
+    assert (await reader.readline()).startswith(b"-NOAUTH")
+    writer.close()
+    before.kill()
+    before.wait(60)
+    await agree()
+    assert redis().pid != before.pid
+    assert (tmp_path / "up" / "gateway-1" / "records.sqlite3").exists()
+    federation.stop()
