@@ -9,26 +9,22 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
-from contract.journal import Entry
 from gateway.clients.state.protocol import (
     Adoption,
-    Batch,
     Hold,
     SharedState,
     StateUnavailableError,
     StoredLaunch,
     Terms,
-    Writing,
 )
-from gateway.clients.state.sealing import BrokenSealError, Seal, launch_key, launch_seal
+from gateway.clients.state.sealing import launch_key
 from gateway.core.launch import Launch
-from gateway.core.launch_records import dump_entries, dump_launch, load_entries, load_launch
-from providers.base import ProviderError, RepoSpec
+from gateway.engines.shared_launch import NotUnderstoodError, SharedLaunch
+from providers.base import RepoSpec
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +42,8 @@ ROOM_FOR_UNWRITTEN = 100_000
 #: Launches that are written, or looked at, at a time.
 AT_ONCE = 30
 
-#: Bytes of events that are sealed in one piece, roughly: what the store drops for want of room, it drops by the piece.
-BATCH_BYTES = 64 * 1024
-
 #: Visitors who wait at a time for a launch that no replica seems to know; the next ones are to ask again.
 PATIENT = 50
-
-_RECORD, _EVENTS = "the record of a launch", "the events of a launch"
 
 
 class Runner(Protocol):
@@ -77,23 +68,6 @@ class Runner(Protocol):
         """Show a launch of another replica no more: nobody knows here how it goes on."""
 
 
-@dataclass
-class _Shared:
-    """A launch in the store: what of it has been written or read."""
-
-    launch: Launch
-    key: str
-    seal: Seal
-    cursor: int = -1
-    """The number of the last entry that both sides have."""
-    gone_since: float | None = None
-    hidden_since: float | None = None
-    """Since when what another replica writes of it cannot be read, or is not understood."""
-    watched: bool = False
-    """Whether somebody watches it at another replica, as far as is known."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
 class Sharing:
     """``clock`` is in seconds; ``parse`` reads a spec."""
 
@@ -108,9 +82,9 @@ class Sharing:
         self.replica = secrets.token_hex(8)
         """Names this process among the replicas."""
         self._runner: Runner | None = None
-        self._own: dict[str, _Shared] = {}
-        self._followed: dict[str, _Shared] = {}
-        self._ended: dict[str, _Shared] = {}
+        self._own: dict[str, SharedLaunch] = {}
+        self._followed: dict[str, SharedLaunch] = {}
+        self._ended: dict[str, SharedLaunch] = {}
         """Launches that have ended here and stand in the store, the latest last: an emptied one gets them again."""
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
@@ -128,7 +102,7 @@ class Sharing:
 
     def begin(self, launch: Launch) -> None:
         """Keep a launch of this replica from now on."""
-        self._add(_Shared(launch, launch_key(launch.id), launch_seal(launch.id)))
+        self._add(SharedLaunch.begun(launch))
 
     def note(self, launch: Launch) -> None:
         """Write a launch soon: its record or its journal has changed."""
@@ -148,21 +122,21 @@ class Sharing:
 
     async def find(self, launch_id: str) -> Launch | None:
         """Another replica's launch, which is followed from now on; raises :class:`StateUnavailableError`."""
-        key, seal = launch_key(launch_id), launch_seal(launch_id)
+        key = launch_key(launch_id)
         stored = (await self._asked(self._state.read({key: -1}))).get(key)
         if stored is None:
             return None
         if (item := self._own.get(launch_id) or self._followed.get(launch_id)) is not None:
             return item.launch
         try:
-            launch = load_launch(launch_id, seal.open(stored.meta, _RECORD), self._parse)
-        except (BrokenSealError, ProviderError, ValueError) as error:
+            item = SharedLaunch.found(launch_id, stored, self._parse)
+        except NotUnderstoodError as error:
             logger.warning("a launch of another replica is not understood: %s", error)
             # The replica that runs it does understand it, and the visitor may meet that one next time.
             raise StateUnavailableError("the launch is not understood here") from error
-        item = self._followed[launch_id] = _Shared(launch, key, seal)
+        self._followed[launch_id] = item
         self._take(item, stored)
-        return launch
+        return item.launch
 
     async def find_patiently(self, launch_id: str) -> Launch | None:
         """As :meth:`find`, with some patience: a store that was emptied gets its launches back at their renewal."""
@@ -209,7 +183,7 @@ class Sharing:
         for begin in range(0, len(items), AT_ONCE):
             await asyncio.gather(*map(self._write_guarded, items[begin : begin + AT_ONCE]))
 
-    async def _write_guarded(self, item: _Shared) -> None:
+    async def _write_guarded(self, item: SharedLaunch) -> None:
         """Write a launch; whatever goes wrong with one keeps no other from being written."""
         try:
             await self._write(item)
@@ -276,7 +250,7 @@ class Sharing:
         for begin in range(0, len(followed), AT_ONCE):
             await asyncio.gather(*(self._look_guarded(*each) for each in followed[begin : begin + AT_ONCE]))
 
-    async def _look_guarded(self, item: _Shared, stored: StoredLaunch | None) -> None:
+    async def _look_guarded(self, item: SharedLaunch, stored: StoredLaunch | None) -> None:
         """Look after a launch; whatever goes wrong with one holds up no other."""
         try:
             await self._look_after(item, stored)
@@ -296,7 +270,7 @@ class Sharing:
         except StateUnavailableError as error:
             logger.warning("launches could not be handed over, and wait for their leases to run out: %s", error)
 
-    async def _look_after(self, item: _Shared, stored: StoredLaunch | None) -> None:
+    async def _look_after(self, item: SharedLaunch, stored: StoredLaunch | None) -> None:
         if stored is not None:
             item.gone_since = None
             if not self._take(item, stored):
@@ -319,7 +293,7 @@ class Sharing:
         """Whether a lease that has run out says that its holder is dead: not while the store was away for all."""
         return self._clock() >= self._trusted_from and self._state.steady() >= self._terms.lease
 
-    def _lose_sight_of(self, item: _Shared) -> None:
+    def _lose_sight_of(self, item: SharedLaunch) -> None:
         """Nobody knows here how a launch goes on: after a while its watchers had better ask another replica."""
         item.hidden_since = item.hidden_since or self._clock()
         if self._clock() - item.hidden_since <= self._terms.lease:
@@ -327,7 +301,7 @@ class Sharing:
         if self._followed.pop(item.launch.id, None) is not None and self._runner is not None:
             self._runner.lost_sight_of(item.launch)
 
-    async def _adopted(self, item: _Shared) -> None:
+    async def _adopted(self, item: SharedLaunch) -> None:
         """Run a launch from here on, with all that the replica before has written of it."""
         if item.cursor >= 0:
             stored = (await self._asked(self._state.read({item.key: item.cursor}))).get(item.key)
@@ -343,23 +317,16 @@ class Sharing:
         if self._runner is not None:
             self._runner.go_on_with(launch)
 
-    def _take(self, item: _Shared, stored: StoredLaunch) -> bool:
+    def _take(self, item: SharedLaunch, stored: StoredLaunch) -> bool:
         """Bring a launch that is followed up to date; whether what is stored was understood."""
         launch = item.launch
         try:
-            seen = load_launch(launch.id, item.seal.open(stored.meta, _RECORD), self._parse)
-            entries = [entry for batch in stored.batches for entry in load_entries(item.seal.open(batch.body, _EVENTS))]
-        except (BrokenSealError, ProviderError, ValueError) as error:
+            item.take(stored, self._parse)
+        except NotUnderstoodError as error:
             if item.hidden_since is None:
                 logger.warning("launch %s: what another replica wrote is not understood: %s", launch.short, error)
             return False
         item.hidden_since = None
-        launch.trail, launch.member, launch.attempt = seen.trail, seen.member, seen.attempt
-        launch.phase, launch.outcome = seen.phase, seen.outcome
-        for entry in entries:
-            if launch.journal.final is None:
-                launch.journal.take(entry)
-        item.cursor = max([item.cursor, *(batch.last for batch in stored.batches)])
         if launch.journal.final is not None and launch.finished_at is None:
             launch.finished_at = self._clock()
             self._followed.pop(launch.id, None)
@@ -367,7 +334,7 @@ class Sharing:
                 self._runner.ended_elsewhere(launch)
         return True
 
-    async def _write(self, item: _Shared) -> None:
+    async def _write(self, item: SharedLaunch) -> None:
         launch = item.launch
         async with item.lock:
             if launch.id not in self._own:
@@ -381,10 +348,7 @@ class Sharing:
                 # Nothing is sealed for a store that will not take it.
                 self._changed.add(launch.id)
                 return
-            entries, over = launch.journal.since(item.cursor), launch.journal.final is not None
-            batches = [Batch(some[-1].n, item.seal.close(dump_entries(some), _EVENTS)) for some in _in_batches(entries)]
-            meta = item.seal.close(dump_launch(launch), _RECORD)
-            writing = Writing(meta, batches, whole=item.cursor < 0, over=over)
+            writing = item.writing()
             try:
                 hold = await self._asked(self._state.write(item.key, self.replica, writing))
             except StateUnavailableError:
@@ -396,16 +360,16 @@ class Sharing:
                 item.cursor = -1
                 self.note(launch)
             else:
-                item.cursor = entries[-1].n if entries else item.cursor
-                if over and self._own.pop(launch.id, None) is not None:
+                item.written(writing)
+                if writing.over and self._own.pop(launch.id, None) is not None:
                     self._ended[launch.id] = item
 
-    def _add(self, item: _Shared) -> None:
+    def _add(self, item: SharedLaunch) -> None:
         self._own[item.launch.id] = item
         item.launch.journal.changed = partial(self.note, item.launch)
         self.note(item.launch)
 
-    def _lose(self, item: _Shared) -> None:
+    def _lose(self, item: SharedLaunch) -> None:
         """Another replica has taken a launch over, for this one seemed dead; follow it."""
         launch = item.launch
         if self._own.pop(launch.id, None) is None:
@@ -422,17 +386,3 @@ class Sharing:
         except StateUnavailableError:
             self._trusted_from = self._clock() + self._terms.lease
             raise
-
-
-def _in_batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Entries in pieces of a size that suits the store."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += len(entry.event.message)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
