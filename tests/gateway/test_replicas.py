@@ -325,15 +325,18 @@ async def test_who_was_taken_for_dead_follows_whoever_went_on(start: Starter) ->
 
 async def test_what_redis_holds_opens_no_notebook_and_resumes_no_stream(start: Starter) -> None:
     redis = await start.redis()
-    one, two = await start.replicas(2, redis)
+    limits = {"quotas": {"per_repo": 5, "total": 9}}
+    one, two = await start.replicas(2, redis, admission=limits, listen={"trusted_proxies": ["127.0.0.0/8"]})
     events, last = await read(one)
+    assert (await one.launch(headers={"X-Forwarded-For": "203.0.113.77"}))[-1].phase == Phase.READY
     parsed = parse_event_id(last)
     assert parsed is not None
     await asyncio.sleep(1)
     held = await redis.everything()
-    assert b"launch:" in held
+    for kind in (b"launch:", b"bucket:", b"quota:", b"replicas"):
+        assert b"manybinder:" + kind in held
     ready = events[-1].fields
-    for secret in (TOKEN, parsed[0], str(ready["url"]), "git.example"):
+    for secret in (TOKEN, parsed[0], str(ready["url"]), "git.example", "203.0.113"):
         assert secret.encode() not in held, secret
     assert parsed[0].encode().upper() not in held
     assert json.dumps(ready["url"]).encode() not in held
