@@ -170,6 +170,26 @@ async def test_a_ban_ends_the_launches_under_way_at_every_replica(start: Starter
     assert (await spared).phase == Phase.READY
 
 
+async def test_what_a_member_bans_for_itself_goes_to_another_one_and_costs_it_nothing(start: Starter) -> None:
+    gateway = await start.gateway(2)
+    first, second = gateway.first_choice()
+    message = "Sorry, this is not allowed to launch. Please contact admins for more info!\n"
+    first.knobs.first = {"phase": "failed", "message": message, "failure": "refused", "status_code": 403}
+    for _ in range(6):
+        events = await gateway.launch()
+        assert (events[-1].phase, events[-1].fields["member"]) == (Phase.READY, second.name)
+    assert len(first.builds) == 6
+    view = gateway.parts.fleet.snapshot.get(first.name)
+    assert view is not None
+    assert (view.state, view.outcomes.ejection) == ("available", None)
+    assert gateway.parts.launches.tallies.failovers == {(first.name, "refused"): 6}
+    # Where all ban it, the visitor hears why.
+    second.knobs.first = first.knobs.first
+    last = (await gateway.launch())[-1]
+    assert (last.phase, last.fields["failure"]) == (Phase.FAILED, "refused")
+    assert "not allowed to launch" in last.message
+
+
 async def test_a_ban_with_an_end_ends(start: Starter) -> None:
     gateway = await start.gateway(1, **ADMIN, **PROXIED)
     status, told = await ask(gateway, "PUT", "bans", {"kind": "network", "value": "203.0.113.5", "for": "2s"})
