@@ -245,9 +245,11 @@ class MemberView:
 
     def effective_policy(self, now: float, settings: HealthSettings) -> Policy:
         """What holds for it: a member may drain itself, as long as it says so, and one without weight takes nothing."""
-        report = self.report(now, settings) if self.policy == Policy.ACTIVE else None
+        if self.policy is not Policy.ACTIVE:
+            return self.policy
+        report = self.report(now, settings)
         drains = self.member.weight == 0 or (report is not None and report.draining)
-        return Policy.DRAINING if self.policy == Policy.ACTIVE and drains else self.policy
+        return Policy.DRAINING if drains else self.policy
 
     def slow_start(self, now: float, settings: HealthSettings) -> float:
         """What it counts for, from 0 to 1: it grows evenly from its return on (Envoy: slow start)."""
@@ -299,9 +301,7 @@ class MemberView:
     def status(self, now: float, settings: HealthSettings) -> Status:
         """What follows of all this now."""
         free, used, limit = self._room(now, settings)
-        capacity = CapacityState.UNKNOWN
-        if free is not None:
-            capacity = CapacityState.FREE if free > 0 else CapacityState.FULL
+        capacity = CapacityState.UNKNOWN if free is None else CapacityState.FREE if free > 0 else CapacityState.FULL
         slow_start = 1.0 if self.returned_at is None else self.slow_start(now, settings)
         return Status(self.health(now), capacity, self.effective_policy(now, settings), free, used, limit, slow_start)
 
