@@ -20,8 +20,9 @@ CLOCK_SKEW = 10.0
 #: Seconds before a report comes in which what it counts may have been counted.
 GATHERED_WITHIN = 1.0
 
-#: Seconds after which a session stands in what a member's health check counts: BinderHub asks its cluster that often.
-COUNTED_WITHIN = 15.0
+#: Seconds after which a session stands in what a member's health check counts: BinderHub asks its cluster for pods once
+#: a minute.  Until then it counts on top, twice at worst: better than a launch that is built and then refused.
+COUNTED_WITHIN = 60.0
 
 #: Transitions that are kept of a member.
 KEEP_HISTORY = 100
@@ -69,16 +70,22 @@ def observed(layer: Layer, ok: bool, reason: str, now: float, settings: ProbeSet
 
 def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSettings) -> MemberView:
     """After a probe."""
-    reachable = observed(view.reachable, result.reachable, result.reason, now, settings.probes)
-    view = replace(view, reachable=reachable, probed_at=now)
+    view = replace(_reached(view, result.reachable, result.reason, now, settings.probes), probed_at=now)
     if result.reachable:
         passing = observed(view.passing, result.passing, result.reason, now, settings.probes)
         answered = result.versions or view.answered_versions
-        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered)
-        if result.sessions:
+        counted = Counted(result.sessions, now) if result.sessions else None
+        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered, counted=counted)
+        if counted:
             kept = tuple(item for item in view.reservations if not _is_counted(item, now))
-            view = replace(view, counted=Counted(result.sessions, now), reservations=kept)
+            view = replace(view, reservations=kept)
     return settled(view, now, settings)
+
+
+def _reached(view: MemberView, ok: bool, reason: str, now: float, settings: ProbeSettings) -> MemberView:
+    """After it was reached, or not; one that is gone has to say anew that it works."""
+    reachable = observed(view.reachable, ok, reason, now, settings)
+    return replace(view, reachable=reachable, passing=Layer() if reachable.ok is False else view.passing)
 
 
 def _is_counted(reservation: Reservation, now: float) -> bool:
@@ -87,8 +94,7 @@ def _is_counted(reservation: Reservation, now: float) -> bool:
 
 def unreached(view: MemberView, reason: str, now: float, settings: HealthSettings) -> MemberView:
     """After a launch that could not reach it: as good an observation as a probe's."""
-    reachable = observed(view.reachable, False, reason, now, settings.probes)
-    return settled(replace(view, reachable=reachable), now, settings)
+    return settled(_reached(view, False, reason, now, settings.probes), now, settings)
 
 
 def succeeded(view: MemberView, attempt: Attempt, now: float, settings: HealthSettings) -> MemberView:
@@ -181,7 +187,7 @@ def released(view: MemberView, launch: str, ready: bool, now: float, settings: H
 def settled(view: MemberView, now: float, settings: HealthSettings) -> MemberView:
     """The view with its state as of now: after an observation, and as time passes (reports and ejections expire)."""
     # A ready launch that no report ever counted does not weigh on for ever.
-    forget = now - 4 * settings.probes.report_max_age
+    forget = now - max(4 * settings.probes.report_max_age, COUNTED_WITHIN)
     if any(item.ready_at is not None and item.ready_at < forget for item in view.reservations):
         kept = tuple(item for item in view.reservations if item.ready_at is None or item.ready_at >= forget)
         view = replace(view, reservations=kept)

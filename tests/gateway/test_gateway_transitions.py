@@ -88,6 +88,14 @@ def test_hysteresis(results: list[ProbeResult], down: int, up: int) -> None:
         assert now.state == now.status(float(length + 1), settings).state
 
 
+def test_a_member_that_returns_is_not_taken_for_what_it_was_before_it_went() -> None:
+    broken = after(GOOD, REFUSED, REFUSED, BROKEN)
+    assert (broken.state, broken.reasons(4, SETTINGS)) == ("failing", (BROKEN.reason,))
+    assert [item.after for item in broken.history] == ["available", "unreachable", "failing"]
+    mended = after(BROKEN, REFUSED, REFUSED, GOOD, settings=HealthSettings(ProbeSettings(healthy_after=1)))
+    assert mended.state == "available"
+
+
 def test_a_launch_that_could_not_reach_it_counts_as_a_probe() -> None:
     view = unreached(after(GOOD, REFUSED), "It broke the stream.", 2.1, SETTINGS)
     assert (view.settled_health, view.since) == (Health.UNREACHABLE, 2.1)
@@ -342,9 +350,19 @@ def test_a_binderhubs_ready_sessions_count_once() -> None:
         view = reserved(view, Reservation(f"l{n}", RepoKey("r"), "c", 2), 2, SETTINGS)
         view = released(view, f"l{n}", True, 5, SETTINGS)
     taken = replace(GOOD, sessions=Sessions(running=5, limit=10, free=5))
-    # Its count may be a few seconds old.
-    assert probed(view, taken, 10, SETTINGS).free(10, SETTINGS) == 0
-    assert probed(view, taken, 20, SETTINGS).free(20, SETTINGS) == 5
+    # Its count may be a minute old.
+    for at in (10, 30, 64):
+        view = probed(view, taken, at, SETTINGS)
+        assert view.free(at, SETTINGS) == 0
+    assert probed(view, taken, 66, SETTINGS).free(66, SETTINGS) == 5
+
+
+def test_a_binderhub_that_counts_no_more_is_of_unknown_capacity_at_once() -> None:
+    full = replace(GOOD, sessions=Sessions(running=10, limit=10, free=0))
+    view = probed(probed(NEW, full, 1, SETTINGS), GOOD, 2, SETTINGS)
+    assert (view.state, view.status(2, SETTINGS).capacity) == ("available", CapacityState.UNKNOWN)
+    # One that did not answer has not taken it back.
+    assert probed(probed(NEW, full, 1, SETTINGS), REFUSED, 2, SETTINGS).free(2, SETTINGS) == 0
 
 
 def test_a_member_drains_itself_for_as_long_as_it_says_so() -> None:
