@@ -18,7 +18,6 @@ from gateway.core.settings import HealthSettings
 #: What a member counts for at the start of its slow start.
 SLOW_START_FLOOR = 0.1
 
-
 #: Seconds after which a trial launch that has not ended (it may have a long build before it) bars no other one.
 TRIAL_AT_MOST = 60.0
 

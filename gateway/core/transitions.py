@@ -1,7 +1,8 @@
 """How belief changes: each function takes a member's view and an observation, and gives the new view.
 
 Invariant: ``view.state`` is the word that :meth:`MemberView.status` gives at the time of the last observation,
-``view.since`` the time at which that word last changed, and the last of ``view.history`` says why.
+``view.since`` the time at which that word last changed, and the last of ``view.history`` says why.  What befalls a
+member that an operator has taken out changes no word, and stands in its history as well.
 """
 
 from collections.abc import Mapping
@@ -191,15 +192,19 @@ def settled(view: MemberView, now: float, settings: HealthSettings) -> MemberVie
     if any(item.ready_at is not None and item.ready_at < forget for item in view.reservations):
         kept = tuple(item for item in view.reservations if item.ready_at is None or item.ready_at >= forget)
         view = replace(view, reservations=kept)
-    health = view.health(now)
-    if health != view.settled_health:
+    before, health = view.settled_health, view.health(now)
+    if health != before:
         view = _arrived(view, now) if health == Health.HEALTHY else view
         view = replace(view, settled_health=health)
     state = view.status(now, settings).state
-    if state == view.state:
-        return view
-    transition = Transition(now, view.state, state, _reason(view, state, now, settings))
-    return replace(view, state=state, since=now, history=_recorded(view.history, transition))
+    if state != view.state:
+        transition = Transition(now, view.state, state, _reason(view, state, now, settings))
+        return replace(view, state=state, since=now, history=_recorded(view.history, transition))
+    if health != before:
+        # Out of rotation by an operator's will, it stays so, whatever befalls it.
+        reason = _RETURNS[before] if health == Health.HEALTHY else " ".join(view.reasons(now, settings))
+        return replace(view, history=_recorded(view.history, Transition(now, state, state, reason)))
+    return view
 
 
 def _recorded(history: tuple[Transition, ...], transition: Transition) -> tuple[Transition, ...]:

@@ -14,6 +14,7 @@ from gateway.core.fleet import CapacityState, Health, Member, MemberView, Policy
 from gateway.core.outcomes import Attempt
 from gateway.core.settings import EjectionSettings, HealthSettings, ProbeSettings
 from gateway.core.transitions import (
+    KEEP_HISTORY,
     ProbeResult,
     StaleReportError,
     check_report,
@@ -315,6 +316,18 @@ def test_a_member_that_returns_starts_slowly_and_one_that_was_there_from_the_sta
     assert (mended.returned_at, mended.history[-1].reason) == (4.0, "Its checks pass again.")
 
 
+def test_what_befalls_a_member_that_drains_stands_in_its_history() -> None:
+    view = settled(replace(after(GOOD), policy=Policy.DRAINING), 2, SETTINGS)
+    for at, result in ((3, REFUSED), (4, REFUSED), (5, GOOD), (6, GOOD)):
+        view = probed(view, result, at, SETTINGS)
+    assert (view.state, view.since) == ("draining", 2)
+    assert [(item.at, item.after, item.reason) for item in view.history[-3:]] == [
+        (2, "draining", "An operator has set it to draining."),
+        (4, "draining", f"An operator has set it to draining. {REFUSED.reason}"),
+        (5, "draining", "It answers again."),
+    ]
+
+
 def test_a_member_that_starts_with_its_gateway_does_not_start_slowly_the_first_time() -> None:
     starting = replace(NEW, starting_until=60.0)
     view = probed(probed(probed(starting, REFUSED, 0, SETTINGS), BROKEN, 1, SETTINGS), GOOD, 10, SETTINGS)
@@ -396,3 +409,12 @@ def test_a_member_near_its_limit_does_not_drown_its_history() -> None:
         assert view.history[-1].after == view.state
     assert "ejected" in [item.after for item in view.history]
     assert len(view.history) < 10
+
+
+def test_of_a_long_history_the_latest_transitions_are_kept() -> None:
+    view = after(GOOD)
+    for n in range(2, 500, 3):
+        for at, result in ((n, REFUSED), (n + 1, REFUSED), (n + 2, GOOD)):
+            view = probed(view, result, at, SETTINGS)
+    assert len(view.history) == KEEP_HISTORY
+    assert [(item.at, item.after) for item in view.history[-2:]] == [(498, "unreachable"), (499, "available")]
