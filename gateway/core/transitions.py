@@ -75,11 +75,10 @@ def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSe
     if result.reachable:
         passing = observed(view.passing, result.passing, result.reason, now, settings.probes)
         answered = result.versions or view.answered_versions
-        counted = Counted(result.sessions, now) if result.sessions else None
-        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered, counted=counted)
-        if counted:
+        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered, counted=None)
+        if result.sessions:
             kept = tuple(item for item in view.reservations if not _is_counted(item, now))
-            view = replace(view, reservations=kept)
+            view = replace(view, counted=Counted(result.sessions, now), reservations=kept)
     return settled(view, now, settings)
 
 
