@@ -244,11 +244,9 @@ class MemberView:
 
     def effective_policy(self, now: float, settings: HealthSettings) -> Policy:
         """What holds for it: a member may drain itself, as long as it says so, and one without weight takes nothing."""
-        if self.policy is not Policy.ACTIVE:
-            return self.policy
-        report = self.report(now, settings)
+        report = self.report(now, settings) if self.policy == Policy.ACTIVE else None
         drains = self.member.weight == 0 or (report is not None and report.draining)
-        return Policy.DRAINING if drains else self.policy
+        return Policy.DRAINING if self.policy == Policy.ACTIVE and drains else self.policy
 
     def slow_start(self, now: float, settings: HealthSettings) -> float:
         """What it counts for, from 0 to 1: it grows evenly from its return on (Envoy: slow start)."""
