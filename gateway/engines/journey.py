@@ -261,7 +261,7 @@ class Journey:
                 async for item, heard in stream:
                     if item.is_final:
                         return self._final(member, resolved, item)
-                    patience.heard(item.phase)
+                    patience.heard(item)
                     await self._served()
                     self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
                     self._launch.journal.append(item.with_fields(**self._own_fields()))
@@ -490,12 +490,14 @@ class _Patience:
         finally:
             watch.cancel()
 
-    def heard(self, phase: Phase) -> None:
-        """Take in that the member has sent an event of a phase."""
+    def heard(self, item: BuildEvent) -> None:
+        """Take in that the member has sent an event; one with a position stands in a queue, for a build or a start."""
         self._heard_at = self._means.fleet.now()
-        if phase in _BUILDING:
+        if "position" in item.fields:
+            self._enter("in its queue", self._settings.waiting_timeout)
+        elif item.phase in _BUILDING:
             self._enter("building", self._settings.build_timeout)
-        elif phase in _STARTING:
+        elif item.phase in _STARTING:
             self._enter("starting the session", self._settings.start_timeout)
 
     def fault(self) -> MemberFault:
