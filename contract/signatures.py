@@ -41,7 +41,8 @@ class LaunchClaims:
     build; ``client`` the visitor's address in the form that the member's registration allows ("" = not told).
     ``launch_host`` is the gateway's public URL, ``ref_url`` shows the commit to people, ``persistent_spec`` is the spec
     with the commit: what a session is told of its origin.  ``attempt`` counts the attempts of a launch at all members:
-    a higher one begins anew what an earlier one has failed at.
+    a higher one begins anew what an earlier one has failed at.  ``force``: the visitor wants a build tried again that
+    has failed not long ago.
     """
 
     member: str
@@ -57,6 +58,7 @@ class LaunchClaims:
     ref_url: str = ""
     persistent_spec: str = ""
     attempt: int = 1
+    force: bool = False
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -109,6 +111,7 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "ref_url": claims.ref_url,
         "persistent_spec": claims.persistent_spec,
         "attempt": claims.attempt,
+        **({"force": True} if claims.force else {}),
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 
@@ -144,6 +147,7 @@ def verify_launch(
         issued_at=issued,
         expires_at=expires,
         attempt=attempt,
+        force=payload.get("force") is True,
         **{name: texts[name] for name in _TEXTS},
     )
 

@@ -15,13 +15,18 @@ from frontend.settings import make_site
 from member.ban_proposals import proposals
 from member.builders.process.builder import ProcessBuilder
 from member.clients.hub import HubClient
+from member.core.builds import BuildLimits
+from member.core.quotas import SessionLimits
 from member.engines.bans import ENFORCE_EVERY_S, Bans
+from member.engines.build_logs import BuildLogs
 from member.engines.builds import Builds
 from member.engines.capacity import Capacity
 from member.engines.health import Health
+from member.engines.hook import Hook
 from member.engines.launches import Launches
 from member.engines.reaper import Reaper
 from member.engines.reporter import Reporter
+from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.processes import hub_api_token
 from member.settings import MemberSettings
@@ -51,6 +56,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     try:
         token = hub_api_token(settings)
         launch_keys, report_key = _keys(settings)
+        hook = Hook(settings.launch.hook)
         await builder.start()
     except (RuntimeError, ValueError) as error:
         raise CannotStartError(str(error)) from error
@@ -65,19 +71,18 @@ async def make_app(settings: MemberSettings) -> web.Application:
     providers = Providers(settings.providers, http)
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
     health = Health(hub, builder, builder.confinement_reason)
-    builds = Builds(
-        builder, slots=settings.builder.slots, timeout_s=settings.builder.timeout + 60, tasks=tasks, metrics=metrics
-    )
-    launches = Launches(
-        builds,
+    logs = _build_logs(settings)
+    builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
+    servers = Servers(
         hub,
         http,
         settings.launch,
+        SessionLimits(settings.sessions.limit, settings.sessions.per_repo),
         public_url=settings.hub.public_url,
-        session_limit=settings.sessions.limit,
         tasks=tasks,
         metrics=metrics,
     )
+    launches = Launches(builds, servers, settings.launch, hook=hook, tasks=tasks, metrics=metrics)
     own_version, repo2docker_version = version("manybinder"), version("jupyter-repo2docker")
 
     def versions() -> dict[str, str]:
@@ -104,7 +109,9 @@ async def make_app(settings: MemberSettings) -> web.Application:
         health=health,
         capacity=capacity,
         bans=bans,
+        logs=logs,
         registry=metrics.registry,
+        api_only=settings.enable_api_only_mode,
         image_prefix=settings.builder.image_prefix,
         launch_keys=launch_keys,
         require_launch_token=federation is not None and federation.require_launch_token,
@@ -123,6 +130,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("sweep launches", 1.0, launches.sweep)
         tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
+        tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
         if federation is not None and report_key is not None:
             reporter = Reporter(
@@ -162,6 +170,35 @@ def run(settings: MemberSettings) -> None:
     """Run the member's API as this process; raises as :func:`serve` does."""
     logs.configure(settings.log_level)
     asyncio.run(serve(settings))
+
+
+def _build_limits(settings: MemberSettings) -> BuildLimits:
+    return BuildLimits(
+        slots=settings.builder.slots,
+        per_repo=settings.builds.per_repo,
+        queue=settings.builds.queue,
+        # The builder ends a build by itself, and knows better what it was at.
+        timeout_s=settings.builder.timeout + 60,
+        queue_timeout_s=settings.builds.queue_timeout,
+        grace_s=settings.builds.grace,
+        hold_s=settings.builds.hold,
+        hold_most_s=settings.builds.hold_most,
+    )
+
+
+def _build_logs(settings: MemberSettings) -> BuildLogs:
+    """Raises :class:`CannotStartError`."""
+    logs = BuildLogs(
+        settings.data_dir / "build-logs",
+        settings.public_url,
+        most_bytes=settings.builds.logs_disk,
+        max_age_s=settings.builds.logs_max_age,
+    )
+    try:
+        logs.start()
+    except OSError as error:
+        raise CannotStartError(f"cannot use the data directory {settings.data_dir}: {error}") from error
+    return logs
 
 
 def _keys(settings: MemberSettings) -> tuple[list[Ed25519PublicKey], Ed25519PrivateKey | None]:

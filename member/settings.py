@@ -114,11 +114,42 @@ class BuilderSettings(Section):
     """The package cache; by default within the data directory.  Members of one operator may share one."""
 
 
+class BuildsSettings(Section):
+    """How builds wait, are held back, and what is kept of them."""
+
+    per_repo: int | None = Field(default=None, ge=1)
+    """Builds of one repository at a time; ``null``: one fewer than ``builder.slots``, and at least one."""
+
+    queue: int = Field(default=100, ge=1)
+    """Builds that may wait for a slot; further ones are refused."""
+
+    queue_timeout: Duration = Field(default=1800.0, gt=0)
+    """How long a build may wait for a slot."""
+
+    grace: Duration = Field(default=10.0, ge=0)
+    """How long a build goes on that nobody waits for any more."""
+
+    hold: Duration = Field(default=60.0, ge=0)
+    """How long a commit that failed to build is not built again; twice as long after each further failure."""
+
+    hold_most: Duration = Field(default=3600.0, ge=0)
+    """And at most so long."""
+
+    logs_disk: Size = Field(default=256 * 2**20, gt=0)
+    """All logs of builds together; beyond that the oldest ones go."""
+
+    logs_max_age: Duration = Field(default=7 * 86400.0, gt=0)
+    """A log goes after this time."""
+
+
 class SessionSettings(Section):
     """What visitors' sessions may take."""
 
     limit: int = Field(default=10, ge=1)
     """Sessions at a time."""
+
+    per_repo: int | None = Field(default=None, ge=1)
+    """Sessions of one repository at a time; ``null``: any number."""
 
     memory: Size = Field(default=2 * 2**30, gt=0)
     """Of all processes of a session together."""
@@ -136,6 +167,21 @@ class SessionSettings(Section):
     """A session ends after this time, whatever it does."""
 
 
+class HookSettings(Section):
+    """Asked before each launch: the operator's own command, or a function of theirs, or both."""
+
+    command: tuple[str, ...] = ()
+    """Gets the launch as one JSON object on its standard input.  Exit status 0: go on; 1: refuse, with what it prints
+    as the words for the visitor; any other: the command has failed, and so has the launch."""
+
+    python: str = Field(default="", pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")
+    """``module:function``, called with the launch as a dictionary; may be a coroutine function.  What it returns is
+    what the visitor is told, and ends the launch; ``None``: go on."""
+
+    timeout: Duration = Field(default=10.0, gt=0)
+    """For both together."""
+
+
 class LaunchSettings(Section):
     """How launches pass through."""
 
@@ -143,7 +189,16 @@ class LaunchSettings(Section):
     """Servers that start at a time; further ones wait in the member's own queue."""
 
     timeout: Duration = Field(default=600.0, gt=0)
-    """From a built image to a notebook server that answers."""
+    """From a built image to a notebook server that answers, with all retries."""
+
+    retries: int = Field(default=1, ge=0, le=10)
+    """How often a server is started again whose start has failed."""
+
+    retry_delay: Duration = Field(default=2.0, ge=0)
+    """Before the first of these; twice as long before each further one."""
+
+    hook: HookSettings = HookSettings()
+    """Asked before each launch; without a command and a function nothing is."""
 
     linger: Duration = Field(default=60.0, ge=0)
     """How long a launch goes on that nobody watches."""
@@ -194,6 +249,9 @@ class MemberSettings(Section):
     log_level: LogLevel = "info"
     """What is logged."""
 
+    enable_api_only_mode: bool = False
+    """As in BinderHub: no pages are served, and ``?build_only=true`` builds without launching."""
+
     security: SecuritySettings = SecuritySettings()
     """Who may call the API."""
 
@@ -202,6 +260,9 @@ class MemberSettings(Section):
 
     builder: BuilderSettings = BuilderSettings()
     """How repositories become environments."""
+
+    builds: BuildsSettings = BuildsSettings()
+    """How builds wait, are held back, and what is kept of them."""
 
     sessions: SessionSettings = SessionSettings()
     """What visitors' sessions may take."""

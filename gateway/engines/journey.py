@@ -427,6 +427,7 @@ class Journey:
             launch_id=self._launch.id,
             client=self._told_client(member),
             attempt=self._launch.attempt,
+            force=self._launch.visitor.force,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
             repo_url=resolved.spec.repo_url,

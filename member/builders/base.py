@@ -2,18 +2,21 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from contract.events import BuildEvent, Failure
 from contract.repos import RepoKey
 
 
 class BuildFailedError(Exception):
-    """A build that ended without an image; the text is a sentence for the visitor."""
+    """A build that ended without an image; the text is a sentence for the visitor.
 
-    def __init__(self, failure: Failure, message: str) -> None:
+    ``fields`` are added to the event that tells it.
+    """
+
+    def __init__(self, failure: Failure, message: str, **fields: Any) -> None:
         super().__init__(message)
-        self.failure = failure
+        self.failure, self.fields = failure, fields
 
 
 @dataclass(frozen=True, slots=True)

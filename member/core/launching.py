@@ -39,7 +39,9 @@ class LaunchOrder:
 
     ``spec`` is the visitor's own with its provider, ``persistent_spec`` the same with the commit, both percent-encoded;
     ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a
-    higher one begins anew what an earlier one has failed at.
+    higher one begins anew what an earlier one has failed at.  ``build_only``: no session is wanted; ``force``: a build
+    that has failed not long ago is to be tried again; ``quota``: how many sessions the repository may have (``None`` =
+    what every repository may).
     """
 
     launch_id: str
@@ -53,6 +55,9 @@ class LaunchOrder:
     persistent_spec: str = ""
     client_ip: str = ""
     attempt: int = 1
+    build_only: bool = False
+    force: bool = False
+    quota: int | None = None
 
 
 @dataclass
@@ -69,6 +74,8 @@ class Launch:
     finished_at: float | None = None
     watchers: int = 0
     unwatched_since: float = 0.0
+    retries: int = 0
+    """How often the Hub was asked again for its server."""
 
     @property
     def short(self) -> str:

@@ -1,5 +1,7 @@
 """``/build``: a launch as a stream of events, and what may be done to a launch by whoever knows its id."""
 
+from dataclasses import replace
+
 from aiohttp import web
 
 from contract.events import Failure, failed
@@ -7,7 +9,7 @@ from contract.launches import parse_event_id, short
 from frontend.admission import unknown_launch
 from frontend.refusals import FINAL_N, Refused
 from member.core.launching import Launch
-from member.web.orders import gateway_token, read_order
+from member.web.orders import gateway_token, is_true, read_order
 from member.web.parts import PARTS, Parts
 from servicekit.problems import Problem
 from servicekit.streams import stream_entries
@@ -49,9 +51,11 @@ def _resumed(request: web.Request, parts: Parts) -> tuple[Launch, int] | None:
 
 
 async def _started(request: web.Request, parts: Parts) -> Launch:
-    if request.query.get("build_only", "").lower() == "true":
+    build_only = is_true(request, "build_only")
+    if build_only and not parts.api_only:
         raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
-    return parts.launches.start(await read_order(request, parts))
+    order = await read_order(request, parts)
+    return parts.launches.start(replace(order, build_only=build_only))
 
 
 async def show_launch(request: web.Request) -> web.Response:

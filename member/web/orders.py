@@ -24,6 +24,11 @@ from providers.base import ProviderError
 _BEARER = "Bearer "
 
 
+def is_true(request: web.Request, name: str) -> bool:
+    """Whether a parameter of the query says ``true``, in any case, as BinderHub reads it."""
+    return request.query.get(name, "").lower() == "true"
+
+
 def gateway_token(request: web.Request, parts: Parts) -> str:
     """The launch token that a request claims to bear, not verified; "" for a visitor's."""
     authorization = request.headers.get("Authorization", "")
@@ -72,6 +77,7 @@ def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
         persistent_spec=claims.persistent_spec or claims.spec,
         client_ip=claims.client,
         attempt=claims.attempt,
+        force=claims.force,
     )
 
 
@@ -93,4 +99,6 @@ async def _from_visitor(request: web.Request, parts: Parts) -> LaunchOrder:
         ref_url=resolved.ref_url,
         persistent_spec=resolved.resolved_spec,
         client_ip=admitted.client_ip,
+        # Who comes without a token of our page is a script, and might ask for this each time.
+        force=admitted.with_token and is_true(request, "force"),
     )

@@ -19,9 +19,12 @@ import pytest
 from contract.events import Failure, Phase
 from manybinder.ports import free_ports
 from member.clients.hub import HubClient, SpawnFailedError
+from member.core.builds import BuildLimits
 from member.core.launching import Outcome, user_options
+from member.core.quotas import SessionLimits
 from member.engines.builds import Builds
 from member.engines.launches import Launches
+from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.processes import processes
 from member.settings import LaunchSettings, MemberSettings
@@ -29,7 +32,7 @@ from servicekit.tasks import Tasks
 from tests.fakes.builder import FakeBuilder
 from tests.manybinder import supervised
 from tests.member import stand_in_session
-from tests.member.member_harness import order, until
+from tests.member.member_harness import make_logs, order, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -111,17 +114,19 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @contextlib.asynccontextmanager
 async def launching(real: RealHub, http: aiohttp.ClientSession) -> AsyncIterator[Launches]:
-    tasks, metrics = Tasks(), Metrics()
-    launches = Launches(
-        Builds(FakeBuilder(), slots=1, timeout_s=30, tasks=tasks, metrics=metrics),
+    tasks, metrics, settings = Tasks(), Metrics(), LaunchSettings()
+    servers = Servers(
         real.client(http),
         http,
-        LaunchSettings(),
+        settings,
+        SessionLimits(10),
         public_url=real.settings.hub.public_url,
-        session_limit=10,
         tasks=tasks,
         metrics=metrics,
     )
+    logs = make_logs(real.data_dir / "build-logs")
+    builds = Builds(FakeBuilder(), BuildLimits(), logs, tasks=tasks, metrics=metrics)
+    launches = Launches(builds, servers, settings, tasks=tasks, metrics=metrics)
     try:
         yield launches
     finally:

@@ -7,6 +7,7 @@ import pytest
 
 from contract.events import BuildEvent, Failure, Phase
 from member.builders.base import BuildFailedError
+from member.core.builds import BuildLimits
 from member.core.launching import Launch, Outcome, user_name
 from member.engines.reaper import Reaper
 from tests.fakes.hub import FakeServer
@@ -217,7 +218,7 @@ async def test_cancelling_a_launch_that_builds_ends_the_build() -> None:
         last = (await made.events(launch))[-1]
         assert (last.phase, last.failure, last.fields["reason"]) == (Phase.FAILED, Failure.USER, "cancelled")
         await until(lambda: made.builder.ended == [what.image])
-        assert not made.builds.requests
+        await until(lambda: not made.builds.requests)
 
 
 async def test_cancelling_one_of_two_leaves_the_build_to_the_other() -> None:
@@ -335,7 +336,7 @@ async def test_who_leaves_the_queue_lets_the_others_move_up() -> None:
 
 
 async def test_closing_ends_every_launch_with_an_event_and_leaves_no_server() -> None:
-    async with rig(concurrent=1, slots=2) as made:
+    async with rig(concurrent=1, limits=BuildLimits(slots=2, grace_s=0.05)) as made:
         await made.launch(order("ready"))
         held = order("builds")
         made.builder.hold(held.image)
@@ -375,7 +376,11 @@ async def test_every_way_to_end_is_counted() -> None:
             for status in ("ready", "user", "cancelled", "member")
         }
         assert counted == {"ready": 1, "user": 1, "cancelled": 1, "member": None}
-        assert sample("binderhub_launch_time_seconds_count", {"status": "success"}) == 1
+        times = {
+            status: sample("binderhub_launch_time_seconds_count", {"status": status, "retries": "0"})
+            for status in ("success", "failure", "cancelled")
+        }
+        assert times == {"success": 1, "failure": None, "cancelled": 1}
         assert made.gauge("binderhub_inprogress_launches") == 0
 
 
