@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import make_site
 from member.ban_proposals import proposals
-from member.builders.process.builder import ProcessBuilder
+from member.builders.choice import make_builder
 from member.clients.hub import HubClient
 from member.core.builds import BuildLimits
 from member.core.quotas import SessionLimits
@@ -52,7 +52,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
 
     To be called in the event loop that will serve it.  Raises :class:`CannotStartError`.
     """
-    builder = ProcessBuilder(settings)
+    builder = make_builder(settings)
     try:
         token = hub_api_token(settings)
         launch_keys, report_key = _keys(settings)
@@ -70,7 +70,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
-    health = Health(hub, builder, builder.confinement_reason)
+    health = Health(hub, builder)
     logs = _build_logs(settings)
     builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
     servers = Servers(
@@ -112,11 +112,11 @@ async def make_app(settings: MemberSettings) -> web.Application:
         logs=logs,
         registry=metrics.registry,
         api_only=settings.enable_api_only_mode,
-        image_prefix=settings.builder.image_prefix,
+        image_prefix=settings.image_prefix,
         launch_keys=launch_keys,
         require_launch_token=federation is not None and federation.require_launch_token,
         versions=lambda: {
-            "builder_info": {"repo2docker-version": repo2docker_version},
+            "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
             "builder": builder.kind,
             "manybinder": own_version,

@@ -25,13 +25,13 @@ from frontend.refusals import FINAL_N
 from frontend.settings import SecuritySettings, make_site
 from frontend.tokens import make_build_token
 from member.app import CannotStartError, make_app
+from member.builder_settings import ProcessBuilderSettings
 from member.core.launching import Outcome
 from member.engines import capacity as capacity_module
 from member.engines.bans import Bans
 from member.engines.capacity import Capacity
 from member.engines.health import Health
 from member.settings import (
-    BuilderSettings,
     BuildsSettings,
     HookSettings,
     LaunchSettings,
@@ -149,7 +149,7 @@ async def member_of(
         providers = Providers(
             ProvidersSettings.model_validate({"git": {"allow_private_addresses": True}}), engines.http
         )
-        health = Health(engines.client, engines.builder, "confined by nothing")
+        health = Health(engines.client, engines.builder)
         site = make_site(
             SecuritySettings.model_validate({"build_token_secret": secret, **security}),
             name="member-1",
@@ -597,6 +597,6 @@ def test_the_example_of_settings_loads_and_shows_the_defaults(tmp_path: Path) ->
     assert uncommented.federation is not None
     assert uncommented.federation.report_interval == plain.federation.report_interval
     # Each setting that has a default is shown.
-    for section in (BuilderSettings, BuildsSettings, SessionSettings, LaunchSettings, HookSettings):
+    for section in (ProcessBuilderSettings, BuildsSettings, SessionSettings, LaunchSettings, HookSettings):
         for name in section.model_fields.keys() - {"cache_dir", "hook"}:
             assert f"{name}: " in text, name
