@@ -21,7 +21,7 @@ from member.engines.bans import ENFORCE_EVERY_S, Bans
 from member.engines.build_logs import BuildLogs
 from member.engines.builds import Builds
 from member.engines.capacity import Capacity
-from member.engines.health import Health
+from member.engines.health import FRESH_S, Health
 from member.engines.hook import Hook
 from member.engines.launches import Launches
 from member.engines.reaper import Reaper
@@ -129,6 +129,8 @@ async def make_app(settings: MemberSettings) -> web.Application:
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks.every("sweep launches", 1.0, launches.sweep)
         tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
+        # Who asks is then answered at once; and a Hub that hangs is known before anybody asks.
+        tasks.every("check health", FRESH_S, health.checks)
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
         tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
@@ -145,6 +147,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         yield
         await launches.close()
         await tasks.close()
+        await health.close()
         await builder.close()
         await providers.close()
         await http.close()

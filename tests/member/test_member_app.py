@@ -192,6 +192,7 @@ async def member_of(
         finally:
             await engines.launches.close()
             await runner.cleanup()
+            await health.close()
             await providers.close()
 
 
