@@ -24,6 +24,7 @@ from member.engines.capacity import Capacity
 from member.engines.health import FRESH_S, Health
 from member.engines.hook import Hook
 from member.engines.launches import Launches
+from member.engines.pressure import LOOK_EVERY_S, DiskPressure
 from member.engines.reaper import Reaper
 from member.engines.reporter import Reporter
 from member.engines.servers import Servers
@@ -82,7 +83,16 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks=tasks,
         metrics=metrics,
     )
-    launches = Launches(builds, servers, settings.launch, hook=hook, tasks=tasks, metrics=metrics)
+    pressure = DiskPressure(builder, settings.sessions.min_free_disk, metrics)
+    launches = Launches(
+        builds,
+        servers,
+        settings.launch,
+        hook=hook,
+        closed_for=lambda: pressure.reason,
+        tasks=tasks,
+        metrics=metrics,
+    )
     own_version, repo2docker_version = version("manybinder"), version("jupyter-repo2docker")
 
     def versions() -> dict[str, str]:
@@ -98,6 +108,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         versions=versions,
         prefixes=providers.prefixes,
         proposals=lambda: proposals(settings.data_dir),
+        draining=lambda: pressure.draining,
     )
     bans = Bans(settings.data_dir / "bans.json", hub, launches)
     federation = settings.federation
@@ -129,6 +140,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks.every("sweep launches", 1.0, launches.sweep)
         tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
+        tasks.every("look at the disk", LOOK_EVERY_S, pressure.look)
         # Who asks is then answered at once; and a Hub that hangs is known before anybody asks.
         tasks.every("check health", FRESH_S, health.checks)
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)

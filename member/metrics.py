@@ -46,6 +46,11 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.draining = Gauge(
+            "manybinder_member_draining",
+            "1 while the disk is nearly full: no launch is taken",
+            registry=self.registry,
+        )
         self.phase_time = Histogram(
             "manybinder_member_phase_seconds",
             "Time of a phase: build_queue, fetching, building, pushing, launch_queue, starting",

@@ -109,6 +109,12 @@ class SessionSettings(Section):
     per_repo: int | None = Field(default=None, ge=1)
     """Sessions of one repository at a time; ``null``: any number."""
 
+    max_load: float | None = Field(default=None, gt=0)
+    """The load average of a minute for each core beyond which no room for sessions is told; ``null``: whatever."""
+
+    min_free_disk: Size = Field(default=2**30, ge=0)
+    """With less disk free than this the member takes no launches; 0: it always does."""
+
     memory: Size = Field(default=2 * 2**30, gt=0)
     """Of all processes of a session together."""
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
-from contract.reports import CapacityReport, Check, Image, Sessions, images_digest
-from member.builders.base import Builder
+from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest
+from member.builders.base import Builder, Resources
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
 from member.engines.builds import Builds
@@ -32,10 +32,11 @@ class Capacity:
         versions: Callable[[], dict[str, str]],
         prefixes: Sequence[str],
         proposals: Callable[[], tuple[Ban, ...]] = lambda: (),
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._hub, self._health, self._builder = settings, hub, health, builder
         self._builds, self._launches, self._versions, self._prefixes = builds, launches, versions, tuple(prefixes)
-        self._proposals = proposals
+        self._proposals, self._draining = proposals, draining
         self._boot_id = uuid.uuid4().hex
         self._seq = -1
         self._recent: CapacityReport | None = None
@@ -61,7 +62,7 @@ class Capacity:
         checks = list(await self._health.checks())
         settings = self._settings
         resources = await self._builder.resources()
-        memory = resources.memory
+        cpu = resources.cpu
         limit = settings.sessions.limit
         try:
             # A report that waits for a Hub that hangs comes too late to be believed.
@@ -77,8 +78,8 @@ class Capacity:
                 running,
                 len(users) - running + len(under_way),
                 limit,
-                memory_free=None if memory.limit is None else int(memory.limit - memory.used),
-                memory_each=settings.sessions.memory,
+                self._rooms(resources),
+                closed=self._draining() or capacity.overloaded(cpu.used, cpu.limit, settings.sessions.max_load),
             )
         except (HubError, TimeoutError) as error:
             # What was there last is there still, as far as anybody knows; there is no room.
@@ -97,8 +98,8 @@ class Capacity:
             # A launch under way counts, as it does among the sessions: quotas speak of both.
             sessions_by_repo=self._by_repo,
             builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
-            memory_bytes=memory,
-            cpu=resources.cpu,
+            memory_bytes=resources.memory,
+            cpu=cpu,
             disk_bytes=resources.disk,
             images=images,
             images_digest=images_digest(images),
@@ -107,6 +108,18 @@ class Capacity:
             providers=self._prefixes,
             builder=self._builder.kind,
             confined=self._builder.confined,
+            draining=self._draining(),
             ban_proposals=await asyncio.to_thread(self._proposals),
             versions=self._versions(),
         )
+
+    def _rooms(self, resources: Resources) -> list[capacity.Room]:
+        sessions = self._settings.sessions
+        return [
+            capacity.memory_room(_free(resources.memory), sessions.memory),
+            capacity.disk_room(_free(resources.disk), sessions.disk, sessions.min_free_disk),
+        ]
+
+
+def _free(usage: Usage) -> float | None:
+    return None if usage.limit is None else usage.limit - usage.used
