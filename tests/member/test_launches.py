@@ -440,3 +440,32 @@ async def test_a_launch_that_is_watched_in_full_has_numbered_entries_from_any_pl
         async with contextlib.aclosing(launch.journal.follow(5)) as entries:
             assert [entry.n async for entry in entries] == list(range(6, launch.journal.next_n))
         assert build_request("repo").image == launch.order.image
+
+
+async def test_a_server_that_does_not_start_is_tried_again_and_leaves_nothing_in_between() -> None:
+    async with rig(retries=3, retry_delay="20ms") as made:
+        made.hub.spawn_fails_times = 2
+        events = await made.launch(order())
+        assert events[-1].phase == Phase.READY
+        messages = [item.message for item in events]
+        assert "Launch attempt 1 failed, retrying...\n" in messages
+        assert "Launch attempt 2 failed, retrying...\n" in messages
+        assert made.hub.count("remove user") == 2
+        assert len(made.hub.users) == 1
+        sample = made.metrics.registry.get_sample_value
+        assert sample("binderhub_launch_time_seconds_count", {"status": "success", "retries": "2"}) == 1
+
+
+async def test_retries_have_an_end_and_so_has_the_time_for_all_of_them() -> None:
+    async with rig(retries=2, retry_delay="10ms") as made:
+        made.hub.spawn_fails = "no luck"
+        last = (await made.launch(order()))[-1]
+        assert (last.phase, last.failure) == (Phase.FAILED, Failure.MEMBER)
+        assert made.hub.count("start") == 3
+        await until(lambda: not made.hub.users)
+    async with rig(retries=10, retry_delay="1s", timeout="1500ms") as made:
+        made.hub.spawn_fails = "no luck"
+        last = (await made.launch(order()))[-1]
+        assert "took too long to launch" in last.message
+        assert made.hub.count("start") < 5
+        await until(lambda: not made.hub.users)
