@@ -221,7 +221,9 @@ class Launches:
         if await self._builds.has_image(order.image):
             journal.append(event(Phase.BUILT, "Found built image, launching...\n", imageName=order.image))
             return
-        request = BuildRequest(order.repo, order.repo_url, order.commit, order.image)
+        request = BuildRequest(
+            order.repo, order.repo_url, order.commit, order.image, provider=order.spec.partition("/")[0]
+        )
         async with contextlib.aclosing(self._builds.follow(request)) as events:
             async for item in events:
                 journal.append(item)

@@ -46,7 +46,7 @@ async def providers(request: pytest.FixtureRequest, github: FakeGitHub, clock: C
     hangs = "hang" in request.node.name
     settings = ProvidersSettings(gh=GitHubSettings(api_url=github.api_url, timeout="3s" if hangs else "60s"))
     async with aiohttp.ClientSession() as session:
-        providers = Providers(settings, session, clock)
+        providers = Providers(settings, session, clock, lambda: github.reset_at - 420.0 + clock.now - 1000.0)
         yield providers
         await providers.close()
 
@@ -93,7 +93,7 @@ async def test_a_changed_branch_is_seen_after_its_time_and_an_unchanged_one_is_f
     assert (await providers.resolve(spec)).commit == B  # within its time
     clock.now += 61
     assert (await providers.resolve(spec)).commit == C
-    assert providers.github.quota_remaining == 58
+    assert providers.github_quota == 58
 
 
 async def test_a_commit_needs_no_request(github: FakeGitHub, providers: Providers) -> None:
@@ -131,8 +131,7 @@ async def test_a_renamed_repository_is_followed(github: FakeGitHub, providers: P
     assert (await providers.resolve(providers.parse("gh/org/old/dev"))).commit == B
 
 
-async def test_no_quota_left(github: FakeGitHub, providers: Providers) -> None:
-    providers.github._wall_clock = lambda: github.reset_at - 420.0
+async def test_no_quota_left(github: FakeGitHub, providers: Providers, clock: Clock) -> None:
     github.quota = 0
     spec = providers.parse("gh/org/repo/dev")
     for _ in range(2):
@@ -142,7 +141,7 @@ async def test_no_quota_left(github: FakeGitHub, providers: Providers) -> None:
         assert caught.value.retry_after_s == 420
     assert failure_text(spec, caught.value).startswith("Error resolving ref for gh:org/repo/dev: GitHub rate limit")
     assert len(github.requests) == 1, "GitHub is not asked again before its quota is back"
-    providers.github._wall_clock = lambda: github.reset_at + 1.0
+    clock.now += 421
     github.quota = 60
     assert (await providers.resolve(spec)).commit == B
 
@@ -225,9 +224,12 @@ def test_an_enterprise_server() -> None:
     assert GitHubSettings().api_base == "https://api.github.com"
 
 
+_SHOWN = ["gh", "gist", "gl", "git", "zenodo", "figshare", "dataverse", "hydroshare", "ckan", "swh"]
+
+
 def test_descriptions(providers: Providers) -> None:
     described = {description["id"]: description for description in providers.descriptions()}
-    assert list(described) == list(providers.prefixes) == ["gh", "git"]
+    assert list(described) == list(providers.prefixes) == _SHOWN
     for description in described.values():
         assert {"displayName", "id", "spec", "repo", "ref"} <= set(description)
         assert {"label", "placeholder", "urlEncode"} == set(description["repo"])
