@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -110,7 +111,7 @@ class FakeFigshare(FaultyServer):
     async def _version(self, request: web.Request) -> web.Response:
         article, version = request.match_info["id"], request.match_info["version"]
         files = [
-            {"name": name, "is_link_only": False, "download_url": f"{self.url}/files/{article}/{version}/{name}"}
+            {"name": name, "is_link_only": False, "download_url": f"{self.url}/files/{article}/{version}/{quote(name)}"}
             for name in self.articles[article][int(version)]
         ]
         return answer({"id": int(article), "version": int(version), "files": files})

@@ -69,7 +69,6 @@ class _Dataverse(_Careful, contentproviders.Dataverse):  # type: ignore[misc]
         base, _, dataset = url.partition("/citation?persistentId=")
         path = f"/api/datasets/:persistentId/versions/{quote(self.version)}/files"
         response = self._request(f"{base}{path}?persistentId={quote(dataset, safe=':/')}")
-        response.raise_for_status()
         return response.json()["data"]
 
 
@@ -94,7 +93,6 @@ class _HydroShare(contentproviders.Hydroshare):  # type: ignore[misc]
         bag.seek(0)
         bag.truncate()
         with self.urlopen(url, stream=True) as response:
-            response.raise_for_status()
             for chunk in response.iter_content(2**20):
                 bag.write(chunk)
         return zipfile.is_zipfile(bag)
@@ -159,6 +157,8 @@ def _lines(provider: str, spec: dict[str, Any]) -> Iterator[str]:
     made, order = _MADE[provider](spec)
     session = made.session
     session.max_redirects = _MAX_REDIRECTS
+    # Not every provider looks at the status of what it goes on to read.
+    session.hooks["response"].append(lambda response, *_, **__: response.raise_for_status())
     session.request = functools.partial(session.request, timeout=_SILENCE_S)
     yield from made.fetch(order, str(Path.cwd()), yield_output=True)
 
