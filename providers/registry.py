@@ -11,12 +11,14 @@ from urllib.parse import quote
 import aiohttp
 
 from providers.base import (
+    NO_RULE,
     ProviderError,
     RefNotFoundError,
     RepoProvider,
     RepoSpec,
     Resolved,
     SpecError,
+    SpecQuota,
     UnknownProviderError,
 )
 from providers.cache import Cache
@@ -32,7 +34,7 @@ from providers.gitlab import GitLabProvider
 from providers.http import Web
 from providers.hydroshare import HydroShareProvider
 from providers.refs import is_commit, spec_name
-from providers.rules import SpecQuota, SpecRules
+from providers.rules import SpecRules
 from providers.settings import ProvidersSettings
 from providers.swh import SoftwareHeritageProvider
 from providers.zenodo import ZenodoProvider
@@ -62,11 +64,15 @@ class Providers:
     ) -> None:
         made = make_providers(settings, session, clock, wall)
         self._providers = {provider.prefix: provider for provider in made if rules_of(settings, provider).enabled}
-        self._rules = {prefix: rules_of(settings, provider) for prefix, provider in self._providers.items()}
         self._settings = settings
+        self.configure(settings)
         self._cache: Cache[_Key, Resolved] = Cache(settings.cache_size, clock)
         self._running: dict[_Key, asyncio.Task[Resolved | ProviderError]] = {}
         self._tasks = Tasks()
+
+    def configure(self, settings: ProvidersSettings) -> None:
+        """Go by other rules of specs from now on; all else of the settings stays as it was."""
+        self._rules = {prefix: rules_of(settings, provider) for prefix, provider in self._providers.items()}
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -97,7 +103,7 @@ class Providers:
         """What the rules of its provider say of the number of a spec's sessions."""
         prefix, _, spec = raw.partition("/")
         rules = self._rules.get(prefix)
-        return rules.quota(spec) if rules is not None else SpecQuota()
+        return rules.quota(spec) if rules is not None else NO_RULE
 
     @property
     def github_quota(self) -> int | None:

@@ -6,26 +6,14 @@ of letters.  A spec is looked at as it came, decoded, and without ``.git``, so t
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
 from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field
 
+from providers.base import SpecQuota
 from servicekit.config import Section
-
-
-@dataclass(frozen=True, slots=True)
-class SpecQuota:
-    """What the rules say of the number of sessions of a repository.
-
-    ``limit`` counts only if it is ``given``; ``None`` is any number.  ``higher``: the federation's higher limit.
-    """
-
-    higher: bool = False
-    given: bool = False
-    limit: int | None = None
 
 
 def _checked(pattern: str) -> str:

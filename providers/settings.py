@@ -1,6 +1,6 @@
 """What an operator may set of the repo providers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from yarl import URL
@@ -204,3 +204,11 @@ class ProvidersSettings(Section):
 
     cache_size: int = Field(default=10_000, ge=1)
     """At most so many answers are kept."""
+
+    def without_rules(self) -> dict[str, Any]:
+        """The settings but for the rules of specs."""
+        rules = SpecRules.model_fields.keys() - {"enabled"}
+        named = {name: value for name, value in self if not isinstance(value, SpecRules)}
+        return named | {
+            name: value.model_dump(exclude=set(rules)) for name, value in self if isinstance(value, SpecRules)
+        }

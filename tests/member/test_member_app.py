@@ -126,7 +126,12 @@ def member_settings(data_dir: Path, **sections: Any) -> MemberSettings:
 
 @contextlib.asynccontextmanager
 async def member_of(
-    data_dir: Path, *, federated: bool = True, required: bool = True, **security: Any
+    data_dir: Path,
+    *,
+    federated: bool = True,
+    required: bool = True,
+    git: dict[str, Any] | None = None,
+    **security: Any,
 ) -> AsyncIterator[Member]:
     """Serve one."""
     key = Ed25519PrivateKey.generate()
@@ -134,7 +139,10 @@ async def member_of(
     settings = member_settings(data_dir)
     async with rig(linger="60s") as engines:
         providers = Providers(
-            ProvidersSettings.model_validate({"git": {"allow_private_addresses": True}}), engines.http
+            ProvidersSettings.model_validate(
+                {"git": {"allow_private_addresses": True, **(git or {})}, "gh": git or {}}
+            ),
+            engines.http,
         )
         health = Health(engines.client, engines.builder, "confined by nothing")
         site = make_site(
