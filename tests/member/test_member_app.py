@@ -130,7 +130,7 @@ async def member_of(
     *,
     federated: bool = True,
     required: bool = True,
-    git: dict[str, Any] | None = None,
+    rules: dict[str, Any] | None = None,
     **security: Any,
 ) -> AsyncIterator[Member]:
     """Serve one."""
@@ -138,12 +138,9 @@ async def member_of(
     secret = "s" * 64
     settings = member_settings(data_dir)
     async with rig(linger="60s") as engines:
-        providers = Providers(
-            ProvidersSettings.model_validate(
-                {"git": {"allow_private_addresses": True, **(git or {})}, "gh": git or {}}
-            ),
-            engines.http,
-        )
+        rules = rules or {}
+        provided = {"git": {"allow_private_addresses": True, **rules}, "gh": rules}
+        providers = Providers(ProvidersSettings.model_validate(provided), engines.http)
         health = Health(engines.client, engines.builder, "confined by nothing")
         site = make_site(
             SecuritySettings.model_validate({"build_token_secret": secret, **security}),

@@ -70,7 +70,7 @@ async def test_a_launch_that_is_banned_is_refused(tmp_path: Path, kind: str, val
 
 
 async def test_a_members_own_rules_of_specs_hold_for_a_gateways_orders_too(tmp_path: Path) -> None:
-    async with member_of(tmp_path, required=False, git={"banned_specs": ["org/repo"]}) as member:
+    async with member_of(tmp_path, required=False, rules={"banned_specs": ["org/repo"]}) as member:
         for headers in (member.bearer(member.claims()), {}):
             refused = await member.refusal(headers)
             assert refused.message.startswith("Sorry, gh/Org/repo/main is not allowed to launch.")
