@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import math
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
@@ -63,6 +64,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
+    metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
     health = Health(hub, builder, builder.confinement_reason)
     builds = Builds(

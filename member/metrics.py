@@ -36,6 +36,11 @@ class Metrics:
         self.queued_launches = Gauge(
             "manybinder_member_queued_launches", "Launches that wait for the Hub", registry=self.registry
         )
+        self.github_quota = Gauge(
+            "binderhub_github_rate_limit_remaining",
+            "Requests that GitHub's API still allows; not a number until it was asked",
+            registry=self.registry,
+        )
         self.report_failures = Counter(
             "manybinder_member_report_failures", "Capacity reports that did not arrive", registry=self.registry
         )

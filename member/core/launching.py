@@ -92,8 +92,8 @@ def user_name(repo_url: str, launch_id: str, attempt: int = 1) -> str:
 
 
 def user_options(order: LaunchOrder, token: str) -> dict[str, str]:
-    """What the Hub's spawner is given, under BinderHub's names."""
-    return {"image": order.image, "token": token, **binder_fields(order)}
+    """What the Hub's spawner is given, under BinderHub's names; ``repo`` is for who counts sessions."""
+    return {"image": order.image, "token": token, "repo": order.repo, **binder_fields(order)}
 
 
 def binder_fields(order: LaunchOrder) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """GitHub, against a server that answers as GitHub does."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -244,3 +245,34 @@ def test_good_specs_round_trip(owner: str, repo: str, ref: str) -> None:
     spec = provider.parse(f"{owner}/{repo}/{ref.replace('/', '%2F')}")
     assert (spec.repo_url, spec.ref) == (f"https://github.com/{owner}/{repo}", ref)
     assert spec.repo == f"github.com/{owner}/{repo}".lower()
+
+
+def test_descriptions_are_binderhubs(providers: Providers) -> None:
+    described = {item["id"]: item for item in providers.descriptions()}
+    doi = r"10\.\d+\/(.)+"
+    # What BinderHub's own providers say of themselves: names, the form of a spec, whether it is encoded, and refs.
+    expected: dict[str, tuple[str, str, str, bool, str | None]] = {
+        "gh": ("GitHub", r"[^/]+/[^/]+/.+", "GitHub repository name or URL", False, "HEAD"),
+        "gist": ("GitHub Gist", r"[^/]+/[^/]+(/[^/]+)?", "Gist ID (username/gistId) or URL", False, "HEAD"),
+        "gl": ("GitLab", r"[^/]+/.+", "GitLab repository name or URL", True, "HEAD"),
+        "git": ("Git repository", r"[^/]+/.+", "Arbitrary git repository URL", True, "HEAD"),
+        "zenodo": ("Zenodo DOI", doi, "Zenodo DOI", False, None),
+        "figshare": ("FigShare DOI", doi, "FigShare DOI", False, None),
+        "dataverse": ("Dataverse DOI", doi, "Dataverse DOI", False, None),
+        "hydroshare": ("Hydroshare resource", r"[^/]+", "Hydroshare resource id", True, None),
+        "ckan": ("CKAN dataset", r"[^/]+", "CKAN dataset URL", True, None),
+    }
+    for name, (shown, form, label, encoded, ref) in expected.items():
+        item = described[name]
+        assert (item["displayName"], item["spec"]["validateRegex"]) == (shown, form)
+        assert (item["repo"]["label"], item["repo"]["urlEncode"]) == (label, encoded)
+        assert item["ref"] == ({"enabled": False} if ref is None else {"enabled": True, "default": ref})
+    for name, url in (
+        ("gh", "https://github.com/"),
+        ("gl", "https://gitlab.com/"),
+        ("gist", "https://gist.github.com/"),
+    ):
+        # The name of the group is written as JavaScript does.
+        found = re.match(described[name]["detect"]["regex"].replace("(?<", "(?P<"), f"{url}org/repo/")
+        assert found is not None
+        assert found["repo"] == "org/repo"
