@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import math
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
@@ -70,6 +71,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
+    metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
     health = Health(hub, builder)
     logs = _build_logs(settings)
@@ -78,7 +80,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         hub,
         http,
         settings.launch,
-        SessionLimits(settings.sessions.limit, settings.sessions.per_repo),
+        SessionLimits(settings.sessions.limit, settings.sessions.per_repo, settings.sessions.per_repo_higher),
         public_url=settings.hub.public_url,
         tasks=tasks,
         metrics=metrics,

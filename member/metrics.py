@@ -27,7 +27,7 @@ class Metrics:
             buckets=_LAUNCH_BUCKETS,
             registry=self.registry,
         )
-        self.build_count = Counter("binderhub_build_count", "Builds", ["status"], registry=self.registry)
+        self.build_count = Counter("binderhub_build_count", "Builds", ["status", "provider"], registry=self.registry)
         self.launch_count = Counter(
             "binderhub_launch_count", "Launches by what became of them", ["status", "provider"], registry=self.registry
         )
@@ -58,6 +58,11 @@ class Metrics:
             buckets=_PHASE_BUCKETS,
             registry=self.registry,
         )
+        self.github_quota = Gauge(
+            "binderhub_github_rate_limit_remaining",
+            "Requests that GitHub's API still allows; not a number until it was asked",
+            registry=self.registry,
+        )
         self.report_failures = Counter(
             "manybinder_member_report_failures", "Capacity reports that did not arrive", registry=self.registry
         )
@@ -66,7 +71,7 @@ class Metrics:
         """A phase of a build or a launch has taken so many seconds."""
         self.phase_time.labels(phase).observe(seconds)
 
-    def built(self, status: str, seconds: float) -> None:
+    def built(self, status: str, provider: str, seconds: float) -> None:
         """A build has ended after so many seconds: ``success``, ``failure`` or ``cancelled``."""
-        self.build_count.labels(status).inc()
+        self.build_count.labels(status, provider).inc()
         self.build_time.labels(status).observe(seconds)

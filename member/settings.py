@@ -109,6 +109,9 @@ class SessionSettings(Section):
     per_repo: int | None = Field(default=None, ge=1)
     """Sessions of one repository at a time; ``null``: any number."""
 
+    per_repo_higher: int | None = Field(default=None, ge=1)
+    """Of one repository whose spec is among its provider's ``high_quota_specs``; ``null``: any number."""
+
     max_load: float | None = Field(default=None, gt=0)
     """The load average of a minute for each core beyond which no room for sessions is told; ``null``: whatever."""
 

@@ -68,6 +68,22 @@ class Resolved:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SpecQuota:
+    """What the rules say of the number of sessions of a repository.
+
+    ``limit`` counts only if it is ``given``; ``None`` is any number.  ``higher``: the federation's higher limit.
+    """
+
+    higher: bool = False
+    given: bool = False
+    limit: int | None = None
+
+
+#: What no rule says anything of.
+NO_RULE = SpecQuota()
+
+
 class RepoProvider(Protocol):
     """One kind of repository host."""
 

@@ -437,6 +437,7 @@ class Journey:
             launch_host=self._means.public_url,
             ref_url=resolved.ref_url,
             persistent_spec=resolved.resolved_spec,
+            repo=resolved.spec.repo,
         )
 
     def _told_client(self, member: Member) -> str:

@@ -22,12 +22,17 @@ class BuildFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What to build; ``image`` is the name that the image gets (see :mod:`member.core.images`)."""
+    """What to build; ``image`` is the name that the image gets (see :mod:`member.core.images`).
+
+    ``provider`` is the prefix of the repo provider, which says how ``repo_url`` is fetched: most have a Git repository,
+    and ``repo_url`` is what repo2docker takes in any case.
+    """
 
     repo: RepoKey
     repo_url: str
     commit: str
     image: str
+    provider: str = "git"
 
 
 @dataclass(frozen=True, slots=True)

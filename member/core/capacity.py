@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contract.reports import Sessions
-from contract.repos import repo_key
+from contract.repos import RepoKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,6 @@ def unknown_sessions(limit: int, last: Sessions) -> Sessions:
     return Sessions(running=last.running, pending=last.pending, limit=limit, free=0)
 
 
-def by_repo(repo_urls: Iterable[str]) -> dict[str, int]:
-    """Sessions of each repository."""
-    return dict(Counter(repo_key(url) for url in repo_urls if url))
+def by_repo(repos: Iterable[RepoKey]) -> dict[str, int]:
+    """Sessions of each repository; those of which it is not known ("") are of none."""
+    return dict(Counter(repo for repo in repos if repo))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from contract.bans import Ban, BanError, ban_text, dump_bans, find_ban, parse_bans
-from contract.repos import RepoKey, repo_key
+from contract.repos import RepoKey
 from contract.signatures import BanList
 from member.clients.hub import HubClient, HubError, HubUser
 from member.core.ports import OlderBansError
@@ -76,7 +76,7 @@ class Bans:
     async def _end_if_hit(self, user: HubUser) -> None:
         if not user.repo_url or not user.spec or user.name in self._launches.users:
             return
-        ban = self.find(user.spec, repo_key(user.repo_url), user.client_ip)
+        ban = self.find(user.spec, user.repo, user.client_ip)
         if ban is None:
             return
         try:

@@ -187,7 +187,7 @@ class Builds:
             logger.exception("unexpected error building %s", build.request.image)
             build.error = BuildFailedError(Failure.MEMBER, "Something went wrong in this member while it built.")
         finally:
-            self._metrics.built(status, self._clock() - begun)
+            self._metrics.built(status, build.request.provider, self._clock() - begun)
             if status == "success":
                 self._times.took(self._clock() - begun)
 

@@ -71,8 +71,8 @@ class Capacity:
             # At one moment with the count: what is said to be counted is.
             under_way = self._launches.users - {user.name for user in users}
             self._seen = self._launches.seen
-            repos = [item.order.repo_url for item in self._launches.under_way if item.user in under_way]
-            self._by_repo = capacity.by_repo([*(user.repo_url for user in users), *repos])
+            repos = [item.order.repo for item in self._launches.under_way if item.user in under_way]
+            self._by_repo = capacity.by_repo([*(user.repo for user in users), *repos])
             running = sum(user.ready for user in users)
             sessions = capacity.sessions(
                 running,

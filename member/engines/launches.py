@@ -199,7 +199,8 @@ class Launches:
             if not order.build_only:
                 journal.append(event(Phase.BUILT, "Found built image, launching...\n", imageName=order.image))
             return event(Phase.READY, "Done! Found built image\n", imageName=order.image)
-        request = BuildRequest(order.repo, order.repo_url, order.commit, order.image)
+        provider = order.spec.partition("/")[0]
+        request = BuildRequest(order.repo, order.repo_url, order.commit, order.image, provider=provider)
         async with contextlib.aclosing(self._builds.follow(request, force=order.force)) as events:
             async for item in events:
                 journal.append(item)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import aiohttp
 
 from contract.events import Phase, event
-from contract.repos import RepoKey, repo_key
+from contract.repos import RepoKey
 from member.clients.hub import HubBusyError, HubClient, HubError, SpawnFailedError
 from member.core.launching import Launch, user_options
 from member.core.quotas import SessionLimits, refusal
@@ -96,7 +96,7 @@ class Servers:
         """Take one of the member's sessions; whether the user has a server already.  Raises :class:`FullError`."""
         async with asyncio.timeout(self._settings.timeout):
             users = await self._hub.users(patient=True)
-        there = {item.name: repo_key(item.repo_url) for item in users if item.has_server}
+        there = {item.name: item.repo for item in users if item.has_server}
         if (why := refusal(launch.order, launch.user, {**there, **self._claimed}, self._limits)) is not None:
             raise FullError(why)
         self._claimed[launch.user] = launch.order.repo

@@ -6,13 +6,14 @@ is admitted here, where that is allowed at all.
 
 import os
 import time
+from dataclasses import replace
 
 from aiohttp import web
 
-from contract.bans import ban_text
+from contract.bans import ban_text, spec_ban_text
 from contract.events import Failure, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
-from contract.repos import repo_key
+from contract.repos import RepoKey, repo_key
 from contract.signatures import LaunchClaims, SignatureRefusedError, verify_launch
 from frontend.admission import accepts_event_stream, admit, provider_failure
 from frontend.refusals import Refused
@@ -38,9 +39,12 @@ def gateway_token(request: web.Request, parts: Parts) -> str:
 async def read_order(request: web.Request, parts: Parts) -> LaunchOrder:
     """The order in a request; raises :class:`Refused`."""
     order = await _read(request, parts)
+    # A gateway's order too: what this member's operator does not allow is not for a federation to allow.
+    if parts.providers.bans(order.spec):
+        raise Refused(failed(Failure.REFUSED, spec_ban_text(order.spec), status_code=403))
     if (ban := parts.bans.find(order.spec, order.repo, order.client_ip)) is not None:
         raise Refused(failed(Failure.REFUSED, ban_text(ban, order.spec), status_code=403))
-    return order
+    return replace(order, quota=parts.providers.quota(order.spec))
 
 
 async def _read(request: web.Request, parts: Parts) -> LaunchOrder:
@@ -64,7 +68,7 @@ def _from_gateway(request: web.Request, token: str, parts: Parts) -> LaunchOrder
 
 
 def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
-    repo = repo_key(claims.repo_url)
+    repo = RepoKey(claims.repo) if claims.repo else repo_key(claims.repo_url)
     return LaunchOrder(
         launch_id=claims.launch_id,
         spec=claims.spec,
@@ -83,16 +87,16 @@ def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
 
 async def _from_visitor(request: web.Request, parts: Parts) -> LaunchOrder:
     admitted = admit(request, parts.site, parts.providers, time.time())
-    spec = admitted.spec
     try:
-        resolved = await parts.providers.resolve(spec)
+        resolved = await parts.providers.resolve(admitted.spec)
     except ProviderError as error:
-        raise Refused(provider_failure(spec, error, Failure.MEMBER)) from error
+        raise Refused(provider_failure(admitted.spec, error, Failure.MEMBER)) from error
+    spec = resolved.spec
     return LaunchOrder(
         launch_id=launch_id(os.urandom(LAUNCH_ID_BYTES)),
         spec=spec.raw,
         repo=spec.repo,
-        repo_url=resolved.spec.repo_url,
+        repo_url=spec.repo_url,
         commit=resolved.commit,
         image=image_name(parts.image_prefix, spec.repo, resolved.commit),
         launch_host=parts.site.public_url,

@@ -32,6 +32,7 @@ from providers.settings import ProvidersSettings
 LAUNCH = "ab" * 16
 SSE = {"Accept": "text/event-stream"}
 BROWSER = {"User-Agent": "Mozilla/5.0", "Accept": "text/html"}
+PROVIDERS = ["gh", "gist", "gl", "git", "zenodo", "figshare", "dataverse", "hydroshare", "ckan", "swh"]
 Client = TestClient[web.Request, web.Application]
 
 
@@ -113,7 +114,7 @@ async def test_pages_say_what_scripts_need(start: Start, base: str) -> None:
         config = parse_page_config(html)
         assert config["baseUrl"] == base
         assert config["badgeBaseUrl"] == f"http://127.0.0.1:1{base}"
-        assert [provider["id"] for provider in config["repoProviders"]] == ["gh", "git"]
+        assert [provider["id"] for provider in config["repoProviders"]] == PROVIDERS
         assert (config["aboutMessage"], config["bannerHtml"]) == ("<b>about</b>", "<i>banner</i>")
         assert {"logoUrl", "logoWidth", "binderVersion"} <= set(config)
         assert "buildToken" not in config
@@ -275,7 +276,7 @@ async def test_the_picture_is_one(start: Start) -> None:
 async def test_the_providers(start: Start) -> None:
     frontend = await start()
     response = await frontend.client.get("/api/repoproviders")
-    assert [provider["id"] for provider in await response.json()] == ["gh", "git"]
+    assert [provider["id"] for provider in await response.json()] == PROVIDERS
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v2", "/v2/gh", "/static/../settings.py", "/static/nothing", "/repo/x"])

@@ -53,6 +53,22 @@ def git(url: str, ref: str = "HEAD", path: str = "", *, is_directory: bool = Fal
             Link("git", "https%3A%2F%2Fh%2Fr/main", "a"),
         ),
         ("https://mybinder.org/v2/zenodo/10.5281/zenodo.3242074/", Link("zenodo", "10.5281/zenodo.3242074")),
+        (f"https://mybinder.org/v2/swh/swh:1:rev:{'e' * 40}", Link("swh", f"swh:1:rev:{'e' * 40}")),
+        ("10.5281/zenodo.3242074", Link("zenodo", "10.5281/zenodo.3242074")),
+        ("https://doi.org/10.5281/zenodo.3242074", Link("zenodo", "10.5281/zenodo.3242074")),
+        ("https://zenodo.org/records/3242074?preview=1", Link("zenodo", "10.5281/zenodo.3242074")),
+        ("https://zenodo.org/doi/10.5281/zenodo.3242073", Link("zenodo", "10.5281/zenodo.3242073")),
+        ("doi:10.6084/m9.figshare.9782777.v2", Link("figshare", "10.6084/m9.figshare.9782777.v2")),
+        ("https://figshare.com/articles/code/A_title/9784088/1", Link("figshare", "10.6084/m9.figshare.9784088.v1")),
+        ("https://figshare.com/articles/A_title/9784088", Link("figshare", "10.6084/m9.figshare.9784088")),
+        ("https://doi.org/10.7910/DVN/TJCLKP", Link("dataverse", "10.7910/DVN/TJCLKP")),
+        (
+            "https://dataverse.harvard.edu/dataset.xhtml?persistentId=doi:10.7910/DVN/TJCLKP&version=1.0",
+            Link("dataverse", "10.7910/DVN/TJCLKP"),
+        ),
+        (f"https://www.hydroshare.org/resource/{'8f' * 16}/", Link("hydroshare", "8f" * 16)),
+        (f"swh:1:dir:{'d' * 40};origin=https://x.org", Link("swh", f"swh:1:dir:{'d' * 40}")),
+        (f"https://archive.softwareheritage.org/swh:1:rev:{'e' * 40};path=/", Link("swh", f"swh:1:rev:{'e' * 40}")),
     ],
 )
 def test_what_is_pasted(text: str, link: Link | None) -> None:

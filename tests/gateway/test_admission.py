@@ -274,7 +274,7 @@ async def test_quotas_are_set_while_the_gateway_runs(start: Starter) -> None:
         status, told = await ask(gateway, "PUT", "quotas", {"name": name, "limit": limit})
         assert status == 200, told
     _, shown = await ask(gateway, "GET", "quotas")
-    assert shown == {"total": 1, "per_repo": None, "repos": {"github.com/org": 5}}
+    assert shown == {"total": 1, "per_repo": None, "per_repo_higher": None, "repos": {"github.com/org": 5}}
     first = asyncio.create_task(final(gateway))
     await until(lambda: gateway.members[0].launches)
     refused = await final(gateway, spec_of("another"))

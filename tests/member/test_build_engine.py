@@ -191,7 +191,12 @@ async def test_a_failure_reaches_all_followers_each_with_an_error_of_its_own() -
             assert follower.error is not None
             assert (follower.error.failure, str(follower.error)) == (Failure.USER, "requirements.txt names no package.")
         assert len({id(follower.error) for follower in followers}) == 3
-        assert made.metrics.registry.get_sample_value("binderhub_build_count_total", {"status": "failure"}) == 1
+        assert (
+            made.metrics.registry.get_sample_value(
+                "binderhub_build_count_total", {"status": "failure", "provider": "git"}
+            )
+            == 1
+        )
 
 
 async def test_a_fault_of_the_builder_is_the_members_and_tells_nothing_of_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -76,7 +76,7 @@ async def test_ready_has_binderhubs_fields_and_the_session_gets_the_same() -> No
             "token": server.options["token"],
         }
         assert ready == {**shared, "url": f"{made.hub.url}user/{user}/"}
-        assert server.options == shared
+        assert server.options == {**shared, "repo": "git.example/org/repo"}
         assert len(ready["token"]) >= 43
         async with made.http.get(
             f"{ready['url']}api/status", headers={"Authorization": f"token {ready['token']}"}

@@ -139,6 +139,7 @@ async def member_of(
     required: bool = True,
     api_only: bool = False,
     engine: Mapping[str, Any] | None = None,
+    rules: dict[str, Any] | None = None,
     **security: Any,
 ) -> AsyncIterator[Member]:
     """Serve one; ``engine`` goes to :func:`tests.member.member_harness.rig`."""
@@ -146,9 +147,9 @@ async def member_of(
     secret = "s" * 64
     settings = member_settings(data_dir)
     async with rig(**{"linger": "60s", **(engine or {})}) as engines:
-        providers = Providers(
-            ProvidersSettings.model_validate({"git": {"allow_private_addresses": True}}), engines.http
-        )
+        rules = rules or {}
+        provided = {"git": {"allow_private_addresses": True, **rules}, "gh": rules}
+        providers = Providers(ProvidersSettings.model_validate(provided), engines.http)
         health = Health(engines.client, engines.builder)
         site = make_site(
             SecuritySettings.model_validate({"build_token_secret": secret, **security}),
@@ -470,7 +471,7 @@ async def test_metrics_name_no_repository_and_count(member: Member) -> None:
         assert response.content_type == "text/plain"
         text = await response.text()
     assert 'binderhub_launch_count_total{provider="gh",status="ready"} 1.0' in text
-    assert 'binderhub_build_count_total{status="success"} 1.0' in text
+    assert 'binderhub_build_count_total{provider="gh",status="success"} 1.0' in text
     assert 'binderhub_launch_time_seconds_count{retries="0",status="success"} 1.0' in text
     for phase in ("build_queue", "fetching", "building", "launch_queue", "starting"):
         assert f'manybinder_member_phase_seconds_count{{phase="{phase}"}} 1.0' in text, phase
