@@ -335,3 +335,45 @@ def _argv(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+@pytest.mark.slow
+async def test_the_address_of_an_ended_session_says_so_and_offers_to_launch_again(
+    real: RealHub, http: aiohttp.ClientSession
+) -> None:
+    page = {"Accept": "text/html,application/xhtml+xml"}
+    async with launching(real, http) as launches:
+        ready = await launch(launches, spec="gh/org/repo/main%22%3E%3Cscript%3E")
+        client = real.client(http)
+        await client.remove(ready["user"])
+        for path in ("lab", "lab/tree/index.ipynb?token=x", ""):
+            async with http.get(ready["url"] + path, headers=page) as response:
+                assert response.status == 410
+                assert response.content_type == "text/html"
+                assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+                text = await response.text()
+            assert "This session has ended" in text
+            link = "https://gateway.example/v2/gh/org/repo/main%22%3E%3Cscript%3E"
+            assert f'href="{link}"' in text
+            assert "<script" not in text
+            assert ready["token"] not in text
+        # A JupyterLab that is still open somewhere learns it too.
+        async with http.get(f"{ready['url']}api/kernels") as response:
+            assert response.status == 424
+            assert (await response.json())["message"] == "This session has ended."
+        unknown = f"{real.settings.hub.public_url}user/nobody-knows-whom/lab"
+        async with http.get(unknown, headers=page) as response:
+            assert response.status == 404
+            assert "no session at this address" in await response.text()
+
+
+@pytest.mark.slow
+async def test_the_address_of_a_session_that_starts_is_no_ended_one(real: RealHub, http: aiohttp.ClientSession) -> None:
+    client = real.client(http)
+    what = order("slowly", image="slow")
+    await client.start("slowly-abc", user_options(what, "t"))
+    address = f"{real.settings.hub.public_url}user/slowly-abc/lab"
+    async with http.get(address, headers={"Accept": "text/html"}) as response:
+        assert response.status == 503
+        assert "This session is starting" in await response.text()
+    await client.remove("slowly-abc")
