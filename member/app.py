@@ -34,6 +34,7 @@ from member.processes import hub_api_token
 from member.settings import MemberSettings
 from member.web.parts import Parts
 from member.web.routes import add_member_routes
+from member.web.visitors import Visitors
 from providers.registry import Providers
 from servicekit import logs, serving
 from servicekit.tasks import Tasks
@@ -112,7 +113,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         proposals=lambda: proposals(settings.data_dir),
         draining=lambda: pressure.draining,
     )
-    bans = Bans(settings.data_dir / "bans.json", hub, launches)
+    bans = Bans(settings.data_dir / "bans.json", hub, launches, settings.admission.parsed_bans)
     federation = settings.federation
     parts = Parts(
         name=settings.name,
@@ -123,6 +124,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         capacity=capacity,
         bans=bans,
         logs=logs,
+        visitors=Visitors(settings.listen.trusted_networks, settings.admission.rate_limit),
         registry=metrics.registry,
         api_only=settings.enable_api_only_mode,
         image_prefix=settings.image_prefix,

@@ -6,8 +6,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
 from frontend.settings import SecuritySettings
+from member.admission_settings import AdmissionSettings
 from member.builder_settings import BuilderSettings, ProcessBuilderSettings
 from providers.settings import ProvidersSettings
 from servicekit.config import Section
@@ -33,6 +35,21 @@ class ListenSettings(Section):
     """An address, or a name that leads to one; ``0.0.0.0`` is every interface."""
 
     port: int = Field(ge=1, le=65535)
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of the proxies in front (``10.0.0.0/8``): what their X-Forwarded-For says of a visitor's address is
+    believed.  Without it, a visitor is who has connected."""
+
+    @property
+    def trusted_networks(self) -> tuple[IPNetwork, ...]:
+        """``trusted_proxies``, read."""
+        return networks(self.trusted_proxies)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        networks(proxies)
+        return proxies
 
 
 class ManagedHubSettings(Section):
@@ -227,6 +244,9 @@ class MemberSettings(Section):
 
     builder: BuilderSettings = ProcessBuilderSettings()
     """How repositories become environments."""
+
+    admission: AdmissionSettings = AdmissionSettings()
+    """Who may launch here."""
 
     builds: BuildsSettings = BuildsSettings()
     """How builds wait, are held back, and what is kept of them."""

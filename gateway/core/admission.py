@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+from contract.addresses import IPNetwork, counted_as, in_networks, networks
 from contract.bans import Ban, BanError, dump_bans, find_ban, make_ban, parse_bans
 from contract.repos import RepoKey, repo_key
-from gateway.core.addresses import IPNetwork, counted_as, in_networks, networks
 from gateway.core.fleet import FleetSnapshot
 from gateway.core.records import Book, Record
 from gateway.core.settings import PositiveCount, PositiveDuration

@@ -21,6 +21,9 @@ class BansPort(Protocol):
     def find(self, spec: str, repo: RepoKey, client: str) -> Ban | None:
         """The ban in force that hits a launch."""
 
+    def find_client(self, client: str) -> Ban | None:
+        """The ban in force that hits all launches of a visitor."""
+
     async def take(self, told: BanList) -> None:
         """Take a gateway's list in place of its last one; raises :class:`OlderBansError`."""
 

@@ -36,20 +36,20 @@ def gateway_token(request: web.Request, parts: Parts) -> str:
     return authorization.removeprefix(_BEARER) if parts.launch_keys and authorization.startswith(_BEARER) else ""
 
 
-async def read_order(request: web.Request, parts: Parts) -> LaunchOrder:
-    """The order in a request; raises :class:`Refused`."""
-    order = await _read(request, parts)
+async def read_order(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
+    """The order in a request, and headers for its answer; raises :class:`Refused`."""
+    order, headers = await _read(request, parts)
     # A gateway's order too: what this member's operator does not allow is not for a federation to allow.
     if parts.providers.bans(order.spec):
         raise Refused(failed(Failure.REFUSED, spec_ban_text(order.spec), status_code=403))
     if (ban := parts.bans.find(order.spec, order.repo, order.client_ip)) is not None:
         raise Refused(failed(Failure.REFUSED, ban_text(ban, order.spec), status_code=403))
-    return replace(order, quota=parts.providers.quota(order.spec))
+    return replace(order, quota=parts.providers.quota(order.spec)), headers
 
 
-async def _read(request: web.Request, parts: Parts) -> LaunchOrder:
+async def _read(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
     if token := gateway_token(request, parts):
-        return _from_gateway(request, token, parts)
+        return _from_gateway(request, token, parts), {}
     if parts.require_launch_token:
         message = "This member takes launches from its federation only; launch at the federation's own address.\n"
         raise Refused(failed(Failure.REFUSED, message, status_code=403))
@@ -85,8 +85,12 @@ def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
     )
 
 
-async def _from_visitor(request: web.Request, parts: Parts) -> LaunchOrder:
+async def _from_visitor(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
+    client = parts.visitors.address(request)
+    if (ban := parts.bans.find_client(client)) is not None:
+        raise Refused(failed(Failure.REFUSED, ban_text(ban, ""), status_code=403))
     admitted = admit(request, parts.site, parts.providers, time.time())
+    headers = {} if admitted.with_token else parts.visitors.count(client)
     try:
         resolved = await parts.providers.resolve(admitted.spec)
     except ProviderError as error:
@@ -102,7 +106,7 @@ async def _from_visitor(request: web.Request, parts: Parts) -> LaunchOrder:
         launch_host=parts.site.public_url,
         ref_url=resolved.ref_url,
         persistent_spec=resolved.resolved_spec,
-        client_ip=admitted.client_ip,
+        client_ip=client,
         # Who comes without a token of our page is a script, and might ask for this each time.
         force=admitted.with_token and is_true(request, "force"),
-    )
+    ), headers

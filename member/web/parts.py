@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from frontend.site import Site
 from member.core.ports import BansPort, BuildLogsPort, CapacityPort, HealthPort, LaunchesPort
+from member.web.visitors import Visitors
 from providers.registry import Providers
 
 
@@ -28,6 +29,7 @@ class Parts:
     capacity: CapacityPort
     bans: BansPort
     logs: BuildLogsPort
+    visitors: Visitors
     registry: CollectorRegistry
     image_prefix: str
     launch_keys: Sequence[Ed25519PublicKey]

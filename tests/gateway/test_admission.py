@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.addresses import client_address, counted_as, networks, parse_address
 from contract.bans import make_ban
 from contract.events import Phase
 from contract.reports import Sessions
 from contract.signatures import verify_bans
-from gateway.core.addresses import client_address, counted_as, networks, parse_address
 from gateway.core.admission import AdmissionSettings, BanSettings, QuotaSettings, admission_problems
 from gateway.core.ports import NotAdmittedError
 from tests.gateway.harness import SPEC, Gateway, Starter, gateway_settings, spec_of, until

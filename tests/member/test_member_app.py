@@ -18,12 +18,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from yarl import URL
 
 from contract import sse
+from contract.addresses import networks
+from contract.bans import Ban
 from contract.events import BuildEvent, Failure, Phase, parse_event
 from contract.launches import event_id, launch_id
 from contract.signatures import LaunchClaims, private_pem, public_pem, sign_launch
 from frontend.refusals import FINAL_N
 from frontend.settings import SecuritySettings, make_site
 from frontend.tokens import make_build_token
+from member.admission_settings import RateLimitSettings
 from member.app import CannotStartError, make_app
 from member.builder_settings import ProcessBuilderSettings
 from member.core.launching import Outcome
@@ -40,6 +43,7 @@ from member.settings import (
 )
 from member.web.parts import PARTS, Parts
 from member.web.routes import add_member_routes
+from member.web.visitors import Visitors
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
 from servicekit.config import load
@@ -140,6 +144,9 @@ async def member_of(
     api_only: bool = False,
     engine: Mapping[str, Any] | None = None,
     rules: dict[str, Any] | None = None,
+    rate: dict[str, Any] | None = None,
+    trusted: tuple[str, ...] = (),
+    bans: tuple[Ban, ...] = (),
     **security: Any,
 ) -> AsyncIterator[Member]:
     """Serve one; ``engine`` goes to :func:`tests.member.member_harness.rig`."""
@@ -173,8 +180,9 @@ async def member_of(
                 versions=dict,
                 prefixes=providers.prefixes,
             ),
-            bans=Bans(data_dir / "bans.json", engines.client, engines.launches),
+            bans=Bans(data_dir / "bans.json", engines.client, engines.launches, bans),
             logs=engines.logs,
+            visitors=Visitors(networks(trusted), RateLimitSettings.model_validate(rate or {})),
             registry=engines.metrics.registry,
             image_prefix="test-",
             api_only=api_only,
@@ -599,6 +607,13 @@ def test_the_example_of_settings_loads_and_shows_the_defaults(tmp_path: Path) ->
     assert uncommented.federation is not None
     assert uncommented.federation.report_interval == plain.federation.report_interval
     # Each setting that has a default is shown.
-    for section in (ProcessBuilderSettings, BuildsSettings, SessionSettings, LaunchSettings, HookSettings):
+    for section in (
+        ProcessBuilderSettings,
+        BuildsSettings,
+        SessionSettings,
+        LaunchSettings,
+        HookSettings,
+        RateLimitSettings,
+    ):
         for name in section.model_fields.keys() - {"cache_dir", "hook"}:
             assert f"{name}: " in text, name
