@@ -64,28 +64,37 @@ def up(
 
 
 @cli.command()
-@click.option("--config", type=_CONFIG, required=True, help="The gateway's settings (YAML).")
+@click.option("--config", type=_CONFIG, help="The gateway's settings (YAML).")
 @click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
-def gateway(config: Path, check_config: bool) -> Exit:
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the settings and do nothing else.")
+@click.pass_context
+def gateway(context: click.Context, config: Path | None, check_config: bool, schema: bool) -> Exit:
     """Run a gateway."""
     from manybinder import services
 
+    if schema:
+        return services.print_schema("gateway")
+    if config is None:
+        raise click.UsageError("Missing option '--config'.", context)
     return services.gateway(config, check=check_config)
 
 
 @cli.group(invoke_without_command=True)
 @click.option("--config", type=_CONFIG, help="The member's settings (YAML).")
 @click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the settings and do nothing else.")
 @click.option("--only", type=click.Choice(["api"]), help="Run this process, and not those that belong to it.")
 @click.pass_context
-def member(context: click.Context, config: Path | None, check_config: bool, only: str | None) -> Exit:
+def member(context: click.Context, config: Path | None, check_config: bool, schema: bool, only: str | None) -> Exit:
     """Run a member: its API, and its Hub and proxy where it manages them."""
     if context.invoked_subcommand is not None:
         return Exit.DONE
-    if config is None:
-        raise click.UsageError("Missing option '--config'.", context)
     from manybinder import services
 
+    if schema:
+        return services.print_schema("member")
+    if config is None:
+        raise click.UsageError("Missing option '--config'.", context)
     return services.member(config, check=check_config, only=only)
 
 
