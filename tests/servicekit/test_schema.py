@@ -64,7 +64,7 @@ def test_what_the_program_refuses_the_schema_refuses() -> None:
     ):
         tree = json.loads(json.dumps(good))
         section, _, name = path.rpartition(".")
-        (tree[section] if section else tree)[name] = value
+        (tree.setdefault(section, {}) if section else tree)[name] = value
         assert problems("member", tree), path
     tree = json.loads(json.dumps(good))
     del tree["federation"]["report_key_file"]
