@@ -113,13 +113,15 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @contextlib.asynccontextmanager
-async def launching(real: RealHub, http: aiohttp.ClientSession) -> AsyncIterator[Launches]:
-    tasks, metrics, settings = Tasks(), Metrics(), LaunchSettings()
+async def launching(
+    real: RealHub, http: aiohttp.ClientSession, *, limit: int = 10, concurrent: int = 2
+) -> AsyncIterator[Launches]:
+    tasks, metrics, settings = Tasks(), Metrics(), LaunchSettings(concurrent=concurrent)
     servers = Servers(
         real.client(http),
         http,
         settings,
-        SessionLimits(10),
+        SessionLimits(limit),
         public_url=real.settings.hub.public_url,
         tasks=tasks,
         metrics=metrics,
@@ -377,3 +379,27 @@ async def test_the_address_of_a_session_that_starts_is_no_ended_one(real: RealHu
         assert response.status == 503
         assert "This session is starting" in await response.text()
     await client.remove("slowly-abc")
+
+
+@pytest.mark.slow
+async def test_fifty_at_once_are_all_served_by_a_real_hub_or_refused_for_the_quota(
+    real: RealHub, http: aiohttp.ClientSession
+) -> None:
+    async with launching(real, http, limit=44, concurrent=3) as launches:
+        started = [launches.start(order("crowd")) for _ in range(50)]
+        async with asyncio.timeout(350):
+            told = [[entry.event async for entry in item.journal.follow()] for item in started]
+        ended = [events[-1] for events in told]
+        assert sum(event.phase == Phase.READY for event in ended) == 44
+        refused = [event for event in ended if event.phase == Phase.FAILED]
+        assert {(event.failure, event.message) for event in refused} == {
+            (Failure.REFUSED, "Too many users on this BinderHub! Try again soon.\n")
+        }
+        builds = sum(any(event.message == "Built image, launching...\n" for event in events) for events in told)
+        assert builds == 50  # each followed the only one
+        waited = [events for events in told if any("position" in event.fields for event in events)]
+        assert len(waited) == 44 - 3
+        client = real.client(http)
+        await asyncio.gather(*(client.remove(item.user) for item in started))
+        crowd = {item.user for item in started}
+        assert not crowd & {user.name for user in await client.users()}
