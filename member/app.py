@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import make_site
 from member.ban_proposals import proposals
-from member.builders.process.builder import ProcessBuilder
+from member.builders.choice import make_builder
 from member.clients.hub import HubClient
 from member.engines.bans import ENFORCE_EVERY_S, Bans
 from member.engines.builds import Builds
@@ -47,7 +47,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
 
     To be called in the event loop that will serve it.  Raises :class:`CannotStartError`.
     """
-    builder = ProcessBuilder(settings)
+    builder = make_builder(settings)
     try:
         token = hub_api_token(settings)
         launch_keys, report_key = _keys(settings)
@@ -64,7 +64,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
-    health = Health(hub, builder, builder.confinement_reason)
+    health = Health(hub, builder)
     builds = Builds(
         builder, slots=settings.builder.slots, timeout_s=settings.builder.timeout + 60, tasks=tasks, metrics=metrics
     )
@@ -105,11 +105,11 @@ async def make_app(settings: MemberSettings) -> web.Application:
         capacity=capacity,
         bans=bans,
         registry=metrics.registry,
-        image_prefix=settings.builder.image_prefix,
+        image_prefix=settings.image_prefix,
         launch_keys=launch_keys,
         require_launch_token=federation is not None and federation.require_launch_token,
         versions=lambda: {
-            "builder_info": {"repo2docker-version": repo2docker_version},
+            "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
             "builder": builder.kind,
             "manybinder": own_version,

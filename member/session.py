@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from member.builders.process.kind import own_settings
 from member.builders.process.store import ImageMeta, Store
 from member.builders.process.tools import program_environ, view
 from member.confine import layers, warden
@@ -64,7 +65,7 @@ class Session:
 
     def open(self) -> warden.Command:
         """Make the layers; returns what to run.  Raises ``FileNotFoundError`` if the image is not there."""
-        confinement = detect(self._settings.data_dir, self._settings.builder.confine)
+        confinement = detect(self._settings.data_dir, own_settings(self._settings).confine)
         meta = self._hold_image(confinement)
         self.place.mkdir(parents=True)
         self._locks.append(_taken(self.place / "lock"))
@@ -207,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     request = SessionRequest(arguments.image, arguments.port, arguments.base_url, arguments.name)
     try:
         return asyncio.run(run(settings, request))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence says all
         return BAD_CONFIGURATION
 

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from contract.units import Duration, Size
 from frontend.settings import SecuritySettings
+from member.builder_settings import BuilderSettings, ProcessBuilderSettings
 from providers.settings import ProvidersSettings
 from servicekit.config import Section
 
@@ -69,49 +70,6 @@ class HubSettings(Section):
     @classmethod
     def _with_end_slash(cls, url: str) -> str:
         return _checked_url(url).rstrip("/") + "/"
-
-
-class BuilderSettings(Section):
-    """How repositories become environments."""
-
-    kind: Literal["process"] = "process"
-    """``process``: uv makes the environment, bubblewrap confines it."""
-
-    python: Literal["nearest", "exact"] = "nearest"
-    """If the Python that a repository asks for is absent: take the nearest one and warn, or refuse."""
-
-    python_downloads: bool = True
-    """Whether uv may download a Python that is absent."""
-
-    confine: Literal["auto", "required", "off"] = "auto"
-    """``auto``: with bubblewrap where it works; ``required``: do not start where it does not."""
-
-    slots: int = Field(default=1, ge=1)
-    """Builds at a time; further ones wait."""
-
-    timeout: Duration = Field(default=1800.0, gt=0)
-    """For one build, in all."""
-
-    image_prefix: str = Field(default="manybinder-", pattern=r"^[a-z0-9._/-]*$")
-    """Begins the name of every image."""
-
-    memory: Size = Field(default=4 * 2**30, gt=0)
-    """Of all processes of a build together."""
-
-    processes: int = Field(default=1024, ge=16)
-    """Processes and threads of one build."""
-
-    disk: Size = Field(default=10 * 2**30, gt=0)
-    """What one build may write."""
-
-    images_disk: Size = Field(default=20 * 2**30, gt=0)
-    """All images together; beyond that the least recently used ones go."""
-
-    images_max_age: Duration = Field(default=14 * 86400.0, gt=0)
-    """An image that was not used for so long goes."""
-
-    cache_dir: Path | None = None
-    """The package cache; by default within the data directory.  Members of one operator may share one."""
 
 
 class SessionSettings(Section):
@@ -200,7 +158,7 @@ class MemberSettings(Section):
     hub: HubSettings
     """The JupyterHub that runs this member's sessions."""
 
-    builder: BuilderSettings = BuilderSettings()
+    builder: BuilderSettings = ProcessBuilderSettings()
     """How repositories become environments."""
 
     sessions: SessionSettings = SessionSettings()
@@ -224,3 +182,8 @@ class MemberSettings(Section):
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
+
+    @property
+    def image_prefix(self) -> str:
+        """Begins the name of every image; an engine takes what stands before the first slash for a registry."""
+        return f"localhost/{self.builder.image_prefix}" if self.builder.named_by_registry else self.builder.image_prefix

@@ -1,10 +1,11 @@
 """What a builder is: it turns a repository at a commit into an image that a session can start from."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from contract.events import BuildEvent, Failure
+from contract.reports import Check, Usage
 from contract.repos import RepoKey
 
 
@@ -28,13 +29,26 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """An image that is there; ``used_at`` (Unix time) is when a session was last started from it."""
+    """An image that is there; ``used_at`` (Unix time) is when a session was last started from it.
+
+    ``registry`` is where other members can get it too, if there is such a place.
+    """
 
     image: str
     repo: RepoKey
     commit: str
     size_bytes: int
     used_at: float
+    registry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What there is for builds and sessions, on this machine or in this cluster: bytes, and cores for CPU."""
+
+    memory: Usage
+    cpu: Usage
+    disk: Usage
 
 
 class Builder(Protocol):
@@ -48,8 +62,19 @@ class Builder(Protocol):
     def confined(self) -> bool:
         """Whether what runs of a repository is kept from the member's files and from other sessions."""
 
+    @property
+    def confinement_reason(self) -> str:
+        """How what runs of a repository is confined, or why not: a sentence for the operator."""
+
+    @property
+    def info(self) -> Mapping[str, str]:
+        """What ``/versions`` says of it, as ``builder_info`` does in BinderHub."""
+
     async def start(self) -> None:
         """Check what it needs and clear away what a crash left; raises ``RuntimeError`` with a sentence."""
+
+    async def close(self) -> None:
+        """End what still runs in the background, builds included."""
 
     async def has_image(self, image: str) -> bool:
         """Whether a session can start from this image now."""
@@ -66,3 +91,9 @@ class Builder(Protocol):
 
     async def clean(self) -> None:
         """Remove old images, by size and age, and nothing that a session uses."""
+
+    async def checks(self) -> Sequence[Check]:
+        """Whether what it needs is there; each answers or fails within its own deadline of a few seconds."""
+
+    async def resources(self) -> Resources:
+        """What there is, and what of it is taken by whomever."""

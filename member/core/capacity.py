@@ -7,14 +7,15 @@ from contract.reports import Sessions
 from contract.repos import repo_key
 
 
-def sessions(running: int, pending: int, limit: int, *, memory_free: int, memory_each: int) -> Sessions:
+def sessions(running: int, pending: int, limit: int, *, memory_free: int | None, memory_each: int) -> Sessions:
     """Sessions by count and by memory (bytes): a machine that is full otherwise has room for fewer than its limit.
 
-    A session that starts has taken its place already, and not yet its memory.
+    A session that starts has taken its place already, and not yet its memory.  ``memory_free`` is ``None`` where
+    nobody knows it.
     """
     by_limit = max(0, limit - running - pending)
     # A session's limit is seldom reached; a quarter of it is about what JupyterLab with a kernel takes.
-    by_memory = max(0, memory_free // max(1, memory_each // 4) - pending)
+    by_memory = by_limit if memory_free is None else max(0, memory_free // max(1, memory_each // 4) - pending)
     return Sessions(running=running, pending=pending, limit=limit, free=min(by_limit, by_memory))
 
 

@@ -1,16 +1,13 @@
 """Counts what this member has and can take, as a capacity report."""
 
 import asyncio
-import os
 import time
 import uuid
 from collections.abc import Callable, Sequence
 
-import psutil
-
 from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
-from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest
+from contract.reports import CapacityReport, Check, Image, Sessions, images_digest
 from member.builders.base import Builder
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
@@ -63,7 +60,8 @@ class Capacity:
     async def _count(self) -> CapacityReport:
         checks = list(await self._health.checks())
         settings = self._settings
-        memory = psutil.virtual_memory()
+        resources = await self._builder.resources()
+        memory = resources.memory
         limit = settings.sessions.limit
         try:
             # A report that waits for a Hub that hangs comes too late to be believed.
@@ -79,7 +77,7 @@ class Capacity:
                 running,
                 len(users) - running + len(under_way),
                 limit,
-                memory_free=memory.available,
+                memory_free=None if memory.limit is None else int(memory.limit - memory.used),
                 memory_each=settings.sessions.memory,
             )
         except (HubError, TimeoutError) as error:
@@ -87,8 +85,7 @@ class Capacity:
             sessions = capacity.unknown_sessions(limit, self._last)
             checks.append(Check("Sessions", False, str(error) or "the Hub takes too long to list them"))
         self._last = sessions
-        images = tuple(Image(item.repo, item.commit) for item in await self._builder.images())
-        disk = await asyncio.to_thread(psutil.disk_usage, str(settings.data_dir))
+        images = tuple(Image(item.repo, item.commit, item.registry) for item in await self._builder.images())
         self._seq += 1
         return CapacityReport(
             member=settings.name,
@@ -100,9 +97,9 @@ class Capacity:
             # A launch under way counts, as it does among the sessions: quotas speak of both.
             sessions_by_repo=self._by_repo,
             builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
-            memory_bytes=Usage(memory.total - memory.available, memory.total),
-            cpu=Usage(os.getloadavg()[0], os.cpu_count()),
-            disk_bytes=Usage(disk.used, disk.total),
+            memory_bytes=memory,
+            cpu=resources.cpu,
+            disk_bytes=resources.disk,
             images=images,
             images_digest=images_digest(images),
             launches_seen=self._seen,

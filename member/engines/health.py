@@ -14,10 +14,10 @@ DEADLINE_S = 5.0
 
 
 class Health:
-    """Checks the Hub and the builder."""
+    """Checks the Hub and what the builder needs."""
 
-    def __init__(self, hub: HubClient, builder: Builder, confinement: str) -> None:
-        self._hub, self._builder, self._confinement = hub, builder, confinement
+    def __init__(self, hub: HubClient, builder: Builder) -> None:
+        self._hub, self._builder = hub, builder
         self._results: Sequence[Check] = ()
         self._at = float("-inf")
         self._lock = asyncio.Lock()
@@ -27,7 +27,8 @@ class Health:
         """The results, not older than a few seconds."""
         async with self._lock:
             if time.monotonic() - self._at > FRESH_S:
-                self._results = (await self._hub_check(), Check("Builder", True, self._confinement))
+                hub, builder = await asyncio.gather(self._hub_check(), self._builder_checks())
+                self._results = (hub, *builder)
                 self._at = time.monotonic()
             return self._results
 
@@ -40,3 +41,10 @@ class Health:
         except HubError as error:
             return Check("JupyterHub API", False, str(error))
         return Check("JupyterHub API", True)
+
+    async def _builder_checks(self) -> Sequence[Check]:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await self._builder.checks()
+        except TimeoutError:
+            return (Check("Builder", False, f"it did not answer within {DEADLINE_S:g} s"),)

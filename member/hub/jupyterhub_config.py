@@ -7,8 +7,6 @@ import json
 import os
 from pathlib import Path
 
-from member.hub.spawner import SessionSpawner
-
 given = json.loads(Path(os.environ["MANYBINDER_HUB_CONFIG"]).read_text())
 secrets = {name: Path(path).read_text().strip() for name, path in given["secrets"].items()}
 
@@ -47,9 +45,9 @@ c.JupyterHub.load_roles = [
     },
 ]
 
-c.JupyterHub.spawner_class = SessionSpawner
-c.SessionSpawner.session_command = given["session_command"]
-c.SessionSpawner.lifeline_fd = int(os.environ.get("MANYBINDER_LIFELINE_FD", "-1"))
+c.JupyterHub.spawner_class = given["spawner"]
+for owner, traits in given["traits"].items():
+    c[owner].update(traits)
 c.Spawner.start_timeout = given["start_timeout_s"]
 c.Spawner.http_timeout = given["start_timeout_s"]
 c.Spawner.poll_interval = 5

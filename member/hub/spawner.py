@@ -13,7 +13,7 @@ from typing import Any
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 from tornado import web
-from traitlets import Integer, List, Unicode
+from traitlets import Integer, List, Unicode, default
 
 #: User options that a session sees in its environment; the names are BinderHub's.
 _BINDER_OPTIONS = (
@@ -48,8 +48,12 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
     )
 
     lifeline_fd = Integer(
-        -1, config=True, help="A pipe whose end tells a session that the member's supervisor is gone; -1 = none."
+        config=True, help="A pipe whose end tells a session that the member's supervisor is gone; -1 = none."
     )
+
+    @default("lifeline_fd")
+    def _lifeline_fd(self) -> int:
+        return int(os.environ.get("MANYBINDER_LIFELINE_FD", "-1"))
 
     def get_args(self) -> list[str]:
         """What the session command needs to know; nothing secret, since every process can read an argv."""

@@ -84,7 +84,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHub]:
     specs = [spec for spec in processes(settings, base / "member.yaml") if not spec.name.endswith("/api")]
     hub_json = settings.data_dir / "hub" / "hub.json"
     config = json.loads(hub_json.read_text())
-    hub_json.write_text(json.dumps({**config, "session_command": STAND_IN}))
+    hub_json.write_text(json.dumps({**config, "traits": {"SessionSpawner": {"session_command": STAND_IN}}}))
     argv = [sys.executable, supervised.__file__, supervised.as_json(specs), str(base / "changes")]
     process = subprocess.Popen(argv)
     try:

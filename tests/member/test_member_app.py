@@ -25,12 +25,13 @@ from frontend.refusals import FINAL_N
 from frontend.settings import SecuritySettings, make_site
 from frontend.tokens import make_build_token
 from member.app import CannotStartError, make_app
+from member.builder_settings import ProcessBuilderSettings
 from member.core.launching import Outcome
 from member.engines import capacity as capacity_module
 from member.engines.bans import Bans
 from member.engines.capacity import Capacity
 from member.engines.health import Health
-from member.settings import BuilderSettings, LaunchSettings, MemberSettings, SessionSettings
+from member.settings import LaunchSettings, MemberSettings, SessionSettings
 from member.web.parts import PARTS, Parts
 from member.web.routes import add_member_routes
 from providers.registry import Providers
@@ -136,7 +137,7 @@ async def member_of(
         providers = Providers(
             ProvidersSettings.model_validate({"git": {"allow_private_addresses": True}}), engines.http
         )
-        health = Health(engines.client, engines.builder, "confined by nothing")
+        health = Health(engines.client, engines.builder)
         site = make_site(
             SecuritySettings.model_validate({"build_token_secret": secret, **security}),
             name="member-1",
@@ -579,6 +580,6 @@ def test_the_example_of_settings_loads_and_shows_the_defaults(tmp_path: Path) ->
     assert uncommented.federation is not None
     assert uncommented.federation.report_interval == plain.federation.report_interval
     # Each setting that has a default is shown.
-    for section in (BuilderSettings, SessionSettings, LaunchSettings):
+    for section in (ProcessBuilderSettings, SessionSettings, LaunchSettings):
         for name in section.model_fields.keys() - {"cache_dir"}:
             assert f"{name}: " in text, name

@@ -4,13 +4,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib.metadata import version
 
 from contract.events import BuildEvent, Failure, Phase, event
-from member.builders.base import BuildFailedError, BuildRequest, BuiltImage
+from contract.reports import Check
+from member.builders import machine
+from member.builders.base import BuildFailedError, BuildRequest, BuiltImage, Resources
 from member.builders.process import steps
 from member.builders.process.bases import BaseFailedError, Bases
 from member.builders.process.interpreters import Interpreters
+from member.builders.process.kind import own_settings
 from member.builders.process.log import BoundedLog
 from member.builders.process.site import Site
 from member.builders.process.store import ImageMeta, Partial, Store
@@ -41,12 +45,12 @@ class ProcessBuilder:
     kind = "process"
 
     def __init__(self, settings: MemberSettings, confinement: Confinement | None = None) -> None:
-        self._settings = settings.builder
+        self._settings = own_settings(settings)
         self._data_dir = settings.data_dir
-        self._cache = settings.builder.cache_dir or settings.data_dir / "uv-cache"
+        self._cache = self._settings.cache_dir or settings.data_dir / "uv-cache"
         self._store = Store(settings.data_dir)
         self._interpreters = Interpreters(
-            settings.data_dir / "pythons", settings.data_dir, downloads=settings.builder.python_downloads
+            settings.data_dir / "pythons", settings.data_dir, downloads=self._settings.python_downloads
         )
         self._tasks = Tasks()
         self._confinement = confinement
@@ -61,6 +65,11 @@ class ProcessBuilder:
     def confinement_reason(self) -> str:
         """How commands are confined, or why not: a sentence for the operator."""
         return self._ready().reason
+
+    @property
+    def info(self) -> Mapping[str, str]:
+        """Whose rules it reads repositories by."""
+        return {"repo2docker-version": version("jupyter-repo2docker")}
 
     async def start(self) -> None:
         """Try what works here, clear away what a crash left; raises ``RuntimeError`` with a sentence."""
@@ -122,6 +131,14 @@ class ProcessBuilder:
                 logger.info("removed the image %s", image.image)
         # A base is noted as used when a build begins with it, and is needed until that build has ended.
         await asyncio.to_thread(self._store.clear_unusable, _UNUSED_BASE_S + self._settings.timeout)
+
+    async def checks(self) -> Sequence[Check]:
+        """What it needs was found when it started."""
+        return (Check("Builder", True, self.confinement_reason),)
+
+    async def resources(self) -> Resources:
+        """Those of this machine."""
+        return await machine.resources(self._data_dir)
 
     def _ready(self) -> Confinement:
         if self._confinement is None:
