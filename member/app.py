@@ -66,7 +66,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
     health = Health(hub, builder)
     builds = Builds(
-        builder, slots=settings.builder.slots, timeout_s=settings.builder.timeout + 60, tasks=tasks, metrics=metrics
+        builder, slots=settings.builder.slots, timeout_s=settings.builder.longest_s, tasks=tasks, metrics=metrics
     )
     launches = Launches(
         builds,
@@ -136,8 +136,9 @@ async def make_app(settings: MemberSettings) -> web.Application:
             tasks.spawn("report capacity", reporter.run())
         yield
         await launches.close()
-        await tasks.close()
+        # Before the builds are cancelled: a builder may let them go on where they run.
         await builder.close()
+        await tasks.close()
         await providers.close()
         await http.close()
 

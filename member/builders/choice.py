@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from member.builders.base import Builder
 from member.builders.kind import Kind
+from member.builders.kubernetes.kind import KubernetesKind
 from member.builders.process.kind import ProcessKind
 from member.settings import MemberSettings
 
-KINDS: Mapping[str, Kind] = {"process": ProcessKind()}
+KINDS: Mapping[str, Kind] = {"process": ProcessKind(), "kubernetes": KubernetesKind()}
 
 
 def kind_of(settings: MemberSettings) -> Kind:

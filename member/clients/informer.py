@@ -7,7 +7,6 @@ is listed anew now and then, so that an event that never came is made up for.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -40,11 +39,9 @@ class Informer(Generic[T]):
         fields: str = "",
         window_s: float = WINDOW_S,
         relist_s: float = RELIST_S,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._plural, self._namespace, self._keep = client, plural, namespace, keep
         self._labels, self._fields, self._window_s, self._relist_s = labels, fields, window_s, relist_s
-        self._clock = clock
         self._version = ""
         self._listed_at = float("-inf")
         self._change = asyncio.Event()
@@ -66,7 +63,7 @@ class Informer(Generic[T]):
 
     def age_s(self) -> float:
         """Seconds since the API last said anything; infinite before the first list."""
-        return self._clock() - self.heard_at
+        return _now() - self.heard_at
 
     async def wait_synced(self, timeout_s: float) -> None:
         """Wait for the first list; raises :class:`KubernetesError` where none has come in time."""
@@ -83,13 +80,13 @@ class Informer(Generic[T]):
         """Keep it up, for ever."""
         pause = _FIRST_PAUSE_S
         while True:
-            begun = self._clock()
+            begun = _now()
             try:
-                if self._clock() - self._listed_at >= self._relist_s or not self._version:
+                if _now() - self._listed_at >= self._relist_s or not self._version:
                     await self._list()
                 await self._watch()
                 pause = _FIRST_PAUSE_S
-                if self._clock() - begun < 1:
+                if _now() - begun < 1:
                     # A watch that ends at once is no reason to ask without a pause.
                     await asyncio.sleep(1)
             except KubernetesError as error:
@@ -107,12 +104,12 @@ class Informer(Generic[T]):
         )
         # Whatever is not among them is gone, whether or not its deletion was told.
         self.objects = {_key(item): self._keep(item) for item in items}
-        self._version, self._listed_at = version, self._clock()
+        self._version, self._listed_at = version, _now()
         self._heard()
         self._tell()
 
     async def _watch(self) -> None:
-        left = max(1.0, self._listed_at + self._relist_s - self._clock())
+        left = max(1.0, self._listed_at + self._relist_s - _now())
         changes = self._client.watch(
             self._plural,
             self._namespace,
@@ -137,7 +134,7 @@ class Informer(Generic[T]):
         self._tell()
 
     def _heard(self) -> None:
-        self.heard_at, self.error = self._clock(), None
+        self.heard_at, self.error = _now(), None
 
     def _failed(self, error: KubernetesError) -> None:
         log = logger.info if error.is_passing else logger.warning
@@ -148,6 +145,10 @@ class Informer(Generic[T]):
     def _tell(self) -> None:
         self._change.set()
         self._change = asyncio.Event()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _key(item: Mapping[str, Any]) -> str:

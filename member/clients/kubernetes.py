@@ -20,6 +20,9 @@ REQUEST_TIMEOUT_S = 20.0
 #: Seconds that a watch may be silent beyond the time for which it was asked.
 _WATCH_GRACE_S = 10.0
 
+#: Seconds that a log may be silent before it is asked for again.
+_LOG_SILENCE_S = 25.0
+
 #: Objects in one answer to a list.
 _PAGE = 500
 
@@ -110,13 +113,21 @@ class Kubernetes:
         return await self._json("PATCH", _path(plural, namespace, name), body=body, content_type=_MERGE_PATCH)
 
     async def delete(
-        self, plural: str, namespace: str | None, name: str, *, grace_s: int | None = None, **preconditions: str
+        self,
+        plural: str,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        grace_s: int | None = None,
     ) -> None:
-        """Delete an object, if it is the one that ``uid`` (and ``resourceVersion``) say; reason ``Conflict`` if not."""
+        """Delete an object, if it is the very one, in the very state, that is said; reason ``Conflict`` if not."""
         body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
-        if preconditions:
+        wanted = {"uid": uid, "resourceVersion": resource_version}
+        if preconditions := {name: value for name, value in wanted.items() if value is not None}:
             body["preconditions"] = preconditions
         await self._json("DELETE", _path(plural, namespace, name), body=body)
 
@@ -175,15 +186,15 @@ class Kubernetes:
         """Lines of a container's log, each with its time (RFC 3339) in front, from the first one or from ``since``.
 
         ``since`` counts in whole seconds: lines of that second come again.  With ``follow`` it ends with the
-        container; it may end earlier (a node that restarts, a connection that breaks).
+        container; it may end earlier (a node that restarts, a connection that breaks, a long silence).
         """
         query = [("container", container), ("timestamps", "true")]
         if follow:
             query.append(("follow", "true"))
         if since:
             query.append(("sinceTime", since))
-        # A build may be silent for long; a connection that is dead is noticed by keep-alive, and by its pod.
-        within = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S)
+        # A connection that has died silently looks like a container that is silent: the reader asks again, for both.
+        within = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=_LOG_SILENCE_S)
         async for line in self._lines(_path("pods", namespace, pod, "log"), query, within, MAX_LINE):
             yield line
 

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,10 +25,12 @@ NAME = "name"
 
 #: Annotations: BinderHub's, and what this member needs to find a build again.
 REPO_URL = "binder-repo"
-IMAGE = "manybinder/image"
+IMAGE = "manybinder.org/image"
+REPO = "manybinder.org/repo"
+COMMIT = "manybinder.org/commit"
 
 #: Annotations of this prefix say who follows a build, and (Unix time in seconds) when they last did.
-FOLLOWED_BY = "followed.manybinder/"
+FOLLOWED_BY = "followed-by.manybinder.org/"
 
 CONTAINER = "builder"
 
@@ -95,7 +98,15 @@ def pod_name(repo: RepoKey, commit: str, salt: int = 0) -> str:
 
 
 def build_pod(
-    rules: BuildPodRules, name: str, *, repo_url: str, commit: str, image: str, node: str | None = None
+    rules: BuildPodRules,
+    name: str,
+    *,
+    repo: RepoKey,
+    repo_url: str,
+    commit: str,
+    image: str,
+    node: str | None = None,
+    annotations: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The manifest of a build pod; ``node`` is where it had best run, because layers of the repository are there."""
     mounts, volumes = _volumes(rules)
@@ -141,7 +152,13 @@ def build_pod(
             "name": name,
             "namespace": rules.namespace,
             "labels": {**rules.labels, NAME: name, COMPONENT: BUILD_COMPONENT},
-            "annotations": {REPO_URL: shown_url(repo_url), IMAGE: image},
+            "annotations": {
+                REPO_URL: shown_url(repo_url),
+                IMAGE: image,
+                REPO: repo,
+                COMMIT: commit,
+                **annotations,
+            },
         },
         "spec": spec,
     }

@@ -79,6 +79,8 @@ class Capacity:
                 limit,
                 memory_free=None if memory.limit is None else int(memory.limit - memory.used),
                 memory_each=settings.sessions.memory,
+                # Of launches under way the cluster knows nothing yet.
+                rooms=None if resources.sessions is None else resources.sessions - len(under_way),
             )
         except (HubError, TimeoutError) as error:
             # What was there last is there still, as far as anybody knows; there is no room.

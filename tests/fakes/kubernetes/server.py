@@ -72,7 +72,7 @@ class FakeKubernetes:
     watch_limit_s: float = 3600.0
     """Watches end after so long, whatever was asked."""
 
-    _requests: set[web.Request] = field(default_factory=set)
+    _requests: list[web.Request] = field(default_factory=list)
     _snapshots: dict[str, tuple[int, list[Object]]] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
@@ -226,7 +226,7 @@ class FakeKubernetes:
         if too_old:
             await _send(response, "ERROR", expired(at, self.store.oldest).body())
             return response
-        self._requests.add(request)
+        self._requests.append(request)
         try:
             if not at:
                 at = self.store.version
@@ -243,7 +243,7 @@ class FakeKubernetes:
                 mark = {"kind": KINDS[plural][0], "apiVersion": "v1", "metadata": {"resourceVersion": str(at)}}
                 await _send(response, "BOOKMARK", mark)
         finally:
-            self._requests.discard(request)
+            self._requests.remove(request)
         return response
 
     async def _tell(
@@ -358,11 +358,11 @@ class FakeKubernetes:
         waiting = admission.waiting_reason(pod, container)
         if waiting:
             raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {waiting}')
-        self._requests.add(request)
+        self._requests.append(request)
         try:
             return await self.logs.serve(request, pod["metadata"]["uid"])
         finally:
-            self._requests.discard(request)
+            self._requests.remove(request)
 
 
 def _verb(request: web.Request) -> str:
