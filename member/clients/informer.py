@@ -117,6 +117,7 @@ class Informer(Generic[T]):
             labels=self._labels,
             fields=self._fields,
             window_s=min(self._window_s, left),
+            on_open=self._heard,
         )
         async for change in changes:
             self._apply(change)

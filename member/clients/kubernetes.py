@@ -6,7 +6,7 @@ connection pool.  Its models are left out on purpose: they cost much time, and d
 Source: kubernetes.io, "Kubernetes API Concepts"; names of resources and fields are those of the API reference.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,9 +157,11 @@ class Kubernetes:
         labels: str = "",
         fields: str = "",
         window_s: float,
+        on_open: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[Change, None]:
         """What changes after a version, for about ``window_s``; then it ends, and another watch may go on from there.
 
+        ``on_open`` is called once the API has taken the watch, which may have nothing to tell for long.
         Raises :class:`KubernetesError`, with status 410 where the version is too old: list again.
         """
         query = [
@@ -170,7 +172,7 @@ class Kubernetes:
             ("timeoutSeconds", str(max(1, round(window_s)))),
         ]
         within = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=window_s + _WATCH_GRACE_S)
-        async for line in self._lines(_path(plural, namespace), query, within, None):
+        async for line in self._lines(_path(plural, namespace), query, within, None, on_open):
             try:
                 event = loads_object(line)
                 kind, changed = str(event["type"]), event["object"]
@@ -199,12 +201,18 @@ class Kubernetes:
             yield line
 
     async def _lines(
-        self, path: str, query: list[tuple[str, str]], within: aiohttp.ClientTimeout, max_line: int | None
+        self,
+        path: str,
+        query: list[tuple[str, str]],
+        within: aiohttp.ClientTimeout,
+        max_line: int | None,
+        on_open: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[bytes]:
         response = await self._send("GET", path, query, None, within)
         try:
             if response.status >= 300:
                 raise await _refusal(response, f"GET {path}")
+            on_open()
             pending = b""
             async for chunk in response.content.iter_any():
                 *lines, pending = (pending + chunk).split(b"\n")

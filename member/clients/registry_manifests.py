@@ -4,6 +4,7 @@ Source: OCI Distribution Specification, "Checking if content exists in the regis
 Authentication Specification".
 """
 
+import base64
 import re
 from urllib.parse import urlsplit
 
@@ -36,7 +37,8 @@ class Manifests:
         self, session: aiohttp.ClientSession, *, url: str | None = None, username: str = "", password: str = ""
     ) -> None:
         self._session, self._url = session, url
-        self._auth = aiohttp.BasicAuth(username, password) if username else None
+        pair = base64.b64encode(f"{username}:{password}".encode()).decode()
+        self._basic = {"Authorization": f"Basic {pair}"} if username else {}
 
     async def has(self, image: str) -> bool:
         """Whether the registry has ``host/name:tag``; raises :class:`RegistryError` where it does not say."""
@@ -59,11 +61,10 @@ class Manifests:
         await self.has(f"{image_prefix}no-such-image:none")
 
     async def _ask(self, url: str, token: str | None) -> tuple[int, str]:
-        headers = {"Accept": _ACCEPT, **({"Authorization": f"Bearer {token}"} if token else {})}
+        headers = {"Accept": _ACCEPT, **({"Authorization": f"Bearer {token}"} if token else self._basic)}
         async with self._session.head(
             url,
             headers=headers,
-            auth=None if token else self._auth,
             allow_redirects=True,
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
         ) as response:
@@ -77,7 +78,7 @@ class Manifests:
         if urlsplit(asked).scheme == "https" and urlsplit(realm).scheme != "https":
             raise RegistryError("the registry asks for credentials to be sent unencrypted")
         async with self._session.get(
-            realm, params=parameters, auth=self._auth, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)
+            realm, params=parameters, headers=self._basic, timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)
         ) as response:
             if response.status != 200:
                 raise RegistryError(f"the registry does not accept this member's credentials (HTTP {response.status})")

@@ -1,5 +1,6 @@
 """A container registry as far as one asks it for manifests: a real server with faults."""
 
+import base64
 import socket
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -69,9 +70,7 @@ class FakeRegistry:
         return self._by_password(given)
 
     def _by_password(self, given: str) -> bool:
-        from aiohttp import BasicAuth
-
-        return given == BasicAuth(*self.user).encode()
+        return given == f"Basic {base64.b64encode(':'.join(self.user).encode()).decode()}"
 
     async def _token(self, request: web.Request) -> web.Response:
         if not self._by_password(request.headers.get("Authorization", "")):

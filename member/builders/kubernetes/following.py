@@ -84,7 +84,8 @@ class Following:
                 return
             limit = None
             if not status.started:
-                limit = min(begun + self._start_timeout_s, since + (status.patience_s or float("inf")))
+                patience_s = self._start_timeout_s if status.patience_s is None else status.patience_s
+                limit = min(begun + self._start_timeout_s, since + patience_s)
                 if loop.time() >= limit:
                     yield await self._never_started(pod, status)
                     return
@@ -117,7 +118,8 @@ class Following:
                 if last_stream:
                     return
             except KubernetesError as error:
-                if error.status == 404:
+                if error.status == 404 or (error.status == 400 and last_stream):
+                    # The pod is gone, or its container never ran.
                     return
                 log = logger.info if error.is_passing or error.status == 400 else logger.warning
                 log("the log of %s broke off: %s", self._pods.name(self._pod), error)

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from contract.events import BuildEvent
-from member.builder_settings import KubernetesBuilderSettings
 from member.builders.base import BuildFailedError, BuildRequest
 from member.builders.kubernetes.builder import KubernetesBuilder
 from member.settings import MemberSettings
@@ -21,26 +18,29 @@ from tests.member.member_harness import build_request, until
 NAMESPACE = "builds"
 
 
-def settings(kubeconfig: Path, registry_url: str, tmp_path: Path, **builder: Any) -> MemberSettings:
+def settings_tree(kubeconfig: Path | None, registry_url: str, tmp_path: Path, **builder: Any) -> dict[str, Any]:
+    """A member's settings, as they stand in a file."""
+    return {
+        "name": "member",
+        "listen": {"port": 9001},
+        "public_url": "http://127.0.0.1:9001/",
+        "data_dir": str(tmp_path / "data"),
+        "hub": {"url": "http://127.0.0.1:9002/", "public_url": "http://127.0.0.1:9002/", "api_token": "x"},
+        "builder": {
+            "kind": "kubernetes",
+            "kubeconfig": kubeconfig and str(kubeconfig),
+            "namespace": NAMESPACE,
+            "image_prefix": "registry.example:5000/binder/",
+            "registry": {"url": registry_url},
+            "sessions": {"namespace": "hub"},
+            **builder,
+        },
+    }
+
+
+def settings(kubeconfig: Path | None, registry_url: str, tmp_path: Path, **builder: Any) -> MemberSettings:
     """A member's settings."""
-    return MemberSettings.model_validate(
-        {
-            "name": "member",
-            "listen": {"port": 9001},
-            "public_url": "http://127.0.0.1:9001/",
-            "data_dir": str(tmp_path / "data"),
-            "hub": {"url": "http://127.0.0.1:9002/", "public_url": "http://127.0.0.1:9002/", "api_token": "x"},
-            "builder": {
-                "kind": "kubernetes",
-                "kubeconfig": str(kubeconfig),
-                "namespace": NAMESPACE,
-                "image_prefix": "registry.example:5000/binder/",
-                "registry": {"url": registry_url},
-                "sessions": {"namespace": "hub"},
-                **builder,
-            },
-        }
-    )
+    return MemberSettings.model_validate(settings_tree(kubeconfig, registry_url, tmp_path, **builder))
 
 
 @dataclass
@@ -145,8 +145,3 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         api.store.put("nodes", "", node("node-1"))
         kubeconfig = api.kubeconfig(tmp_path / "kubeconfig")
         yield Cluster(api, registry, Kubelet(api, NAMESPACE), tmp_path, kubeconfig, stack)
-
-
-def own(builder: KubernetesBuilder) -> KubernetesBuilderSettings:
-    """A builder's settings."""
-    return builder._settings
