@@ -6,9 +6,9 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from contract.units import Duration, Size
+from contract.units import Duration, Size, parse_size
 from member.cluster_settings import (
     NAMESPACE_OR_NONE,
     ClusterSessionSettings,
@@ -17,6 +17,25 @@ from member.cluster_settings import (
     TolerationSettings,
 )
 from servicekit.config import Section, by_kind, kind_tag
+
+
+def watermark_value(text: str) -> float:
+    """A percentage as a part of one, or a size in bytes."""
+    return float(text.removesuffix("%")) / 100 if text.endswith("%") else parse_size(text)
+
+
+def _checked_watermark(text: str) -> str:
+    try:
+        value = watermark_value(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is neither a percentage nor a size (write for example 80% or 50Gi)") from error
+    if not (0 < value <= 1 if text.endswith("%") else value > 0):
+        raise ValueError(f"{text!r} must be above 0, and at most 100%")
+    return text
+
+
+#: A percentage or a size, as it stands in the file.
+Watermark = Annotated[str, AfterValidator(_checked_watermark)]
 
 
 class CommonBuilderSettings(Section):
@@ -81,7 +100,47 @@ class ContainerBuilderSettings(CommonBuilderSettings):
     kind: Literal["container"] = "container"
 
     engine: Literal["auto", "docker", "podman"] = "auto"
-    """``auto``: the first one that works here."""
+    """``auto``: the first one that answers; a Podman without a socket is given one by the member."""
+
+    socket: str | None = Field(default=None, pattern=r"^unix:///.+")
+    """Where the engine listens; by default ``DOCKER_HOST``, then the usual places."""
+
+    cpu: float = Field(default=2.0, gt=0)
+    """Cores of one build."""
+
+    processes: int = Field(default=4096, ge=16)
+    """Processes and threads of one user in a build."""
+
+    disk: Size = Field(default=10 * 2**30, gt=0)
+    """What a checkout may take; the image itself is bounded by the watermarks."""
+
+    appendix: str = ""
+    """Lines of a Dockerfile that end each image that repo2docker writes the Dockerfile of."""
+
+    session_cpu: float = Field(default=1.0, gt=0)
+    """Cores of one session."""
+
+    session_user: str = Field(default="1000", pattern=r"^[0-9]+(:[0-9]+)?$")
+    """Who runs in a session: user and group, by number; never root unless you say so."""
+
+    images_high: Watermark = "80%"
+    """More than that, and the least recently used images go: a percentage of the disk that is used by whomever, or a
+    size that all images of this member take together."""
+
+    images_low: Watermark = "60%"
+    """Until that is reached; written as ``images_high`` is."""
+
+    images_max_age: Duration = Field(default=14 * 86400.0, gt=0)
+    """An image that was not used for so long goes."""
+
+    @model_validator(mode="after")
+    def _watermarks_fit(self) -> Self:
+        high, low = self.images_high, self.images_low
+        if high.endswith("%") != low.endswith("%"):
+            raise ValueError("images_low: must be written as images_high is, both as percentages or both as sizes")
+        if watermark_value(low) > watermark_value(high):
+            raise ValueError("images_low: must not be above images_high")
+        return self
 
 
 class KubernetesBuilderSettings(CommonBuilderSettings):
