@@ -131,7 +131,8 @@ class Pods:
         try:
             patched = await self._persist(lambda: self._client.patch("pods", self._namespace, self.name(pod), body))
         except KubernetesError as error:
-            if error.status in (404, 409):
+            # 422: it is another pod by now, whose uid no patch can change.
+            if error.status in (404, 409, 422):
                 return False
             raise
         self._marked_at[uid] = self._clock()

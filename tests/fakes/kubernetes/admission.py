@@ -36,6 +36,11 @@ def check(store: Store, plural: str, namespace: str, item: Object) -> str:
         meta.pop(given, None)
     if plural == "pods":
         _complete_pod(item)
+        account = item["spec"]["serviceAccountName"]
+        if store.get("serviceaccounts", namespace, account) is None:
+            # Its controller makes the default one a moment after the namespace.
+            why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
+            raise StatusError(403, "Forbidden", f'pods "{name}" is forbidden: {why}', name=name, kind="pods")
         _charge(store, namespace, name)
     return name
 
@@ -91,6 +96,7 @@ def _complete_pod(pod: Object) -> None:
     for name, value in (
         ("restartPolicy", "Always"),
         ("schedulerName", "default-scheduler"),
+        ("serviceAccountName", "default"),
         ("terminationGracePeriodSeconds", 30),
         ("priority", 0),
     ):

@@ -137,6 +137,10 @@ class Kubelet:
             self.waiting(name, "ImagePullBackOff", f'Back-off pulling image "{image}"')
             if not await self._pause(uid):
                 return
+        while missing := self._missing_secret(pod):
+            self.waiting(name, "CreateContainerConfigError", f'secret "{missing}" not found')
+            if not await self._pause(uid):
+                return
         process = await self._start(pod)
         self.run(name)
         watcher = asyncio.create_task(self._until_doomed(name, uid, pod["spec"].get("activeDeadlineSeconds")))
@@ -183,6 +187,12 @@ class Kubelet:
         await asyncio.sleep(0.2)
         pods = self.cluster.store.all("pods", self.namespace)
         return any(pod["metadata"]["uid"] == uid and "deletionTimestamp" not in pod["metadata"] for pod in pods)
+
+    def _missing_secret(self, pod: Object) -> str:
+        """A Secret that a variable is to come from, and that is not there."""
+        variables = pod["spec"]["containers"][0].get("env") or []
+        names = [item["valueFrom"]["secretKeyRef"]["name"] for item in variables if "valueFrom" in item]
+        return next((name for name in names if self.cluster.store.get("secrets", self.namespace, name) is None), "")
 
     async def _start(self, pod: Object) -> asyncio.subprocess.Process:
         container = pod["spec"]["containers"][0]

@@ -93,7 +93,7 @@ class FakeKubernetes:
         listening.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         await web.SockSite(self._runner, listening).start()
-        self.store.put("namespaces", "", {"metadata": {"name": "default"}, "status": {"phase": "Active"}})
+        self.namespace("default")
         return self
 
     async def __aexit__(
@@ -102,8 +102,9 @@ class FakeKubernetes:
         await self._runner.cleanup()
 
     def namespace(self, name: str) -> None:
-        """Make a namespace."""
+        """Make a namespace, with what controllers put there."""
         self.store.put("namespaces", "", {"metadata": {"name": name}, "status": {"phase": "Active"}})
+        self.store.put("serviceaccounts", name, {"metadata": {"name": "default"}})
 
     def kubeconfig(self, path: Path) -> Path:
         """Write a kubeconfig file for this cluster."""
@@ -275,7 +276,10 @@ class FakeKubernetes:
         name = admission.check(self.store, plural, namespace, item)
         if self.store.get(plural, namespace, name) is not None:
             raise already_exists(plural, name)
-        return web.json_response(self.store.put(plural, namespace, item), status=201)
+        made = self.store.put(plural, namespace, item)
+        if plural == "namespaces":
+            asyncio.get_running_loop().call_later(0.2, self.namespace, name)
+        return web.json_response(made, status=201)
 
     async def _get(self, request: web.Request) -> web.Response:
         return web.json_response(self._there(request))
@@ -300,8 +304,13 @@ class FakeKubernetes:
         if version not in (None, old["metadata"]["resourceVersion"]):
             why = "the object has been modified; please apply your changes to the latest version and try again"
             raise conflict(plural, name, why)
-        if item["metadata"].get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            raise conflict(plural, name, "Precondition failed: UID in precondition differs from UID in object meta")
+        uid, there = item["metadata"].get("uid"), old["metadata"]["uid"]
+        if uid not in (None, there) and request.method == "PATCH":
+            why = f'metadata.uid: Invalid value: "{uid}": field is immutable'
+            raise StatusError(422, "Invalid", f'{KINDS[plural][0]} "{name}" is invalid: {why}', name=name)
+        if uid not in (None, there):
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {there}"
+            raise conflict(plural, name, why)
         return self.store.put(plural, request.match_info.get("namespace", ""), item)
 
     async def _delete(self, request: web.Request) -> web.Response:

@@ -70,6 +70,22 @@ class Reader:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
+def read(builder: KubernetesBuilder, request: BuildRequest) -> Reader:
+    """Begin a build, or join it."""
+    reader = Reader()
+
+    async def read_to_the_end() -> None:
+        try:
+            async with contextlib.aclosing(builder.build(request)) as events:
+                async for item in events:
+                    reader.events.append(item)
+        except BuildFailedError as error:
+            reader.error = error
+
+    reader.task = asyncio.create_task(read_to_the_end())
+    return reader
+
+
 @dataclass
 class Cluster:
     """A fake cluster with a registry, and builders that use them; without a kubelet, tests take each step."""
@@ -90,17 +106,7 @@ class Cluster:
 
     def read(self, builder: KubernetesBuilder, request: BuildRequest | None = None) -> Reader:
         """Begin a build, or join it."""
-        reader = Reader()
-
-        async def read() -> None:
-            try:
-                async with contextlib.aclosing(builder.build(request or build_request_for())) as events:
-                    async for item in events:
-                        reader.events.append(item)
-            except BuildFailedError as error:
-                reader.error = error
-
-        reader.task = asyncio.create_task(read())
+        reader = read(builder, request or build_request_for())
         self.stack.push_async_callback(reader.leave)
         return reader
 
