@@ -47,6 +47,11 @@ cli.add_command(admin)
     show_default=True,
     help="Everything that is kept.",
 )
+@click.option(
+    "--builder",
+    type=click.Choice(["process", "container"]),
+    help="How members build: with uv, or with repo2docker on Docker or Podman.  [default: process]",
+)
 @click.option("--member-config", type=_CONFIG, help="YAML that is merged over the settings of each member.")
 @click.option("--gateway-config", type=_CONFIG, help="YAML that is merged over the settings of the gateway.")
 def up(
@@ -54,13 +59,14 @@ def up(
     members: int,
     gateways: int,
     data_dir: Path,
+    builder: str | None,
     member_config: Path | None,
     gateway_config: Path | None,
 ) -> Exit:
     """Run a gateway and its members on this machine, until Ctrl-C."""
     from manybinder import up as command
 
-    return command.up(command.Options(port, members, gateways, data_dir, member_config, gateway_config))
+    return command.up(command.Options(port, members, gateways, data_dir, member_config, gateway_config, builder))
 
 
 @cli.command()

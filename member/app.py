@@ -162,9 +162,10 @@ async def make_app(settings: MemberSettings) -> web.Application:
             tasks.spawn("report capacity", reporter.run())
         yield
         await launches.close()
-        await tasks.close()
         await health.close()
+        # Before the builds are cancelled: a builder may let them go on where they run.
         await builder.close()
+        await tasks.close()
         await providers.close()
         await http.close()
 
@@ -196,8 +197,7 @@ def _build_limits(settings: MemberSettings) -> BuildLimits:
         slots=settings.builder.slots,
         per_repo=settings.builds.per_repo,
         queue=settings.builds.queue,
-        # The builder ends a build by itself, and knows better what it was at.
-        timeout_s=settings.builder.timeout + 60,
+        timeout_s=settings.builder.longest_s,
         queue_timeout_s=settings.builds.queue_timeout,
         grace_s=settings.builds.grace,
         hold_s=settings.builds.hold,

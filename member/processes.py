@@ -41,6 +41,7 @@ def hub_api_token(settings: MemberSettings) -> str:
 
 def processes(settings: MemberSettings, config_path: Path) -> list[ProcessSpec]:
     """What to run, the files that it needs being written; ``config_path`` is the member's configuration file."""
+    parts = None if settings.hub.managed is None else kind_of(settings).hub(settings, config_path)
     api = ProcessSpec(
         name=f"{settings.name}/api",
         argv=(sys.executable, "-m", "manybinder", "member", "--only", "api", "--config", str(config_path)),
@@ -48,15 +49,14 @@ def processes(settings: MemberSettings, config_path: Path) -> list[ProcessSpec]:
         ready_url=f"http://{_local(settings.listen.host)}:{settings.listen.port}/readyz",
         after=(),
     )
-    if settings.hub.managed is None:
+    if settings.hub.managed is None or parts is None:
         return [api]
-    return [*_hub_processes(settings, settings.hub.managed, config_path), api]
+    return [*_hub_processes(settings, settings.hub.managed, parts), api]
 
 
-def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, config_path: Path) -> list[ProcessSpec]:
+def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, parts: HubParts) -> list[ProcessSpec]:
     traefik = _program("traefik")
     static_config = _write_proxy_config(settings, hub)
-    parts = kind_of(settings).hub(settings, config_path)
     hub_config = _write_hub_config(settings, hub, parts)
     logs = settings.data_dir / "logs"
     name = settings.name

@@ -52,11 +52,15 @@ class BuiltImage:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What there is for builds and sessions, on this machine or in this cluster: bytes, and cores for CPU."""
+    """What there is for builds and sessions, on this machine or in this cluster: bytes, and cores for CPU.
+
+    ``sessions`` is how many more of them have room, where something knows that better than a look at the memory.
+    """
 
     memory: Usage
     cpu: Usage
     disk: Usage
+    sessions: int | None = None
 
 
 class Builder(Protocol):

@@ -36,13 +36,23 @@ def overloaded(load: float, cores: float | None, most: float | None) -> bool:
     return most is not None and cores is not None and load > most * cores
 
 
-def sessions(running: int, pending: int, limit: int, rooms: Iterable[Room], *, closed: bool = False) -> Sessions:
+def sessions(
+    running: int,
+    pending: int,
+    limit: int,
+    rooms: Iterable[Room],
+    *,
+    placeable: int | None = None,
+    closed: bool = False,
+) -> Sessions:
     """Sessions by count and by what a machine has: one that is full otherwise has room for fewer than its limit.
 
-    ``closed``: nothing new begins now, whatever room there is.
+    ``placeable`` is how many more there is room for where a cluster's scheduler decides about that; ``rooms`` then do
+    not count.  ``closed``: nothing new begins now, whatever room there is.
     """
     by_limit = limit - running - pending
-    free = 0 if closed else max(0, int(min([by_limit, *(room.sessions(pending) for room in rooms)])))
+    others = [room.sessions(pending) for room in rooms] if placeable is None else [placeable]
+    free = 0 if closed else max(0, int(min([by_limit, *others])))
     return Sessions(running=running, pending=pending, limit=limit, free=free)
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 #: Visitors after which those that may launch as often as ever are forgotten.
 _MANY = 10_000
 
+#: Parts of an interval that floats may lose.
+_LOST = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -28,10 +31,9 @@ class Rates:
         if len(self._full_at) > _MANY:
             self._full_at = {name: at for name, at in self._full_at.items() if at > now}
         before = max(now, self._full_at.get(visitor, now))
-        wait = before + self.interval_s - now - self.burst * self.interval_s
-        if wait > 0:
+        wait = before - now - (self.burst - 1) * self.interval_s
+        if wait > _LOST * self.interval_s:
             return Taken(wait, 0, before - now)
         after = self._full_at[visitor] = before + self.interval_s
         left = self.burst - (after - now) / self.interval_s
-        # A thousandth for what floats lose.
-        return Taken(0.0, max(0, int(left + 0.001)), after - now)
+        return Taken(0.0, max(0, int(left + _LOST)), after - now)

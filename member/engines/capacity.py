@@ -79,6 +79,8 @@ class Capacity:
                 len(users) - running + len(under_way),
                 limit,
                 self._rooms(resources),
+                # Of launches under way the cluster knows nothing yet.
+                placeable=None if resources.sessions is None else resources.sessions - len(under_way),
                 closed=self._draining() or capacity.overloaded(cpu.used, cpu.limit, settings.sessions.max_load),
             )
         except (HubError, TimeoutError) as error:

@@ -18,6 +18,7 @@ from member.builders.process.kind import own_settings
 from member.builders.process.log import BoundedLog
 from member.builders.process.site import Site
 from member.builders.process.store import ImageMeta, Partial, Store
+from member.builders.relay import Tell, relay
 from member.confine import layers
 from member.confine.confinement import Confinement, detect
 from member.confine.ending import to_its_end
@@ -31,9 +32,6 @@ from member.settings import MemberSettings
 from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
-
-#: Events that a slow reader may lag behind before the build waits for it.
-_LAG = 200
 
 #: Seconds for which a base environment is kept that no image needs.
 _UNUSED_BASE_S = 3600.0
@@ -101,19 +99,13 @@ class ProcessBuilder:
 
     async def build(self, request: BuildRequest) -> AsyncGenerator[BuildEvent, None]:
         """See :meth:`member.builders.base.Builder.build`."""
-        events: asyncio.Queue[BuildEvent] = asyncio.Queue(_LAG)
-        work = self._tasks.spawn(f"build {request.image[-60:]}", self._guarded(request, events))
-        try:
-            while not (work.done() and events.empty()):
-                item = await _next(work, events)
-                if item is not None:
-                    yield item
-            error = BuildFailedError(Failure.MEMBER, "The member is ending.") if work.cancelled() else work.result()
-            if error:
-                raise error
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+
+        async def job(tell: Tell) -> BuildFailedError | None:
+            return await self._guarded(request, tell)
+
+        async with contextlib.aclosing(relay(self._tasks, f"build {request.image[-60:]}", job)) as events:
+            async for item in events:
+                yield item
 
     async def images(self) -> Sequence[BuiltImage]:
         """What is there, the most recently used first."""
@@ -158,11 +150,11 @@ class ProcessBuilder:
         except BaseFailedError as error:
             logger.error("the first base environment was not made: %s", error)  # noqa: TRY400 - the sentence says all
 
-    async def _guarded(self, request: BuildRequest, events: asyncio.Queue[BuildEvent]) -> BuildFailedError | None:
+    async def _guarded(self, request: BuildRequest, tell: Tell) -> BuildFailedError | None:
         """Build; returns an expected failure, so that only an unexpected one counts as a crash."""
         error: BuildFailedError | None = None
         try:
-            await self._build(request, events)
+            await self._build(request, tell)
         except BuildFailedError as failed:
             error = failed
         except RepositoryError as failed:
@@ -177,7 +169,7 @@ class ProcessBuilder:
             error = BuildFailedError(Failure.MEMBER, "The member could not build; its log says why.")
         return error
 
-    async def _build(self, request: BuildRequest, events: asyncio.Queue[BuildEvent]) -> None:
+    async def _build(self, request: BuildRequest, tell: Tell) -> None:
         confinement = self._ready()
         if await self.has_image(request.image):
             return
@@ -187,7 +179,7 @@ class ProcessBuilder:
 
                 async def say(phase: Phase, text: str) -> None:
                     log.write(text)
-                    await events.put(event(phase, text))
+                    await tell(event(phase, text))
 
                 limits = Limits(self._settings.memory, self._settings.processes, self._settings.disk)
                 site = Site(
@@ -279,17 +271,3 @@ class ProcessBuilder:
         if not await to_its_end(asyncio.to_thread(partial.complete, meta)) and not await self.has_image(request.image):
             # What was to be evicted is still there.
             raise BuildFailedError(Failure.MEMBER, "A session still uses an image of this name that is out of date.")
-
-
-async def _next(work: asyncio.Task[BuildFailedError | None], events: asyncio.Queue[BuildEvent]) -> BuildEvent | None:
-    """The next event; ``None`` if the work has ended meanwhile."""
-    if not events.empty():
-        return events.get_nowait()
-    arrival = asyncio.create_task(events.get(), name="await build event")
-    try:
-        await asyncio.wait({work, arrival}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not arrival.done():
-            arrival.cancel()
-            await asyncio.gather(arrival, return_exceptions=True)
-    return None if arrival.cancelled() else arrival.result()
