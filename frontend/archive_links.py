@@ -4,6 +4,9 @@ import re
 from urllib.parse import quote, unquote
 
 _DOI = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:)?(?P<doi>10\.\d{3,9}(?:\.\d+)*/[^\s?#]+)", re.IGNORECASE)
+#: Providers whose specs are DOIs.
+DOI_PROVIDERS = frozenset({"zenodo", "figshare", "dataverse"})
+
 _SCHEME = r"(?:https?://)?(?:www\.)?"
 
 # Each with what makes a spec of it.  A DOI given by hand comes last: it says least.

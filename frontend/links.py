@@ -7,11 +7,11 @@ provider to say.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from frontend.archive_links import archive_spec
+from frontend.archive_links import DOI_PROVIDERS, archive_spec
 
 GITHUB = "github.com"
 
@@ -115,8 +115,9 @@ def make_link(description: Mapping[str, Any], repo: str, ref: str = "", path: st
         found = parse_link(repo, ref, path)
     except LinkError:
         found = None
-    if found is not None and found.provider == provider:
-        return found
+    if found is not None and (found.provider == provider or {found.provider, provider} <= DOI_PROVIDERS):
+        # What a DOI leads to is known better by whoever chose the provider.
+        return replace(found, provider=provider)
     if detect := description.get("detect"):
         # The host is the provider's own, in a name for the group that JavaScript takes.
         own = re.match(detect["regex"].replace("(?<repo>", "(?P<repo>"), repo)

@@ -43,7 +43,8 @@ class FigshareProvider:
         doi = read_doi(spec.raw.partition("/")[2])
         target = await self._dois.target(doi, spec)
         page = _PAGE.fullmatch(target.path)
-        if page is None:
+        # Others have articles too; Figshare writes their numbers into the DOIs.
+        if page is None or not _VERSION.sub(r"\g<article>", doi).endswith(f".{page['article']}"):
             raise RefNotFoundError(
                 f"{not_found(spec)} (The DOI leads to {target.host}, not to an article of Figshare.)"
             )

@@ -75,7 +75,8 @@ class GistProvider:
         # Its owner by the API's word: a gist is found by its id alone, whatever user the spec names.
         url = self._url(gist.owner or decode(user), gist_id)
         spec = replace(spec, repo_url=url, repo=repo_key(url.lower()))
-        return Resolved(spec, commit, f"gist/{user}/{name}/{commit}", f"{url.removesuffix('.git')}/{commit}")
+        page = f"{url.removesuffix('.git')}/{commit}"
+        return Resolved(spec, commit, f"gist/{user}/{name}/{commit}", page, listed=gist.public)
 
     def description(self) -> Mapping[str, Any]:
         """Its entry in ``/api/repoproviders``."""

@@ -14,6 +14,7 @@ import aiohttp
 
 from providers.base import ProviderUnavailableError
 from providers.cache import Cache
+from providers.github_app import GitHubApp
 from providers.http import Answer, Headers, Web
 from providers.settings import GitHubSettings
 
@@ -52,6 +53,7 @@ class GitHubAPI:
             wall=wall,
             pause_text=_quota_text,
         )
+        self._app = GitHubApp(settings, self._web, wall) if settings.app_id else None
         self._known: Cache[Hashable, tuple[str, Any]] = Cache(cache_size, clock)
         self._absent: Cache[Hashable, bool] = Cache(cache_size, clock)
         self.quota_remaining: int | None = None
@@ -85,12 +87,14 @@ class GitHubAPI:
         headers = {"Accept": "application/vnd.github+json"}
         if etag:
             headers["If-None-Match"] = etag
-        return await self._web.get(url, headers, secrets=self._credentials(), seen=self._note)
+        return await self._web.get(url, headers, secrets=await self._credentials(), seen=self._note)
 
-    def _credentials(self) -> Headers:
+    async def _credentials(self) -> Headers:
         settings = self._settings
         if token := settings.access_token.get_secret_value():
             return {"Authorization": f"Bearer {token}"}
+        if self._app is not None:
+            return {"Authorization": f"Bearer {await self._app.token()}"}
         if settings.client_id:
             pair = f"{settings.client_id}:{settings.client_secret.get_secret_value()}"
             return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

@@ -68,6 +68,10 @@ class Answer:
     def json(self) -> dict[str, Any]:
         """The JSON object that was asked for; raises :class:`ProviderUnavailableError`."""
         self.check()
+        return self.object()
+
+    def object(self) -> dict[str, Any]:
+        """The JSON object that it is, whatever its status; raises :class:`ProviderUnavailableError`."""
         try:
             return loads_object(self.body)
         except ValueError as error:
@@ -123,7 +127,7 @@ class Web:
 
     async def get(
         self,
-        url: str | URL,
+        url: str,
         headers: Headers | None = None,
         *,
         secrets: Headers | None = None,
@@ -136,17 +140,26 @@ class Web:
         Raises :class:`ProviderUnavailableError` for a server that does not answer or refuses for now,
         :class:`SpecError` for one that may not be asked, and :class:`RefNotFoundError` for one that does not exist.
         """
-        address = url if isinstance(url, URL) else URL(url, encoded=True)
+        return await self._answer("GET", url, headers or {}, secrets or {}, seen)
+
+    async def post(self, url: str, headers: Headers | None = None, *, secrets: Headers | None = None) -> Answer:
+        """Send a request without a body, and follow no redirect; the rest as for :meth:`get`."""
+        return await self._answer("POST", url, headers or {}, secrets or {}, None)
+
+    async def _answer(
+        self, method: str, url: str, headers: Headers, secrets: Headers, seen: Callable[[Headers], None] | None
+    ) -> Answer:
+        address = URL(url, encoded=True)
         home = address.origin()
-        all_headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
+        all_headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **headers}
         try:
             async with asyncio.timeout(self._timeout_s):
                 for _ in range(MAX_REDIRECTS + 1):
-                    secret = secrets or {} if address.origin() == home else {}
-                    answer = await self._ask(address, {**all_headers, **secret})
+                    secret = secrets if address.origin() == home else {}
+                    answer = await self._ask(method, address, {**all_headers, **secret})
                     if seen is not None:
                         seen(answer.headers)
-                    if answer.status not in _MOVED or not answer.headers.get("Location"):
+                    if method != "GET" or answer.status not in _MOVED or not answer.headers.get("Location"):
                         return self._checked(answer)
                     address = self._next(answer)
         except TimeoutError as error:
@@ -158,11 +171,11 @@ class Web:
             raise ProviderUnavailableError(f"{self._name} cannot be reached.") from error
         raise ProviderUnavailableError(f"{self._name} redirects too often.")
 
-    async def _ask(self, address: URL, headers: Headers) -> Answer:
+    async def _ask(self, method: str, address: URL, headers: Headers) -> Answer:
         self._check_pause(address)
         async with (
             self._session_for(address) as session,
-            session.get(address, headers=headers, allow_redirects=False) as response,
+            session.request(method, address, headers=headers, allow_redirects=False) as response,
         ):
             body = bytearray()
             async for chunk in response.content.iter_chunked(64 * 1024):

@@ -2,7 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 from yarl import URL
 
 from contract.units import Duration
@@ -44,6 +47,15 @@ class GitHubSettings(SpecRules):
 
     client_secret: SecretStr = SecretStr("")
 
+    app_id: str = ""
+    """A GitHub App instead (its App ID or client ID); needs the next two as well."""
+
+    app_private_key: SecretStr = SecretStr("")
+    """The app's private key (RSA, PEM)."""
+
+    app_installation_id: int | None = Field(default=None, ge=1)
+    """Which of its installations signs in."""
+
     timeout: Duration = Field(default=10.0, gt=0)
     """For one request to the API, in all."""
 
@@ -55,10 +67,25 @@ class GitHubSettings(SpecRules):
         return "https://api.github.com" if self.host == "github.com" else f"https://{self.host}/api/v3"
 
     @model_validator(mode="after")
-    def _both_of_a_pair(self) -> "GitHubSettings":
+    def _whole_credentials(self) -> "GitHubSettings":
         if bool(self.client_id) != bool(self.client_secret.get_secret_value()):
             raise ValueError("client_id and client_secret go together: give both, or none")
+        key = self.app_private_key.get_secret_value()
+        if len({bool(self.app_id), bool(key), self.app_installation_id is not None}) > 1:
+            raise ValueError("app_id, app_private_key and app_installation_id go together: give all, or none")
         return self
+
+    @field_validator("app_private_key")
+    @classmethod
+    def _is_rsa(cls, key: SecretStr) -> SecretStr:
+        if key.get_secret_value():
+            try:
+                loaded = load_pem_private_key(key.get_secret_value().encode(), password=None)
+            except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+                raise ValueError("not a readable PEM private key without a password") from error
+            if not isinstance(loaded, RSAPrivateKey):
+                raise ValueError("not an RSA key")
+        return key
 
 
 class GistSettings(SpecRules):

@@ -29,6 +29,7 @@ def dump_launch(launch: Launch) -> bytes:
         "ref_url": resolved.ref_url,
         "repo_url": resolved.spec.repo_url,
         "repo": resolved.spec.repo,
+        "listed": resolved.listed,
     }
     wire = {
         "schema": SCHEMA,
@@ -102,7 +103,8 @@ def _trail(wire: dict[str, Any], spec: RepoSpec) -> Trail:
 def _resolved(wire: dict[str, Any], spec: RepoSpec) -> Resolved:
     # Where the spec has led to; an earlier version does not tell.
     found = replace(spec, repo_url=wire.get("repo_url", spec.repo_url), repo=RepoKey(wire.get("repo", spec.repo)))
-    return Resolved(found, wire["commit"], wire["resolved_spec"], wire["ref_url"])
+    listed = wire.get("listed") is True
+    return Resolved(found, wire["commit"], wire["resolved_spec"], wire["ref_url"], listed=listed)
 
 
 def _known(kind: type[Any], wire: dict[str, Any]) -> dict[str, Any]:

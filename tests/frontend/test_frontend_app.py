@@ -145,6 +145,33 @@ async def test_what_pages_name_is_there(start: Start) -> None:
         assert response.headers["Cache-Control"] == "no-cache"
 
 
+@pytest.mark.parametrize(
+    ("spec", "title", "command"),
+    [
+        ("gl/group%2Fproject/main", "GitLab: group%2Fproject/main", "https://gitlab.com/group/project.git --ref main"),
+        ("gist/user/0af9", "GitHub Gist: user/0af9", "https://gist.github.com/user/0af9.git --ref HEAD"),
+        ("zenodo/10.5281/zenodo.1", "Zenodo DOI: 10.5281/zenodo.1", "http://127.0.0.1/v2/zenodo/10.5281/zenodo.1"),
+        (
+            "ckan/https%3A%2F%2Fx.org%2Fdataset%2Fyy",
+            "CKAN dataset: https%3A%2F%2Fx.org%2Fdataset%2Fyy",
+            "http://127.0.0.1/v2/ckan/https%3A%2F%2Fx.org%2Fdataset%2Fyy",
+        ),
+        (
+            f"swh/swh:1:rev:{'e' * 40}",
+            f"Software Heritage: swh:1:rev:{'e' * 40}",
+            f"http://127.0.0.1/v2/swh/swh:1:rev:{'e' * 40}",
+        ),
+    ],
+)
+async def test_the_launch_page_of_every_kind_of_provider(start: Start, spec: str, title: str, command: str) -> None:
+    frontend = await start(public_url="http://127.0.0.1/")
+    response = await frontend.client.get(URL(f"/v2/{spec}", encoded=True))
+    html = await body(response)
+    assert response.status == 200
+    assert f'og:title" content="{title}">' in html
+    assert f"manybinder launch {command} --gateway http://127.0.0.1/" in html.replace("&#39;", "'").replace("'", "")
+
+
 async def test_the_launch_page(start: Start) -> None:
     frontend = await start()
     spec = "git/https%3A%2F%2Fgit.example%2Fa'b%20c/feature/x"

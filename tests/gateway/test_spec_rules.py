@@ -1,6 +1,7 @@
 """An operator's rules of specs at a gateway, and what it orders of members for a DOI."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway.core.launch_records import dump_launch, load_launch
 from providers.base import SpecQuota
 from providers.settings import ProvidersSettings
 from tests.fakes.archives import FakeDOI, FakeZenodo
+from tests.fakes.hosts import FakeGists
 
 GIT = {"allow_private_addresses": True}
 BANNED = "Sorry, {} is not allowed to launch. Please contact admins for more info!\n"
@@ -93,3 +95,19 @@ async def test_a_member_is_ordered_to_build_what_a_doi_leads_to(start: Starter) 
         launch = Launch("0" * 32, spec, 0.0, trail=Trail(resolved=resolved))
         again = load_launch(launch.id, dump_launch(launch), gateway.parts.providers.parse)
         assert again.trail.resolved == resolved
+
+
+async def test_a_gist_is_told_in_the_archive_if_it_is_listed(start: Starter) -> None:
+    async with FakeGists() as gists:
+        gists.add("0af90", "User", "b" * 40)
+        gists.add("5ec1e7", "User", "c" * 40, public=False)
+        settings = {"gh": {"api_url": gists.url}, "gist": {"allow_secret_gist": True}}
+        gateway = await start.gateway(1, providers=settings)
+        for gist in ("0af90", "5ec1e7"):
+            assert (await final(gateway, f"gist/User/{gist}")).phase == Phase.READY
+        archive = gateway.parts.archive
+        assert archive is not None
+        await until(lambda: archive.written == 2)
+        written = "".join(path.read_text() for path in start.data_dir.rglob("events-*.jsonl"))
+        told = [json.loads(line)["spec"] for line in written.splitlines()]
+        assert sorted(told) == ["User/0af90", "redacted"]

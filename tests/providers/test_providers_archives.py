@@ -52,6 +52,7 @@ def filled(world: World) -> None:
         "10.7910/dvn/tjclkp": harvard,
         "10.7910/dvn/tjclkp/3yrryj": harvard.replace("citation", "file.xhtml") + "/3YRRYJ",
         "10.7910/dvn/none": harvard.replace("TJCLKP", "NONE"),
+        "10.1000/journal.1": "https://journal.example.org/articles/a-title/9782777",
         "10.1000/elsewhere": "https://journal.example.org/paper",
         "10.1000/nowhere": "ftp://example.org/",
     }  # fmt: skip
@@ -113,6 +114,7 @@ async def test_a_dataset_of_a_ckan_below_a_path(world: World, all_providers: Pro
         ("zenodo/10.1000/elsewhere", "leads to journal.example.org"),
         ("zenodo/10.1000/nowhere", "leads to no page"),
         ("figshare/10.5281/zenodo.3242074", "not to an article"),
+        ("figshare/10.1000/journal.1", "leads to journal.example.org"),
         ("figshare/10.6084/m9.figshare.9782777.v9", "no version 9"),
         ("dataverse/10.7910/dvn/none", "no public dataset"),
         ("dataverse/10.1000/elsewhere", "not to a Dataverse"),

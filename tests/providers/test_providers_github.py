@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from providers.base import ProviderUnavailableError, RefNotFoundError, SpecError, UnknownProviderError
 from providers.github import GitHubProvider
@@ -190,6 +192,44 @@ async def test_credentials(github: FakeGitHub) -> None:
                 with pytest.raises(ProviderUnavailableError, match="credentials"):
                     await providers.resolve(spec)
             await providers.close()
+
+
+async def test_an_app_signs_in_as_its_installation(github: FakeGitHub, clock: Clock) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    github.app_keys, github.token = {"12345": key.public_key()}, "ghs_one"
+    app = {"api_url": github.api_url, "app_id": "12345", "app_private_key": pem, "app_installation_id": 42}
+    async with aiohttp.ClientSession() as session:
+        settings = ProvidersSettings.model_validate({"gh": app, "ref_ttl": "0s"})
+        providers = Providers(settings, session, clock, lambda: 1_700_000_000.0 + clock.now)
+        specs = [providers.parse(f"gh/org/repo/{ref}") for ref in ("dev", "HEAD")]
+        assert [found.commit for found in await asyncio.gather(*map(providers.resolve, specs))] == [B, A]
+        assert github.tokens_given == 1
+        # It is replaced before it ends.
+        github.token = "ghs_two"
+        clock.now += 3400
+        assert (await providers.resolve(specs[0])).commit == B
+        assert github.tokens_given == 2
+        await providers.close()
+        for wrong in ({"app_id": "none"}, {"app_installation_id": 7}):
+            settings = ProvidersSettings.model_validate({"gh": app | wrong})
+            providers = Providers(settings, session, clock)
+            with pytest.raises(ProviderUnavailableError, match="does not accept the credentials"):
+                await providers.resolve(specs[0])
+            await providers.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"client_id": "x"}, "client_id and client_secret go together"),
+        ({"app_id": "x"}, "app_id, app_private_key and app_installation_id go together"),
+        ({"app_id": "x", "app_installation_id": 1, "app_private_key": "x"}, "not a readable PEM private key"),
+    ],
+)
+def test_half_credentials_are_an_error(fields: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        GitHubSettings.model_validate(fields)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.repos import repo_key
+from member.core.images import image_name
 from providers.base import ProviderUnavailableError, RefNotFoundError, SpecError
 from providers.gist import GistProvider
 from providers.gitlab import GitLabProvider
@@ -171,3 +172,23 @@ def test_good_specs_round_trip(names: list[str], ref: str) -> None:
     assert spec.repo == f"gitlab.com/{'/'.join(names)}".lower()
     gist = GistProvider(GistSettings(), None)  # type: ignore[arg-type]
     assert gist.parse(f"{names[0]}/abc123/{ref}").ref == ref
+
+
+SAME = [
+    (f"gl/group%2Fsub%2Fproject/{A}", f"git/https%3A%2F%2Fgitlab.com%2Fgroup%2Fsub%2Fproject.git/{A}"),
+    (f"gl/Group%2Fproject/{A}", f"git/git@gitlab.com:group%2Fproject/{A}"),
+    (f"gh/Org/Repo/{A}", f"git/https%3A%2F%2Fgithub.com%2Forg%2Frepo.git/{A}"),
+    (f"gist/User/0AF9/{A}", f"git/https%3A%2F%2Fgist.github.com%2Fuser%2F0af9.git/{A}"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_a_repository_has_one_image_whichever_provider_it_came_by(
+    all_providers: Providers, one: str, other: str
+) -> None:
+    keys = {all_providers.parse(spec).repo for spec in (one, other)}
+    assert len(keys) == 1
+    for spec in (one, other):
+        # Nor does the ref make another.
+        assert all_providers.parse(spec.replace(A, "main")).repo in keys
+    assert len({image_name("m-", key, A) for key in keys}) == 1

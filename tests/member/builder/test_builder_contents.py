@@ -103,6 +103,25 @@ async def test_what_a_provider_resolves_is_built(
     assert not list(home.glob("*.zip"))
 
 
+@pytest.mark.slow
+async def test_without_a_sandbox_too(tmp_path: Path, cache_dir: Path, tree: dict[str, Any]) -> None:
+    specs = fill(tree)
+    section = {"cache_dir": str(cache_dir), "confine": "off", "python_downloads": False}
+    builder = ProcessBuilder(settings(tmp_path, builder=section, providers=provider_settings(tree)))
+    await builder.start()
+    tree["figshare"].articles["7"][3] = {"../evil.txt": b"evil"}
+    evil = await build(builder, await resolved(tree, "figshare/10.6084/m9.figshare.7", tmp_path))
+    assert "leads elsewhere" in evil.message
+    for provider in ("zenodo", "swh"):
+        request = await resolved(tree, f"{provider}/{specs[provider]}", tmp_path)
+        outcome = await build(builder, request)
+        assert outcome.failure is None, outcome.message + outcome.log
+        home = Store(tmp_path).directory(request.image) / "home"
+        assert (home / "built.txt").read_text() == "words and more"
+    assert not list(tmp_path.rglob("evil.txt"))
+    await builder.close()
+
+
 @pytest.mark.parametrize(
     ("fault", "failure", "said"),
     [
