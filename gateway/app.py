@@ -109,7 +109,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     seal, pseudonym = federation_seal(signing_key), Pseudonyms(signing_key)
     records = Records(record_file, known_records, state, seal, sharing.replica)
     admission = Admission(settings.admission, records, state, pseudonym)
-    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
+    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym, providers.quota)
     queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
     means = Means(
         fleet=fleet,
@@ -215,7 +215,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         await launches.close()
 
     if path is not None:
-        app[RELOAD] = Reload(path, settings, fleet, prober, reports, admission, build_token_secrets, tallies)
+        app[RELOAD] = Reload(path, settings, fleet, prober, reports, admission, build_token_secrets, tallies, providers)
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)
     return app

@@ -93,6 +93,26 @@ function fail(title, message, hint = "", retryAfter = undefined) {
   log.open();
 }
 
+function showBuildLog(address) {
+  let url;
+  try {
+    url = new URL(address);
+  } catch {
+    return;
+  }
+  if (url.protocol !== "http:" && url.protocol !== "https:") return;
+  element("build-log").hidden = false;
+  element("build-log").firstElementChild.href = url.href;
+}
+
+// A build that has failed lately is not repeated by itself; who has mended what it needs may ask for it.
+function offerForce() {
+  const query = new URLSearchParams(window.location.search);
+  query.set("force", "true");
+  element("force").href = `${window.location.pathname}?${query}`;
+  element("force").hidden = false;
+}
+
 function ready(event) {
   end();
   let target;
@@ -138,6 +158,8 @@ function take(message) {
   if (event.phase === "failed") {
     const title = event.failure === "refused" ? "Not now" : "The launch failed";
     fail(title, text || "No reason was given.", HINTS[event.failure] ?? "", event.retry_after_s);
+    if (typeof event.log_url === "string") showBuildLog(event.log_url);
+    if (event.reason === "held") offerForce();
     return;
   }
   const words = inWords(event);
@@ -174,8 +196,10 @@ element("cancel").addEventListener("click", cancel);
 showStatus("Asking for a session");
 showElapsed();
 const query = new URLSearchParams({ build_token: config.buildToken });
-const wanted = new URLSearchParams(window.location.search).get("member");
-if (wanted) query.set("member", wanted);
+const asked = new URLSearchParams(window.location.search);
+for (const name of ["member", "force"]) {
+  if (asked.has(name)) query.set(name, asked.get(name));
+}
 source = new EventSource(`${config.buildPath}?${query}`);
 source.addEventListener("message", take);
 source.addEventListener("error", lost);

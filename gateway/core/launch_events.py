@@ -34,6 +34,8 @@ PROVIDER_NAMES: Mapping[str, str] = {
     "hydroshare": "Hydroshare",
     "dataverse": "Dataverse",
     "ckan": "CKAN",
+    # BinderHub has no such provider, and no name for it.
+    "swh": "SoftwareHeritage",
 }
 
 #: The values of Sec-Fetch-Site (W3C, "Fetch Metadata Request Headers").

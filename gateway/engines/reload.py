@@ -9,11 +9,12 @@ from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
 from gateway.engines.reports import Reports
 from gateway.settings import GatewaySettings, load
+from providers.registry import Providers
 from servicekit.config import ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: What takes effect at once; the rest of the settings needs a restart.
+#: What takes effect at once, as do the rules of specs of providers; the rest of the settings needs a restart.
 AT_ONCE = frozenset({"members", "probes", "ejection", "routing", "launch", "admission"})
 
 
@@ -30,10 +31,11 @@ class Reload:
         admission: Admission,
         build_token_secrets: dict[str, str],
         tallies: Tallies,
+        providers: Providers,
     ) -> None:
         self._path, self._started_with = path, settings
         self._fleet, self._prober, self._reports, self._tallies = fleet, prober, reports, tallies
-        self._admission = admission
+        self._admission, self._providers = admission, providers
         self._build_token_secrets = build_token_secrets
 
     def __call__(self) -> None:
@@ -48,6 +50,7 @@ class Reload:
         self._fleet.configure([member.member() for member in settings.members], settings.federation)
         self._prober.start()
         self._admission.configure(settings.admission)
+        self._providers.configure(settings.providers)
         self._reports.keys = settings.report_keys
         self._build_token_secrets.clear()
         self._build_token_secrets.update(settings.build_token_secrets)
@@ -60,6 +63,8 @@ class Reload:
         names = GatewaySettings.model_fields.keys() - AT_ONCE
         late = [name for name in names if getattr(settings, name) != getattr(before, name)]
         urls = [{member.url for member in each.members} for each in (before, settings)]
+        if settings.providers.without_rules() == before.providers.without_rules():
+            late = [name for name in late if name != "providers"]
         if before.mode == "redirect" and urls[0] != urls[1]:
             late.append("members (their addresses, for the pages of redirect mode)")
         return sorted(late)

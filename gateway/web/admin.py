@@ -84,7 +84,12 @@ async def show_quotas(request: web.Request) -> web.Response:
     """The quotas as of now, with those of single repositories and owners."""
     parts, _ = _asked(request)
     quotas = parts.admission.rules.quotas
-    answer = {"total": quotas.total, "per_repo": quotas.per_repo, "repos": dict(quotas.repos)}
+    answer = {
+        "total": quotas.total,
+        "per_repo": quotas.per_repo,
+        "per_repo_higher": quotas.per_repo_higher,
+        "repos": dict(quotas.repos),
+    }
     return web.json_response(answer, headers=_NO_STORE)
 
 

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry
 
 from frontend.site import Site
-from member.core.ports import BansPort, CapacityPort, HealthPort, LaunchesPort
+from member.core.ports import BansPort, BuildLogsPort, CapacityPort, HealthPort, LaunchesPort
+from member.web.visitors import Visitors
 from providers.registry import Providers
 
 
@@ -17,7 +18,7 @@ class Parts:
     """The member as its web side sees it.
 
     ``launch_keys`` are the gateway's public keys, empty for a member that stands alone; ``versions`` gives the answer
-    of ``/versions``.
+    of ``/versions``.  ``api_only``: no pages are served, and who wants no session may have an image built.
     """
 
     name: str
@@ -27,11 +28,14 @@ class Parts:
     health: HealthPort
     capacity: CapacityPort
     bans: BansPort
+    logs: BuildLogsPort
+    visitors: Visitors
     registry: CollectorRegistry
     image_prefix: str
     launch_keys: Sequence[Ed25519PublicKey]
     require_launch_token: bool
     versions: Callable[[], dict[str, object]]
+    api_only: bool = False
 
 
 PARTS = web.AppKey("PARTS", Parts)

@@ -20,11 +20,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from contract.repos import repo_key
-from providers import addresses, lsremote
-from providers.addresses import is_public, public_addresses
+from providers import internet, lsremote
+from providers.addresses import public_addresses
 from providers.base import ProviderUnavailableError, RefNotFoundError, RepoSpec, Resolved, SpecError
 from providers.git import GitProvider, choose
 from providers.git_url import parse_git_url
+from providers.internet import is_public
 from providers.registry import Providers
 from providers.settings import GitSettings, ProvidersSettings
 from tests.gitserver import GitServer
@@ -257,7 +258,7 @@ async def test_a_redirection_to_an_internal_address(server: GitServer, monkeypat
         return web.Response(status=302, headers={"Location": f"{target}/info/refs?service=git-upload-pack"})
 
     # No address of this machine is public; one of them is declared so.
-    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(internet, "is_public", lambda address: str(address) == "127.0.0.1")
     public = await answering(redirect)
     async with providers() as found:
         assert (await found.resolve(found.parse(f"git/{quote(server.url('repo'), safe='')}/main"))).commit
