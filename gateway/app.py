@@ -45,7 +45,7 @@ from gateway.engines.reports import Reports
 from gateway.engines.sharing import READ_EVERY, Sharing
 from gateway.settings import GatewaySettings
 from gateway.web import archive as archive_routes
-from gateway.web.operators import Operators
+from gateway.web.admin.operators import Operators
 from gateway.web.parts import Parts
 from gateway.web.routes import add_gateway_routes
 from providers.registry import Providers
@@ -159,6 +159,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
     app[DRAINING] = Draining(launches, replicas, settings.drain.notice, settings.drain.timeout)
+    operators = Operators(settings.admin, records)
     parts = Parts(
         site=site,
         providers=providers,
@@ -169,7 +170,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         replicas=replicas,
         admission=admission,
         records=records,
-        operators=Operators({item.name: item.token.get_secret_value() for item in settings.admin.tokens}),
+        operators=operators,
         trusted_proxies=settings.listen.trusted_networks,
         mode=settings.mode,
         archive=archive,
@@ -212,7 +213,9 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         await launches.close()
 
     if path is not None:
-        app[RELOAD] = Reload(path, settings, fleet, prober, reports, admission, build_token_secrets, tallies)
+        app[RELOAD] = Reload(
+            path, settings, fleet, prober, reports, admission, operators.configure, build_token_secrets, tallies
+        )
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)
     return app

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 from contract.signatures import load_private_key, load_public_key
 from contract.units import Duration
 from frontend.settings import SecuritySettings
+from gateway.admin_settings import AdminSettings
 from gateway.core import origins
 from gateway.core.addresses import ClientForm, IPNetwork, networks
 from gateway.core.admission import AdmissionSettings, admission_problems
@@ -50,9 +51,6 @@ def _origin(url: str) -> str:
     return found
 
 
-#: The least characters of an operator's token.
-TOKEN_LENGTH = 24
-
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 
@@ -82,38 +80,6 @@ class ListenSettings(Section):
     def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         networks(proxies)
         return proxies
-
-
-class AdminTokenSettings(Section):
-    """Who may decide for the federation, while the gateway runs."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9@._-]{1,64}$")
-    """Whose it is: stands in the audit log."""
-
-    token: SecretStr
-    """At least 24 characters, from a random source; give it as ``token_file``."""
-
-    @field_validator("token")
-    @classmethod
-    def _long(cls, token: SecretStr) -> SecretStr:
-        if len(token.get_secret_value()) < TOKEN_LENGTH:
-            raise ValueError(f"is shorter than {TOKEN_LENGTH} characters (try: openssl rand -hex 32)")
-        return token
-
-
-class AdminSettings(Section):
-    """The API for operators (``/api/v1/admin``)."""
-
-    tokens: tuple[AdminTokenSettings, ...] = ()
-    """Empty: the API answers nobody."""
-
-    @field_validator("tokens")
-    @classmethod
-    def _unique(cls, tokens: tuple[AdminTokenSettings, ...]) -> tuple[AdminTokenSettings, ...]:
-        names = [token.name for token in tokens]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"the name {twice[0]!r} is given to more than one token")
-        return tokens
 
 
 class DrainSettings(Section):

@@ -109,12 +109,12 @@ async def show_quotas(operator: Operator) -> Exit:
 async def show_log(operator: Operator) -> Exit:
     """What operators have done, newest first."""
     rows = []
-    for item in _objects((await ask(operator, "GET", "audit")).get("acts")):
+    for item in _objects((await ask(operator, "GET", "log")).get("entries")):
         value = item.get("value")
         shown = "taken back" if value is None else json_types.dumps(value)
         at = item.get("at")
         rows.append({**item, "when": _time(at) if isinstance(at, int | float) else "?", "shown": shown})
-    columns = {"when": "WHEN", "operator": "WHO", "kind": "WHAT", "key": "NAME", "shown": "HOW"}
+    columns = {"when": "WHEN", "who": "WHO", "what": "WHAT", "name": "NAME", "shown": "HOW"}
     return _show(operator, rows, columns, "nothing was done yet")
 
 

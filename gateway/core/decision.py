@@ -324,7 +324,7 @@ def _option(item: _Seen, registries: frozenset[str], settings: RoutingSettings) 
     limit = max(1, round(settings.assumed_limit)) if status.limit is None else status.limit
     pullable = bool(registries) and not registries.isdisjoint(view.registries)
     may_build = builds is None or builds.limit is None or builds.running + builds.queued < builds.limit
-    return Option(view.member.name, view.member.weight, status.used, limit, item.warm, pullable, may_build)
+    return Option(view.member.name, view.weight, status.used, limit, item.warm, pullable, may_build)
 
 
 def routing_problems(settings: RoutingSettings) -> list[str]:

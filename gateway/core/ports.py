@@ -137,6 +137,9 @@ class RecordsPort(Protocol):
     async def write(self, *changes: Change) -> None:
         """Write records for all replicas, all or none.  Raises :class:`RecordsAwayError`."""
 
+    async def sync(self) -> None:
+        """Take in what other replicas have written, if they can be asked."""
+
 
 class RedirectsPort(Protocol):
     """Redirect mode: who is sent where."""

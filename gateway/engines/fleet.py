@@ -120,9 +120,13 @@ class Fleet:
         """Take in a report that was checked."""
         self._change(name, lambda view, now, settings: transitions.reported(view, report, now, settings))
 
-    def wanted(self, name: str, policy: Policy) -> None:
-        """Take in what operators want of a member."""
-        self._change(name, lambda view, now, settings: transitions.settled(replace(view, policy=policy), now, settings))
+    def wanted(self, name: str, policy: Policy, weight: float | None = None) -> None:
+        """Take in what operators want of a member; ``weight`` ``None``: that of its registration."""
+
+        def change(view: MemberView, now: float, settings: HealthSettings) -> MemberView:
+            return transitions.settled(replace(view, policy=policy, weight_set=weight), now, settings)
+
+        self._change(name, change)
 
     def reserve(self, name: str, reservation: Reservation) -> None:
         """Count a launch that is sent to a member."""

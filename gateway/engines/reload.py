@@ -1,8 +1,10 @@
 """Reads the settings again while the gateway runs: all errors at once, and with any of them nothing changes."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+from gateway.admin_settings import AdminSettings
 from gateway.core.tallies import Tallies
 from gateway.engines.admission import Admission
 from gateway.engines.fleet import Fleet
@@ -14,7 +16,7 @@ from servicekit.config import ConfigError
 logger = logging.getLogger(__name__)
 
 #: What takes effect at once; the rest of the settings needs a restart.
-AT_ONCE = frozenset({"members", "probes", "ejection", "routing", "launch", "admission"})
+AT_ONCE = frozenset({"members", "probes", "ejection", "routing", "launch", "admission", "admin"})
 
 
 class Reload:
@@ -28,12 +30,13 @@ class Reload:
         prober: Prober,
         reports: Reports,
         admission: Admission,
+        configure_operators: Callable[[AdminSettings], None],
         build_token_secrets: dict[str, str],
         tallies: Tallies,
     ) -> None:
         self._path, self._started_with = path, settings
         self._fleet, self._prober, self._reports, self._tallies = fleet, prober, reports, tallies
-        self._admission = admission
+        self._admission, self._configure_operators = admission, configure_operators
         self._build_token_secrets = build_token_secrets
 
     def __call__(self) -> None:
@@ -48,6 +51,7 @@ class Reload:
         self._fleet.configure([member.member() for member in settings.members], settings.federation)
         self._prober.start()
         self._admission.configure(settings.admission)
+        self._configure_operators(settings.admin)
         self._reports.keys = settings.report_keys
         self._build_token_secrets.clear()
         self._build_token_secrets.update(settings.build_token_secrets)

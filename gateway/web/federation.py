@@ -89,7 +89,7 @@ def member_wire(snapshot: FleetSnapshot, view: MemberView, now: float, own_versi
         "capacity_age_s": None if capacity_at is None else round(now - capacity_at, 1),
         "believed_free": status.free,
         "reservations": len(view.reservations),
-        "weight": view.member.weight,
+        "weight": view.weight,
         "labels": dict(view.labels),
         "providers": list(view.providers),
         "versions": dict(view.versions),
@@ -156,7 +156,7 @@ async def active_hosts(request: web.Request) -> web.Response:
             url = view.member.url.rstrip("/")
             hosts[view.name] = {
                 "url": url,
-                "weight": view.member.weight,
+                "weight": view.weight,
                 "health": f"{url}/health",
                 "versions": f"{url}/versions",
                 "prime": False,

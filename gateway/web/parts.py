@@ -17,7 +17,7 @@ from gateway.core.ports import (
     ReplicasPort,
     ReportsPort,
 )
-from gateway.web.operators import Operators
+from gateway.web.admin.operators import Operators
 from providers.registry import Providers
 
 #: ``proxy``: launches pass through this gateway; ``redirect``: visitors are sent to a member.

@@ -8,7 +8,8 @@ from aiohttp import web
 from frontend import middlewares
 from frontend.pages import NavLink
 from frontend.routes import add_routes
-from gateway.web import admin, archive, build, federation, probes, redirect, status
+from gateway.web import archive, build, federation, probes, redirect, status
+from gateway.web.admin.routes import add_admin_routes
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
 
@@ -30,18 +31,6 @@ GET: tuple[tuple[str, Handler], ...] = (
     ("openapi.json", probes.openapi),
 )
 
-ADMIN: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "bans", admin.show_bans),
-    ("PUT", "bans", admin.put_ban),
-    ("DELETE", "bans", admin.lift_ban),
-    ("DELETE", "proposals", admin.dismiss_proposal),
-    ("GET", "quotas", admin.show_quotas),
-    ("PUT", "quotas", admin.put_quota),
-    ("DELETE", "quotas", admin.drop_quota),
-    ("PUT", "members/{member}/policy", admin.put_policy),
-    ("GET", "audit", admin.show_audit),
-)
-
 
 def add_gateway_routes(app: web.Application, parts: Parts) -> None:
     """Serve all that the gateway serves."""
@@ -58,8 +47,7 @@ def add_gateway_routes(app: web.Application, parts: Parts) -> None:
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)
-    for method, route, handler in ADMIN:
-        app.router.add_route(method, parts.site.path(f"api/v1/admin/{route}"), handler)
+    add_admin_routes(app)
 
 
 async def _let_go(request: web.Request, response: web.StreamResponse) -> None:

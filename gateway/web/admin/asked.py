@@ -1,0 +1,142 @@
+"""A call of the API by somebody who may make it: what it says, and how what it does is written down."""
+
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from aiohttp import hdrs, web
+
+from contract.json_types import loads_object
+from contract.units import parse_duration
+from gateway.core.addresses import client_address
+from gateway.core.operators import TOKEN_USE, Operator, Scope, refusal
+from gateway.core.ports import RecordsAwayError
+from gateway.core.records import AUDIT, Change
+from gateway.web.parts import Parts
+from servicekit.problems import Problem
+
+#: Whoever reads what was done has no use for these, not even as digests.
+SECRET_FIELDS = frozenset({"digest"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call; ``call`` names it for the log ("PUT bans"), ``address`` is whom it came from ("" = not known)."""
+
+    request: web.Request
+    parts: Parts
+    operator: Operator
+    call: str
+    address: str
+
+    async def require(self, scope: Scope, member: str | None = None) -> None:
+        """Raises :class:`Problem` for who may not do what needs this scope, to this member; that is written down."""
+        detail = refusal(self.operator, scope, member)
+        if detail is not None:
+            await self.refused(detail)
+
+    async def refused(self, detail: str) -> NoReturn:
+        """Refuse for want of a right, and write it down; ``detail`` is a sentence.  Raises :class:`Problem`."""
+        if self.parts.operators.is_news(f"{self.operator.name} {self.call}"):
+            with contextlib.suppress(RecordsAwayError):
+                await self.parts.records.write(self._act("refused", detail=detail))
+        raise Problem(403, "Not Allowed", detail)
+
+    async def body(self, *known: str) -> dict[str, Any]:
+        """The JSON object that was sent; raises :class:`Problem` for anything else, and for strange fields."""
+        try:
+            wire = loads_object(await self.request.read())
+        except ValueError as error:
+            raise Problem(400, "Bad Request", f"The body must be a JSON object: {error}.") from error
+        if strange := sorted(wire.keys() - set(known)):
+            raise unprocessable(strange[0], f"is not a field of this (known: {', '.join(sorted(known))})")
+        return wire
+
+    async def write(self, *changes: Change) -> None:
+        """Write records, and who has done so, all or none; raises :class:`Problem`."""
+        acts = [
+            self._act("done", kind=kind, key=key, value=_shown(value))
+            for kind, key, value in changes
+            if kind != TOKEN_USE
+        ]
+        try:
+            await self.parts.records.write(*changes, *acts)
+        except RecordsAwayError as error:
+            detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
+            raise Problem(503, "Not Kept", detail) from error
+
+    async def note(self, **fields: Any) -> None:
+        """Write down an act that changes no record; raises :class:`Problem`."""
+        try:
+            await self.parts.records.write(self._act("done", **fields))
+        except RecordsAwayError as error:
+            detail = f"This cannot be written down on the gateway's disk, and was not done: {error}"
+            raise Problem(503, "Not Kept", detail) from error
+
+    def _act(self, outcome: str, **fields: Any) -> Change:
+        operator = self.operator
+        act = {
+            "operator": operator.name,
+            "role": operator.standing,
+            "by": f"{operator.by} {operator.id}".strip(),
+            "address": self.address,
+            "call": self.call,
+            "outcome": outcome,
+            **fields,
+        }
+        return Change(AUDIT, secrets.token_hex(8), act)
+
+
+Handler = Callable[[Asked], Awaitable[web.StreamResponse]]
+
+
+def address_of(request: web.Request, parts: Parts) -> str:
+    """Whom a call comes from, as far as trusted proxies tell."""
+    forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+    return client_address(request.remote or "", forwarded, parts.trusted_proxies)
+
+
+def answer(wire: Mapping[str, Any], status: int = 200) -> web.Response:
+    """A JSON answer that nobody keeps."""
+    return web.json_response(wire, status=status, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+
+def done() -> web.Response:
+    """The answer to what leaves nothing to say."""
+    return web.Response(status=204)
+
+
+def text(wire: Mapping[str, Any], name: str) -> str:
+    """A text; "" where it is not given.  Raises :class:`Problem`."""
+    value = wire.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise unprocessable(name, "must be a text")
+    return value
+
+
+def duration(wire: Mapping[str, Any], name: str) -> float | None:
+    """A duration such as 24h, in seconds; ``None`` where it is not given.  Raises :class:`Problem`."""
+    if wire.get(name) is None:
+        return None
+    try:
+        return parse_duration(str(wire[name]))
+    except ValueError as error:
+        raise unprocessable(name, str(error)) from error
+
+
+def unprocessable(field: str, problem: str) -> Problem:
+    """The answer to a field that will not do."""
+    return Problem(422, "Unprocessable Content", f"{field}: {problem}", field=field)
+
+
+def not_found(what: str) -> Problem:
+    """The answer where there is no such thing; ``what`` is a sentence."""
+    return Problem(404, "Not Found", what)
+
+
+def _shown(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return None if value is None else {key: item for key, item in value.items() if key not in SECRET_FIELDS}

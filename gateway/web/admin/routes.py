@@ -1,0 +1,51 @@
+"""Every call of the API with the scope that it needs: who lacks it is refused here, and told the role that has it."""
+
+from aiohttp import web
+from aiohttp.typedefs import Handler as WebHandler
+
+from gateway.core.operators import Scope
+from gateway.web.admin import bans, log, members, quotas, tokens, whoami
+from gateway.web.admin.asked import Asked, Handler, address_of
+from gateway.web.parts import PARTS
+
+#: Below all routes of this API.
+PREFIX = "api/v1/admin/"
+
+#: A route with ``{member}`` is about that member, which a member's own operator must be that of.
+ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
+    ("GET", "whoami", Scope.READ, whoami.show),
+    ("GET", "members", Scope.READ, members.show),
+    ("PUT", "members/{member}/policy", Scope.ROUTE, members.put_policy),
+    ("PUT", "members/{member}/weight", Scope.ROUTE, members.put_weight),
+    ("DELETE", "members/{member}/weight", Scope.ROUTE, members.drop_weight),
+    ("GET", "bans", Scope.READ, bans.show),
+    ("PUT", "bans", Scope.BANS, bans.put),
+    ("DELETE", "bans", Scope.BANS, bans.lift),
+    ("DELETE", "proposals", Scope.BANS, bans.dismiss),
+    ("GET", "quotas", Scope.READ, quotas.show),
+    ("PUT", "quotas", Scope.QUOTAS, quotas.put),
+    ("DELETE", "quotas", Scope.QUOTAS, quotas.drop),
+    ("GET", "tokens", Scope.READ, tokens.show),
+    ("POST", "tokens", Scope.TOKENS, tokens.create),
+    ("DELETE", "tokens", Scope.TOKENS, tokens.revoke),
+    ("GET", "log", Scope.READ, log.show),
+)
+
+
+def add_admin_routes(app: web.Application) -> None:
+    """Serve the API for operators."""
+    site = app[PARTS].site
+    for method, route, scope, handler in ROUTES:
+        app.router.add_route(method, site.path(PREFIX + route), _guarded(scope, handler))
+
+
+def _guarded(scope: Scope, handler: Handler) -> WebHandler:
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        parts = request.app[PARTS]
+        operator = await parts.operators.identify(request)
+        call = f"{request.method} {request.path.partition(PREFIX)[2]}"
+        asked = Asked(request, parts, operator, call, address_of(request, parts))
+        await asked.require(scope, request.match_info.get("member"))
+        return await handler(asked)
+
+    return guarded
