@@ -9,8 +9,10 @@ from frontend.site import Site
 from gateway.core.addresses import IPNetwork
 from gateway.core.ports import (
     AdmissionPort,
+    AlertsPort,
     ArchiveCounts,
     FleetPort,
+    JoiningPort,
     LaunchesPort,
     RecordsPort,
     RedirectsPort,
@@ -37,6 +39,8 @@ class Parts:
     replicas: ReplicasPort
     admission: AdmissionPort
     records: RecordsPort
+    joining: JoiningPort
+    alerts: AlertsPort
     operators: Operators
     trusted_proxies: tuple[IPNetwork, ...]
     mode: Mode
