@@ -53,7 +53,7 @@ async def ask(
                 text = await response.text(errors="replace")
                 if response.status == 204:
                     return {}
-                if response.status == 200:
+                if response.status in (200, 201):
                     return json_types.loads_object(text)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -91,6 +91,75 @@ async def show_bans(operator: Operator) -> Exit:
             rows.append({**item, "state": state, "end": end})
     return _show(
         operator, rows, {"name": "NAME", "state": "STATE", "end": "UNTIL", "reason": "WHY"}, "there are no bans"
+    )
+
+
+async def show_members(operator: Operator) -> Exit:
+    """Every member, with what operators have set."""
+    rows = []
+    for item in _objects((await ask(operator, "GET", "members")).get("members")):
+        given = item.get("set")
+        by_hand = [
+            f"{key} {_set_at(value)}" for key, value in (given if isinstance(given, dict) else {}).items() if value
+        ]
+        free, reasons = item.get("believed_free"), item.get("reasons")
+        shown = {
+            "free": "?" if free is None else free,
+            "set_by_hand": ", ".join(by_hand),
+            "why": " ".join(str(reason) for reason in reasons) if isinstance(reasons, list) else "",
+        }
+        rows.append(item if operator.as_json else {**item, **shown})
+    columns = {"name": "MEMBER", "state": "STATE", "free": "FREE", "weight": "WEIGHT"}
+    return _show(operator, rows, {**columns, "set_by_hand": "SET BY OPERATORS", "why": "WHY"}, "there are no members")
+
+
+def _set_at(value: Any) -> str:
+    at = value.get("at") if isinstance(value, dict) else None
+    return f"since {_time(at)}" if isinstance(at, int | float) else ""
+
+
+async def show_whoami(operator: Operator) -> Exit:
+    """As whom one is known."""
+    answer = await ask(operator, "GET", "whoami")
+    until, scopes = answer.get("expires_at"), answer.get("scopes")
+    shown = {
+        "until": _time(until) if isinstance(until, int | float) else "for ever",
+        "may": ", ".join(str(scope) for scope in scopes) if isinstance(scopes, list) else "",
+    }
+    columns = {"name": "NAME", "role": "ROLE", "member": "MEMBER", "may": "MAY", "until": "UNTIL", "address": "FROM"}
+    return _show(operator, [answer if operator.as_json else {**answer, **shown}], columns, "")
+
+
+async def make_token(operator: Operator, body: Mapping[str, Any]) -> Exit:
+    """Make a token; standard output has it and nothing else."""
+    made = await ask(operator, "POST", "tokens", body)
+    if operator.as_json:
+        click.echo(json_types.dumps(made))
+        return Exit.DONE
+    until = made.get("expires_at")
+    for_people().print(
+        f"token {made.get('id')} of {made.get('name')}, role {made.get('role')}, holds until "
+        f"{_time(until) if isinstance(until, int | float) else '?'}; it is shown this once:"
+    )
+    click.echo(plain(str(made.get("token"))))
+    return Exit.DONE
+
+
+async def show_tokens(operator: Operator) -> Exit:
+    """The tokens that were made and are not revoked."""
+    rows = []
+    for item in _objects((await ask(operator, "GET", "tokens")).get("tokens")):
+        until, used, scopes = item.get("expires_at"), item.get("last_used_at"), item.get("scopes")
+        shown = {
+            "role": f"{item.get('role')} {item.get('member') or ''}".strip(),
+            "for": ", ".join(str(scope) for scope in scopes) if isinstance(scopes, list) else "",
+            "until": "expired" if item.get("expired") else _time(until) if isinstance(until, int | float) else "?",
+            "used": _time(used) if isinstance(used, int | float) else "never",
+        }
+        rows.append(item if operator.as_json else {**item, **shown})
+    columns = {"id": "ID", "name": "NAME", "role": "ROLE", "for": "FOR", "until": "UNTIL", "used": "LAST USED"}
+    return _show(
+        operator, rows, {**columns, "made_by": "MADE BY"}, "no tokens were made; the configuration may have some"
     )
 
 
