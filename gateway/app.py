@@ -14,6 +14,7 @@ from contract.signatures import load_private_key
 from frontend.settings import make_site
 from gateway.clients.binderhub import BinderHubClient
 from gateway.clients.kinds import Clients
+from gateway.clients.log_file import LogFile, LogFileError
 from gateway.clients.members import MemberClient
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.connect import connect
@@ -32,6 +33,7 @@ from gateway.engines.draining import Draining
 from gateway.engines.fleet import Fleet
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
+from gateway.engines.log import WRITE_EVERY, Log
 from gateway.engines.policies import APPLY_EVERY, Policies
 from gateway.engines.prober import Prober
 from gateway.engines.proposals import Proposals
@@ -71,7 +73,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     try:
         record_file = RecordFile(settings.data_dir / "records.sqlite3")
         known_records = record_file.load()
-    except RecordFileError as error:
+        log_file = LogFile(settings.data_dir / "log.sqlite3")
+    except (RecordFileError, LogFileError) as error:
         raise CannotStartError(f"data_dir: {error}") from error
     # Streams last for as long as builds do, and there are many: no total, no limit.
     to_members = aiohttp.ClientSession(
@@ -108,6 +111,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     admission = Admission(settings.admission, records, state, pseudonym)
     quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
     queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
+    log = Log(log_file, records)
+    fleet.noted = log.changed
     means = Means(
         fleet=fleet,
         prober=prober,
@@ -124,6 +129,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         pseudonym=pseudonym,
         refusal=admission.refusal,
         record=archive.record if archive else lambda _: None,
+        decided=log.decided,
     )
     launches = Launches(means)
     redirects = Redirects(means, build_token_secrets)
@@ -170,6 +176,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         replicas=replicas,
         admission=admission,
         records=records,
+        log=log,
         operators=operators,
         trusted_proxies=settings.listen.trusted_networks,
         mode=settings.mode,
@@ -188,6 +195,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("renew leases", terms.lease / 4, sharing.renew)
         tasks.every("follow launches", READ_EVERY, sharing.follow)
         tasks.every("share records", SYNC_EVERY, records.sync)
+        tasks.every("write the log", WRITE_EVERY, log.write)
         tasks.every("enforce bans", ENFORCE_EVERY, banning.enforce)
         tasks.every("apply policies", APPLY_EVERY, policies.apply)
         tasks.every("keep proposals", 1.0, proposals.keep)
@@ -197,6 +205,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
             for close in (
                 to_providers.close,
                 to_members.close,
+                log.close,
                 records.close,
                 state.close,
                 providers.close,

@@ -175,16 +175,29 @@ async def show_quotas(operator: Operator) -> Exit:
     return _show(operator, rows, {"name": "QUOTA", "limit": "SESSIONS"}, "")
 
 
-async def show_log(operator: Operator) -> Exit:
-    """What operators have done, newest first."""
+async def show_log(operator: Operator, **query: str) -> Exit:
+    """What was decided, what changed and who did what, newest first."""
     rows = []
-    for item in _objects((await ask(operator, "GET", "log")).get("entries")):
-        value = item.get("value")
-        shown = "taken back" if value is None else json_types.dumps(value)
+    given = {name: value for name, value in query.items() if value}
+    for item in _objects((await ask(operator, "GET", "log", None, **given)).get("entries")):
         at = item.get("at")
-        rows.append({**item, "when": _time(at) if isinstance(at, int | float) else "?", "shown": shown})
-    columns = {"when": "WHEN", "who": "WHO", "what": "WHAT", "name": "NAME", "shown": "HOW"}
-    return _show(operator, rows, columns, "nothing was done yet")
+        when = _time(at) if isinstance(at, int | float) else "?"
+        rows.append(item if operator.as_json else {**item, "when": when, "text": _sentence(item)})
+    columns = {"when": "WHEN", "kind": "KIND", "name": "WHAT", "who": "WHO", "text": "HOW"}
+    return _show(operator, rows, columns, "nothing of this kind was logged yet")
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    if item.get("kind") == "transition":
+        return f"{item.get('member')}: {item.get('before')} → {item.get('after')}. {item.get('reason')}"
+    if item.get("kind") == "decision":
+        return str(item.get("sentence"))
+    if item.get("outcome") == "refused":
+        return f"refused: {item.get('detail')}"
+    if "value" not in item:
+        return str(item.get("detail", ""))
+    value = "taken back" if item["value"] is None else json_types.dumps(item["value"])
+    return f"{item.get('what')} {item.get('key')}: {value}"
 
 
 def _show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], none: str) -> Exit:

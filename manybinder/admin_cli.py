@@ -198,12 +198,25 @@ def quotas(operator: "Operator") -> Exit:
 
 
 @admin.command()
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["act", "decision", "transition"]),
+    help="May be repeated.  [default: all]",
+)
+@click.option("--member", default="", help="What is about this member.")
+@click.option("--repo", default="", help="What is about this repository, or all of an owner (github.com/org).")
+@click.option("--who", default="", help="What this operator has done.")
+@click.option("--since", default="", help="Such as 2h, or a Unix time.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="So many at most.")
 @click.pass_obj
-def log(operator: "Operator") -> Exit:
-    """Show what operators have done, newest first."""
+def log(operator: "Operator", kinds: tuple[str, ...], member: str, repo: str, who: str, since: str, limit: int) -> Exit:
+    """Show what was decided, what changed and who did what, newest first."""
     from manybinder import admin as command
 
-    return asyncio.run(command.show_log(operator))
+    query = {"kind": ",".join(kinds), "member": member, "repo": repo, "who": who, "since": since}
+    return asyncio.run(command.show_log(operator, limit=str(limit), **query))
 
 
 def _policy(operator: "Operator", member: str, policy: str) -> Exit:

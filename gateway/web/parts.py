@@ -12,6 +12,7 @@ from gateway.core.ports import (
     ArchiveCounts,
     FleetPort,
     LaunchesPort,
+    LogPort,
     RecordsPort,
     RedirectsPort,
     ReplicasPort,
@@ -37,6 +38,7 @@ class Parts:
     replicas: ReplicasPort
     admission: AdmissionPort
     records: RecordsPort
+    log: LogPort
     operators: Operators
     trusted_proxies: tuple[IPNetwork, ...]
     mode: Mode

@@ -64,9 +64,17 @@ async def test_an_operator_bans_sets_quotas_and_drains(desk: Desk) -> None:
     await desk.gateway.until_state("member-1", "draining")
     await desk.done("undrain", "member-1")
     await desk.done("suspend", "member-2")
-    log = await desk.done("log")
+    log = await desk.done("log", "--kind", "act")
     assert log.count("alice") == 8
     assert "taken back" in log
+    lines = [json.loads(line) for line in (await desk.done("--json", "log", "--member", "member-1")).splitlines()]
+    assert {(line["kind"], line["name"]) for line in lines} >= {
+        ("act", "PUT members/member-1/policy"),
+        ("transition", "MemberDraining"),
+    }
+    assert all(line["member"] == "member-1" for line in lines)
+    assert "nothing of this kind" in await desk.done("log", "--who", "nobody", "--since", "1h", "--limit", "5")
+    assert (await desk.run("log", "--since", "yesterday"))[0] == 2
 
 
 async def test_an_operator_weighs_activates_and_hands_out_tokens(desk: Desk) -> None:
