@@ -14,6 +14,7 @@ from frontend.settings import make_site
 from gateway.clients.binderhub import BinderHubClient
 from gateway.clients.guard import AddressGuard
 from gateway.clients.kinds import Clients
+from gateway.clients.log_file import LogFile, LogFileError
 from gateway.clients.members import MemberClient
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.connect import connect
@@ -36,6 +37,7 @@ from gateway.engines.fleet import Fleet
 from gateway.engines.joining import Joining
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
+from gateway.engines.log import WRITE_EVERY, Log
 from gateway.engines.policies import APPLY_EVERY, Policies
 from gateway.engines.prober import Prober
 from gateway.engines.proposals import Proposals
@@ -47,7 +49,7 @@ from gateway.engines.registry import APPLY_EVERY as REGISTER_EVERY
 from gateway.engines.registry import Registry, joined
 from gateway.engines.reload import Reload
 from gateway.engines.replicas import BEAT_EVERY, Replicas
-from gateway.engines.reports import Reports, log_alert
+from gateway.engines.reports import Reports
 from gateway.engines.sharing import READ_EVERY, Sharing
 from gateway.settings import GatewaySettings
 from gateway.web import archive as archive_routes
@@ -77,7 +79,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     try:
         record_file = RecordFile(settings.data_dir / "records.sqlite3")
         known_records = record_file.load()
-    except RecordFileError as error:
+        log_file = LogFile(settings.data_dir / "log.sqlite3")
+    except (RecordFileError, LogFileError) as error:
         raise CannotStartError(f"data_dir: {error}") from error
     # Streams last for as long as builds do, and there are many: no total, no limit.
     to_members = aiohttp.ClientSession(
@@ -95,7 +98,6 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     registered = joined(Book(known_records), [member.name for member in members])
     fleet = Fleet([*members, *(item.member() for item in registered.values())], settings.federation)
     alerts = Alerts(fleet.now)
-    alerts.tell = log_alert
     build_token_secrets = settings.build_token_secrets
 
     def launch_settings() -> LaunchSettings:
@@ -123,6 +125,9 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     admission = Admission(settings.admission, records, state, pseudonym)
     quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
     queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
+    log = Log(log_file, records)
+    fleet.noted = log.changed
+    alerts.tell = log.alerted
     means = Means(
         fleet=fleet,
         prober=prober,
@@ -139,6 +144,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         pseudonym=pseudonym,
         refusal=admission.refusal,
         record=archive.record if archive else lambda _: None,
+        decided=log.decided,
     )
     launches = Launches(means)
     redirects = Redirects(means, build_token_secrets)
@@ -206,6 +212,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         records=records,
         joining=joining,
         alerts=alerts,
+        log=log,
         operators=operators,
         trusted_proxies=settings.listen.trusted_networks,
         mode=settings.mode,
@@ -226,6 +233,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("renew leases", terms.lease / 4, sharing.renew)
         tasks.every("follow launches", READ_EVERY, sharing.follow)
         tasks.every("share records", SYNC_EVERY, records.sync)
+        tasks.every("write the log", WRITE_EVERY, log.write)
         tasks.every("enforce bans", ENFORCE_EVERY, banning.enforce)
         tasks.every("apply registrations", REGISTER_EVERY, registry.apply)
         tasks.every("apply policies", APPLY_EVERY, policies.apply)
@@ -237,6 +245,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
                 to_providers.close,
                 to_members.close,
                 to_joined.close,
+                log.close,
                 records.close,
                 state.close,
                 providers.close,

@@ -53,7 +53,7 @@ async def ask(
                 text = await response.text(errors="replace")
                 if response.status == 204:
                     return {}
-                if response.status == 200:
+                if response.status in (200, 201):
                     return json_types.loads_object(text)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -94,6 +94,75 @@ async def show_bans(operator: Operator) -> Exit:
     )
 
 
+async def show_members(operator: Operator) -> Exit:
+    """Every member, with what operators have set."""
+    rows = []
+    for item in _objects((await ask(operator, "GET", "members")).get("members")):
+        given = item.get("set")
+        by_hand = [
+            f"{key} {_set_at(value)}" for key, value in (given if isinstance(given, dict) else {}).items() if value
+        ]
+        free, reasons = item.get("believed_free"), item.get("reasons")
+        shown = {
+            "free": "?" if free is None else free,
+            "set_by_hand": ", ".join(by_hand),
+            "why": " ".join(str(reason) for reason in reasons) if isinstance(reasons, list) else "",
+        }
+        rows.append(item if operator.as_json else {**item, **shown})
+    columns = {"name": "MEMBER", "state": "STATE", "free": "FREE", "weight": "WEIGHT"}
+    return _show(operator, rows, {**columns, "set_by_hand": "SET BY OPERATORS", "why": "WHY"}, "there are no members")
+
+
+def _set_at(value: Any) -> str:
+    at = value.get("at") if isinstance(value, dict) else None
+    return f"since {_time(at)}" if isinstance(at, int | float) else ""
+
+
+async def show_whoami(operator: Operator) -> Exit:
+    """As whom one is known."""
+    answer = await ask(operator, "GET", "whoami")
+    until, scopes = answer.get("expires_at"), answer.get("scopes")
+    shown = {
+        "until": _time(until) if isinstance(until, int | float) else "for ever",
+        "may": ", ".join(str(scope) for scope in scopes) if isinstance(scopes, list) else "",
+    }
+    columns = {"name": "NAME", "role": "ROLE", "member": "MEMBER", "may": "MAY", "until": "UNTIL", "address": "FROM"}
+    return _show(operator, [answer if operator.as_json else {**answer, **shown}], columns, "")
+
+
+async def make_token(operator: Operator, body: Mapping[str, Any]) -> Exit:
+    """Make a token; standard output has it and nothing else."""
+    made = await ask(operator, "POST", "tokens", body)
+    if operator.as_json:
+        click.echo(json_types.dumps(made))
+        return Exit.DONE
+    until = made.get("expires_at")
+    for_people().print(
+        f"token {made.get('id')} of {made.get('name')}, role {made.get('role')}, holds until "
+        f"{_time(until) if isinstance(until, int | float) else '?'}; it is shown this once:"
+    )
+    click.echo(plain(str(made.get("token"))))
+    return Exit.DONE
+
+
+async def show_tokens(operator: Operator) -> Exit:
+    """The tokens that were made and are not revoked."""
+    rows = []
+    for item in _objects((await ask(operator, "GET", "tokens")).get("tokens")):
+        until, used, scopes = item.get("expires_at"), item.get("last_used_at"), item.get("scopes")
+        shown = {
+            "role": f"{item.get('role')} {item.get('member') or ''}".strip(),
+            "for": ", ".join(str(scope) for scope in scopes) if isinstance(scopes, list) else "",
+            "until": "expired" if item.get("expired") else _time(until) if isinstance(until, int | float) else "?",
+            "used": _time(used) if isinstance(used, int | float) else "never",
+        }
+        rows.append(item if operator.as_json else {**item, **shown})
+    columns = {"id": "ID", "name": "NAME", "role": "ROLE", "for": "FOR", "until": "UNTIL", "used": "LAST USED"}
+    return _show(
+        operator, rows, {**columns, "made_by": "MADE BY"}, "no tokens were made; the configuration may have some"
+    )
+
+
 async def show_quotas(operator: Operator) -> Exit:
     """All quotas."""
     answer = await ask(operator, "GET", "quotas")
@@ -106,16 +175,29 @@ async def show_quotas(operator: Operator) -> Exit:
     return _show(operator, rows, {"name": "QUOTA", "limit": "SESSIONS"}, "")
 
 
-async def show_log(operator: Operator) -> Exit:
-    """What operators have done, newest first."""
+async def show_log(operator: Operator, **query: str) -> Exit:
+    """What was decided, what changed and who did what, newest first."""
     rows = []
-    for item in _objects((await ask(operator, "GET", "log")).get("entries")):
-        value = item.get("value")
-        shown = "taken back" if value is None else json_types.dumps(value)
+    given = {name: value for name, value in query.items() if value}
+    for item in _objects((await ask(operator, "GET", "log", None, **given)).get("entries")):
         at = item.get("at")
-        rows.append({**item, "when": _time(at) if isinstance(at, int | float) else "?", "shown": shown})
-    columns = {"when": "WHEN", "who": "WHO", "what": "WHAT", "name": "NAME", "shown": "HOW"}
-    return _show(operator, rows, columns, "nothing was done yet")
+        when = _time(at) if isinstance(at, int | float) else "?"
+        rows.append(item if operator.as_json else {**item, "when": when, "text": _sentence(item)})
+    columns = {"when": "WHEN", "kind": "KIND", "name": "WHAT", "who": "WHO", "text": "HOW"}
+    return _show(operator, rows, columns, "nothing of this kind was logged yet")
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    if item.get("kind") == "transition":
+        return f"{item.get('member')}: {item.get('before')} → {item.get('after')}. {item.get('reason')}"
+    if item.get("kind") == "decision":
+        return str(item.get("sentence"))
+    if item.get("outcome") == "refused":
+        return f"refused: {item.get('detail')}"
+    if "value" not in item:
+        return str(item.get("detail", ""))
+    value = "taken back" if item["value"] is None else json_types.dumps(item["value"])
+    return f"{item.get('what')} {item.get('key')}: {value}"
 
 
 def _show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], none: str) -> Exit:

@@ -12,6 +12,7 @@ from gateway.core.decision import Decision
 from gateway.core.facts import Replica
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
+from gateway.core.log import Entry, Query
 from gateway.core.records import Book, Change
 from gateway.core.registration import Offer
 from gateway.core.settings import FederationSettings
@@ -58,6 +59,10 @@ class NotAdmittedError(Exception):
 
 class RecordsAwayError(Exception):
     """What an operator has decided could not be kept; the text says why."""
+
+
+class LogAwayError(Exception):
+    """The log cannot be read; the text says why."""
 
 
 class LaunchAwayError(Exception):
@@ -155,6 +160,13 @@ class RecordsPort(Protocol):
 
     async def sync(self) -> None:
         """Take in what other replicas have written, if they can be asked."""
+
+
+class LogPort(Protocol):
+    """What was decided, what changed, and who did what."""
+
+    async def find(self, query: Query) -> list[Entry]:
+        """The entries that are wanted, latest first; raises :class:`LogAwayError`."""
 
 
 class RedirectsPort(Protocol):

@@ -86,6 +86,8 @@ class Means:
     wall: Callable[[], float] = time.time
     record: Callable[[FinishedLaunch], None] = lambda _: None
     """Takes each launch that has ended."""
+    decided: Callable[[str, Decision], None] = lambda _launch, _decision: None
+    """Takes each decision that a launch follows, with the launch's short id."""
 
     @property
     def settings(self) -> LaunchSettings:
@@ -164,6 +166,7 @@ class Journey:
             elif chosen.standing == Standing.AGAIN and self._rested < len(self._trail.tried):
                 await self._rest()
             else:
+                self._means.decided(self._launch.short, decision)
                 await self._begin(member, chosen)
                 if (final := await self._try(member, resolved)) is not None:
                     return final
@@ -371,6 +374,8 @@ class Journey:
             return self._nobody(decision)
         try:
             # Who was refused after all has not lost the place.
+            if self._ticket is None:
+                means.decided(launch.short, decision)
             ticket = self._ticket = self._ticket or await means.queue.join(launch, decision.members)
         except QueueFullError as error:
             return self._nobody(decision, f"{error} ")
@@ -396,6 +401,7 @@ class Journey:
     def _nobody(self, decision: Decision, why: str = "") -> BuildEvent:
         """The final event where no member is left to try."""
         logger.warning("launch %s: %s", self._launch.short, decision.explain())
+        self._means.decided(self._launch.short, decision)
         self._launch.member = None
         after = math.ceil(self._retry_after)
         message = f"{self._obstacles(decision)} {why}Please try again in {after:.0f} seconds.\n"

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from contract.bans import Ban
 from contract.reports import CapacityReport, ReportError, parse_report
 from contract.signatures import SignatureRefusedError, reported_member, verify_report
-from gateway.core.alerts import Alert, AlertName, Alerts
+from gateway.core.alerts import AlertName, Alerts
 from gateway.core.facts import Reported
 from gateway.core.ports import ReportRefusedError
 from gateway.core.tallies import Tallies
@@ -112,14 +112,6 @@ class Reports:
         except StaleReportError as error:
             raise ReportRefusedError(409, "Not New", _sentence(error), member=name) from error
         return report
-
-
-def log_alert(alert: Alert, begins: bool) -> None:
-    """Write down that an alert begins or ends."""
-    if begins:
-        logger.warning("%s of %s: %s", alert.name, alert.member, alert.said)
-    else:
-        logger.info("%s of %s is over", alert.name, alert.member)
 
 
 def _sentence(error: Exception) -> str:

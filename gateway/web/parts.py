@@ -14,6 +14,7 @@ from gateway.core.ports import (
     FleetPort,
     JoiningPort,
     LaunchesPort,
+    LogPort,
     RecordsPort,
     RedirectsPort,
     ReplicasPort,
@@ -41,6 +42,7 @@ class Parts:
     records: RecordsPort
     joining: JoiningPort
     alerts: AlertsPort
+    log: LogPort
     operators: Operators
     trusted_proxies: tuple[IPNetwork, ...]
     mode: Mode

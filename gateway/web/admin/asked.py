@@ -83,6 +83,7 @@ class Asked:
             "by": f"{operator.by} {operator.id}".strip(),
             "address": self.address,
             "call": self.call,
+            "member": self.request.match_info.get("member", ""),
             "outcome": outcome,
             **fields,
         }
