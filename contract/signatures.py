@@ -36,6 +36,10 @@ class SignatureRefusedError(ValueError):
     """A token that is forged, expired, for another audience or not readable; the text says which."""
 
 
+class UnknownKeyError(SignatureRefusedError):
+    """A token that none of the known keys has signed."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchClaims:
     """What a gateway orders of a member, and until when (Unix time in seconds).
@@ -129,7 +133,7 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
 
 
 def verify_launch(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
+    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8
 ) -> LaunchClaims:
     """The order in a launch token, if a gateway signed it for this member and it has not expired.
 
@@ -185,9 +189,7 @@ def sign_bans(bans: BanList, key: Ed25519PrivateKey) -> str:
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": BANS_TYPE})
 
 
-def verify_bans(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
-) -> BanList:
+def verify_bans(token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8) -> BanList:
     """The bans in a token, if a gateway signed it for this member; raises :class:`SignatureRefusedError`.
 
     It does not expire: whoever holds a newer one of the same issuer passes an older one over.
@@ -247,7 +249,7 @@ def verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[st
                 continue
     except UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable token: {error}") from error
-    raise SignatureRefusedError("the signature is not by a key that is known here")
+    raise UnknownKeyError("the signature is not by a key that is known here")
 
 
 def time_claim(payload: dict[str, Any], name: str) -> float:

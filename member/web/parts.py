@@ -1,14 +1,13 @@
 """What handlers work with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry
 
 from frontend.site import Site
-from member.core.ports import BansPort, CapacityPort, HealthPort, LaunchesPort
+from member.core.ports import BansPort, CapacityPort, FederationsPort, HealthPort, LaunchesPort
 from providers.registry import Providers
 
 
@@ -16,8 +15,7 @@ from providers.registry import Providers
 class Parts:
     """The member as its web side sees it.
 
-    ``launch_keys`` are the gateway's public keys, empty for a member that stands alone; ``versions`` gives the answer
-    of ``/versions``.
+    ``versions`` gives the answer of ``/versions``.
     """
 
     name: str
@@ -29,8 +27,7 @@ class Parts:
     bans: BansPort
     registry: CollectorRegistry
     image_prefix: str
-    launch_keys: Sequence[Ed25519PublicKey]
-    require_launch_token: bool
+    federations: FederationsPort
     versions: Callable[[], dict[str, object]]
 
 
