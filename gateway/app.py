@@ -19,7 +19,7 @@ from gateway.clients.members import MemberClient
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.connect import connect
 from gateway.clients.state.protocol import Terms
-from gateway.clients.state.sealing import Pseudonyms, federation_seal
+from gateway.clients.state.sealing import Pseudonyms, Seal, federation_seal
 from gateway.core.origins import origin
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings
@@ -151,7 +151,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     policies = Policies(records, fleet)
     redirecting = settings.mode == "redirect"
     site = make_site(
-        settings.security,
+        settings.security_for_all_hosts,
         name=settings.name,
         public_url=settings.public_url,
         version=own_version,
@@ -165,7 +165,13 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
     app[DRAINING] = Draining(launches, replicas, settings.drain.notice, settings.drain.timeout)
-    operators = Operators(settings.admin, records)
+    operators = Operators(
+        settings.admin,
+        records,
+        Seal(signing_key.private_bytes_raw(), "manybinder logins"),
+        settings.public_url,
+        to_providers,
+    )
     parts = Parts(
         site=site,
         providers=providers,
@@ -182,7 +188,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         mode=settings.mode,
         archive=archive,
     )
-    add_gateway_routes(app, parts)
+    add_gateway_routes(app, parts, settings.admin.public_url)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         prober.start()

@@ -37,7 +37,8 @@ async def ask(gateway: Gateway, token: str, method: str, path: str, body: Any = 
     """Status and body of an answer."""
     headers = {"Authorization": f"Bearer {token}"}
     async with gateway.http.request(method, f"{gateway.url}{PREFIX}{path}", json=body, headers=headers) as response:
-        return response.status, await response.json(content_type=None) if response.status != 204 else {}
+        is_json = response.content_type.endswith("json")
+        return response.status, await response.json(content_type=None) if is_json else {}
 
 
 async def made(gateway: Gateway, **wanted: Any) -> dict[str, Any]:

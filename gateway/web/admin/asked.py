@@ -1,6 +1,5 @@
 """A call of the API by somebody who may make it: what it says, and how what it does is written down."""
 
-import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from gateway.core.records import AUDIT, Change
 from gateway.web.parts import Parts
 from servicekit.problems import Problem
 
-#: Whoever reads what was done has no use for these, not even as digests.
-SECRET_FIELDS = frozenset({"digest"})
+#: Whoever reads what was done has no use for these: secrets, even as digests, and what a provider says of people.
+SECRET_FIELDS = frozenset({"digest", "claims"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,8 @@ class Asked:
 
     async def refused(self, detail: str) -> NoReturn:
         """Refuse for want of a right, and write it down; ``detail`` is a sentence.  Raises :class:`Problem`."""
-        if self.parts.operators.is_news(f"{self.operator.name} {self.call}"):
-            with contextlib.suppress(RecordsAwayError):
-                await self.parts.records.write(self._act("refused", detail=detail))
+        if self.parts.operators.is_news(self.operator.name, self.call):
+            await self.write(outcome="refused", detail=detail)
         raise Problem(403, "Not Allowed", detail)
 
     async def body(self, *known: str) -> dict[str, Any]:
@@ -54,40 +52,35 @@ class Asked:
             raise unprocessable(strange[0], f"is not a field of this (known: {', '.join(sorted(known))})")
         return wire
 
-    async def write(self, *changes: Change) -> None:
+    async def write(self, *changes: Change, **fields: Any) -> None:
         """Write records, and who has done so, all or none; raises :class:`Problem`."""
-        acts = [
-            self._act("done", kind=kind, key=key, value=_shown(value))
-            for kind, key, value in changes
-            if kind != TOKEN_USE
-        ]
-        try:
-            await self.parts.records.write(*changes, *acts)
-        except RecordsAwayError as error:
-            detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
-            raise Problem(503, "Not Kept", detail) from error
+        member = self.request.match_info.get("member", "")
+        given = {"member": member, **fields} if member else fields
+        await write_act(self.parts, self.operator, self.call, self.address, *changes, **given)
 
-    async def note(self, **fields: Any) -> None:
-        """Write down an act that changes no record; raises :class:`Problem`."""
-        try:
-            await self.parts.records.write(self._act("done", **fields))
-        except RecordsAwayError as error:
-            detail = f"This cannot be written down on the gateway's disk, and was not done: {error}"
-            raise Problem(503, "Not Kept", detail) from error
 
-    def _act(self, outcome: str, **fields: Any) -> Change:
-        operator = self.operator
-        act = {
-            "operator": operator.name,
-            "role": operator.standing,
-            "by": f"{operator.by} {operator.id}".strip(),
-            "address": self.address,
-            "call": self.call,
-            "member": self.request.match_info.get("member", ""),
-            "outcome": outcome,
-            **fields,
-        }
-        return Change(AUDIT, secrets.token_hex(8), act)
+async def write_act(
+    parts: Parts, operator: Operator, call: str, address: str, *changes: Change, outcome: str = "done", **fields: Any
+) -> None:
+    """Write records, and who has done so, all or none; without records, what ``fields`` tell.
+
+    Raises :class:`Problem`.
+    """
+    told = [{"kind": kind, "key": key, "value": _shown(value)} for kind, key, value in changes if kind != TOKEN_USE]
+    who = {
+        "operator": operator.name,
+        "role": operator.standing,
+        "by": f"{operator.by} {operator.id}".strip(),
+        "address": address,
+        "call": call,
+        "outcome": outcome,
+    }
+    acts = [Change(AUDIT, secrets.token_hex(8), {**who, **item, **fields}) for item in told or [{}]]
+    try:
+        await parts.records.write(*changes, *acts)
+    except RecordsAwayError as error:
+        detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
+        raise Problem(503, "Not Kept", detail) from error
 
 
 Handler = Callable[[Asked], Awaitable[web.StreamResponse]]
