@@ -10,19 +10,22 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from contract.signatures import load_private_key
 from frontend.settings import make_site
 from gateway.clients.binderhub import BinderHubClient
+from gateway.clients.guard import AddressGuard
 from gateway.clients.kinds import Clients
 from gateway.clients.log_file import LogFile, LogFileError
 from gateway.clients.members import MemberClient
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.connect import connect
 from gateway.clients.state.protocol import Terms
-from gateway.clients.state.sealing import Pseudonyms, Seal, federation_seal
+from gateway.clients.state.sealing import FederationSeal, Pseudonyms
+from gateway.core.alerts import Alerts
 from gateway.core.origins import origin
+from gateway.core.records import Book
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings
+from gateway.core.signing import SigningKeys
 from gateway.core.sticky import cookie_name
 from gateway.core.tallies import Tallies
 from gateway.engines.admission import Admission
@@ -31,6 +34,7 @@ from gateway.engines.banning import LOOK_EVERY as ENFORCE_EVERY
 from gateway.engines.banning import Banning
 from gateway.engines.draining import Draining
 from gateway.engines.fleet import Fleet
+from gateway.engines.joining import Joining
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
 from gateway.engines.log import WRITE_EVERY, Log
@@ -41,6 +45,8 @@ from gateway.engines.queue import LOOK_EVERY, LaunchQueue
 from gateway.engines.quotas import PROLONG_EVERY, Quotas
 from gateway.engines.records import SYNC_EVERY, Records
 from gateway.engines.redirects import Redirects
+from gateway.engines.registry import APPLY_EVERY as REGISTER_EVERY
+from gateway.engines.registry import Registry, joined
 from gateway.engines.reload import Reload
 from gateway.engines.replicas import BEAT_EVERY, Replicas
 from gateway.engines.reports import Reports
@@ -83,8 +89,15 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         cookie_jar=aiohttp.DummyCookieJar(),
     )
     to_providers = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+    guard = AddressGuard(settings.joining)
+    to_joined = aiohttp.ClientSession(
+        connector=guard.connector(), timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
+    )
     tasks, tallies = Tasks(), Tallies()
-    fleet = Fleet([member.member() for member in settings.members], settings.federation)
+    members = [member.member() for member in settings.members]
+    registered = joined(Book(known_records), [member.name for member in members])
+    fleet = Fleet([*members, *(item.member() for item in registered.values())], settings.federation)
+    alerts = Alerts(fleet.now)
     build_token_secrets = settings.build_token_secrets
 
     def launch_settings() -> LaunchSettings:
@@ -96,7 +109,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
             "binderhub": BinderHubClient(
                 to_members, launch_settings, build_token_secrets, public_url=settings.public_url
             ),
-        }
+        },
+        guarded={"manybinder": MemberClient(to_joined, launch_settings)},
     )
     prober = Prober(fleet, client, tasks)
     providers = Providers(settings.providers, to_providers)
@@ -105,20 +119,21 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     terms = Terms()
     state = connect(settings.redis, terms)
     sharing = Sharing(state, terms, providers.parse, fleet.now)
-    signing_key = load_private_key(settings.signing_key.get_secret_value())
-    seal, pseudonym = federation_seal(signing_key), Pseudonyms(signing_key)
+    keys = SigningKeys(*settings.signing_keys)
+    seal, pseudonym = FederationSeal(keys), Pseudonyms(keys.current)
     records = Records(record_file, known_records, state, seal, sharing.replica)
     admission = Admission(settings.admission, records, state, pseudonym)
     quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
     queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
     log = Log(log_file, records)
     fleet.noted = log.changed
+    alerts.tell = log.alerted
     means = Means(
         fleet=fleet,
         prober=prober,
         client=client,
         providers=providers,
-        signing_key=signing_key,
+        keys=keys,
         public_url=settings.public_url,
         budget=RetryBudget(settings.launch, fleet.now()),
         tallies=tallies,
@@ -133,7 +148,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     )
     launches = Launches(means)
     redirects = Redirects(means, build_token_secrets)
-    reports = Reports(fleet, settings.report_keys, tallies)
+    reports = Reports(fleet, settings.report_keys, tallies, alerts)
     own_version = version("manybinder")
     replicas = Replicas(
         sharing.replica,
@@ -147,8 +162,27 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     fleet.tell = reports.tell = replicas.tell
     proposals = Proposals(records)
     reports.propose = proposals.hear
-    banning = Banning(admission, launches, fleet, client, signing_key, settings.public_url, tasks)
+    banning = Banning(admission, launches, fleet, client, keys, settings.public_url, tasks)
     policies = Policies(records, fleet)
+    registry = Registry(
+        records.book,
+        members,
+        settings.report_keys,
+        fleet=fleet,
+        prober=prober,
+        reports=reports,
+        policies=policies,
+    )
+    joining = Joining(
+        records=records,
+        registry=registry,
+        fleet=fleet,
+        state=state,
+        keys=keys,
+        guard=guard,
+        alerts=alerts,
+        issuer=settings.public_url,
+    )
     redirecting = settings.mode == "redirect"
     site = make_site(
         settings.security_for_all_hosts,
@@ -165,13 +199,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
     app[DRAINING] = Draining(launches, replicas, settings.drain.notice, settings.drain.timeout)
-    operators = Operators(
-        settings.admin,
-        records,
-        Seal(signing_key.private_bytes_raw(), "manybinder logins"),
-        settings.public_url,
-        to_providers,
-    )
+    operators = Operators(settings.admin, records, seal, settings.public_url, to_providers)
     parts = Parts(
         site=site,
         providers=providers,
@@ -182,6 +210,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         replicas=replicas,
         admission=admission,
         records=records,
+        joining=joining,
+        alerts=alerts,
         log=log,
         operators=operators,
         trusted_proxies=settings.listen.trusted_networks,
@@ -191,6 +221,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     add_gateway_routes(app, parts, settings.admin.public_url)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
+        policies.refresh()
+        registry.refresh()
         prober.start()
         if archive:
             archive.start(tasks)
@@ -203,6 +235,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("share records", SYNC_EVERY, records.sync)
         tasks.every("write the log", WRITE_EVERY, log.write)
         tasks.every("enforce bans", ENFORCE_EVERY, banning.enforce)
+        tasks.every("apply registrations", REGISTER_EVERY, registry.apply)
         tasks.every("apply policies", APPLY_EVERY, policies.apply)
         tasks.every("keep proposals", 1.0, proposals.keep)
         tasks.every("keep places under quotas", PROLONG_EVERY, quotas.prolong)
@@ -211,6 +244,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
             for close in (
                 to_providers.close,
                 to_members.close,
+                to_joined.close,
                 log.close,
                 records.close,
                 state.close,
@@ -229,7 +263,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
 
     if path is not None:
         app[RELOAD] = Reload(
-            path, settings, fleet, prober, reports, admission, operators.configure, build_token_secrets, tallies
+            path, settings, registry, keys, guard, admission, operators.configure, build_token_secrets, tallies
         )
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)

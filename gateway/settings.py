@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from contract.signatures import load_private_key, load_public_key
+from contract.signatures import load_private_key, load_public_keys
 from contract.units import Duration
 from frontend.settings import SecuritySettings
 from gateway.admin_settings import AdminSettings
@@ -20,6 +20,7 @@ from gateway.core.launch_events import ArchiveSettings
 from gateway.core.settings import (
     EjectionSettings,
     FederationSettings,
+    JoiningSettings,
     LaunchSettings,
     PositiveDuration,
     ProbeSettings,
@@ -125,13 +126,20 @@ class MemberSettings(Section):
     """Of a BinderHub: its ``build_token_secret``; without it a token is fetched from a page of it for each launch."""
 
     report_key: SecretStr = SecretStr("")
-    """The public key of its capacity reports (PEM); without one its reports are refused and its capacity is unknown."""
+    """The public key of its capacity reports (PEM); two, one after the other, while it is rotated.  Without one its
+    reports are refused and its capacity is unknown."""
+
+    max_sessions: int | None = Field(default=None, ge=1)
+    """No more sessions are believed of it in all, whatever it reports."""
+
+    max_images: int | None = Field(default=None, ge=0)
+    """No more images are believed to be there, whatever it reports."""
 
     @field_validator("report_key")
     @classmethod
     def _readable(cls, key: SecretStr) -> SecretStr:
         if key.get_secret_value():
-            load_public_key(key.get_secret_value())
+            load_public_keys(key.get_secret_value())
         return key
 
     def member(self) -> Member:
@@ -145,6 +153,8 @@ class MemberSettings(Section):
             origins=self.origins or (origins.origin(self.url),),
             providers=self.providers,
             client_form=self.client_addresses,
+            max_sessions=self.max_sessions,
+            max_images=self.max_images,
         )
 
 
@@ -220,6 +230,12 @@ class GatewaySettings(Section):
     signing_key: SecretStr
     """The private key that signs launch tokens (Ed25519, PEM); give it as ``signing_key_file``."""
 
+    other_signing_key: SecretStr = SecretStr("")
+    """While the key is rotated: the next one, so that members learn of it, and then the last one.  Give it as
+    ``other_signing_key_file``."""
+
+    joining: JoiningSettings = JoiningSettings()
+
     members: tuple[MemberSettings, ...] = ()
 
     probes: ProbeSettings = ProbeSettings()
@@ -262,7 +278,7 @@ class GatewaySettings(Section):
     def report_keys(self) -> dict[str, list[Ed25519PublicKey]]:
         """The public keys of members' reports."""
         given = {member.name: member.report_key.get_secret_value() for member in self.members}
-        return {name: [load_public_key(key)] for name, key in given.items() if key}
+        return {name: list(load_public_keys(key)) for name, key in given.items() if key}
 
     @property
     def build_token_secrets(self) -> dict[str, str]:
@@ -270,10 +286,17 @@ class GatewaySettings(Section):
         given = {member.name: member.build_token_secret.get_secret_value() for member in self.members}
         return {name: secret for name, secret in given.items() if secret}
 
-    @field_validator("signing_key")
+    @property
+    def signing_keys(self) -> tuple[Ed25519PrivateKey, Ed25519PrivateKey | None]:
+        """The key that signs, and the other one while it is rotated."""
+        other = self.other_signing_key.get_secret_value()
+        return load_private_key(self.signing_key.get_secret_value()), load_private_key(other) if other else None
+
+    @field_validator("signing_key", "other_signing_key")
     @classmethod
-    def _readable(cls, key: SecretStr) -> SecretStr:
-        load_private_key(key.get_secret_value())
+    def _readable(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        if key.get_secret_value() or info.field_name == "signing_key":
+            load_private_key(key.get_secret_value())
         return key
 
     @field_validator("routing")

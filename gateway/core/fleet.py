@@ -60,7 +60,8 @@ class Member:
     """A member as it is registered.
 
     ``origins`` are those that its notebooks may be served from; ``providers`` those whose repositories it takes, all if
-    empty; ``client_form`` is what it may know of visitors' addresses.
+    empty; ``client_form`` is what it may know of visitors' addresses.  No more sessions and images than ``max_…`` are
+    believed of it.  ``guarded``: it has said itself where it is, so not every address will do.
     """
 
     name: str
@@ -71,6 +72,9 @@ class Member:
     origins: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     client_form: ClientForm = "full"
+    max_sessions: int | None = None
+    max_images: int | None = None
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +326,8 @@ class MemberView:
         policy = self.effective_policy(now, settings)
         if policy == Policy.DRAINING and self.policy == Policy.ACTIVE:
             return ["Its weight is 0." if self.weight == 0 else "It drains itself."]
+        if policy == Policy.PENDING:
+            return ["It has joined, and takes no launches before it was checked and accepted."]
         return [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}."]
 
     def _health_reasons(self, now: float) -> list[str]:

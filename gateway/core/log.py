@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.alerts import Alert
 from gateway.core.decision import Decision
 from gateway.core.fleet import Transition
 from gateway.core.records import POLICY, WEIGHT, Record
@@ -72,6 +73,13 @@ class Query:
             and self.who in ("", entry.who)
             and (not self.repo or entry.repo == self.repo or entry.repo.startswith(self.repo + "/"))
         )
+
+
+def alert_entry(alert: Alert, *, begins: bool) -> Entry:
+    """The beginning or the end of an alert, as a transition under the alert's name."""
+    before, after = ("quiet", "raised") if begins else ("raised", "quiet")
+    body = {"before": before, "after": after, "reason": alert.said}
+    return Entry(TRANSITION, alert.seen_at, alert.name.value, alert.member, body=body)
 
 
 def transition_entry(member: str, transition: Transition) -> Entry:

@@ -1,24 +1,40 @@
 """What ``web`` may ask of engines, without importing them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from contract.joining import JoinToken
 from gateway.core.admission import Rules
+from gateway.core.alerts import Alert, AlertName
 from gateway.core.decision import Decision
 from gateway.core.facts import Replica
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
 from gateway.core.log import Entry, Query
 from gateway.core.records import Book, Change
+from gateway.core.registration import Offer
 from gateway.core.settings import FederationSettings
 from gateway.core.tallies import Tallies
 from providers.base import RepoSpec
 
 
 class ReportRefusedError(ValueError):
-    """A report that is not believed; ``status`` is the HTTP status that fits, the text a sentence for the member."""
+    """A report that is not believed; ``status`` is the HTTP status that fits, the text a sentence for the member.
+
+    ``member`` is whose it claims to be, if it is known here; ``alert`` the one that it raises.
+    """
+
+    def __init__(
+        self, status: int, title: str, message: str, *, member: str = "", alert: AlertName | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.title, self.member, self.alert = status, title, member, alert
+
+
+class JoinRefusedError(Exception):
+    """A member is not taken in, changed or let go; ``status`` is the HTTP status that fits, the text a sentence."""
 
     def __init__(self, status: int, title: str, message: str) -> None:
         super().__init__(message)
@@ -200,8 +216,47 @@ class ReplicasPort(Protocol):
         """Since when the shared state does not answer (Unix time); ``None`` while it does."""
 
 
+class JoiningPort(Protocol):
+    """How members come and go; every method may raise :class:`JoinRefusedError`."""
+
+    def make_token(self, offer: Offer) -> tuple[JoinToken, Change]:
+        """A new join token, and the record to write of it."""
+
+    async def join(self, bearer: str, body: str, address: str) -> str:
+        """Register a member, by its join token and its signed request; returns its welcome, signed."""
+
+    async def change_keys(self, body: str) -> None:
+        """Go by other keys of a member from now on."""
+
+    async def leave(self, body: str) -> None:
+        """Let a member go that holds no sessions any more."""
+
+    def removal(self, name: str) -> list[Change]:
+        """What to write so that a member belongs here no more."""
+
+    def acceptance(self, name: str) -> list[Change]:
+        """What to write so that a member that is pending takes launches."""
+
+    def check_request(self, name: str) -> list[Change]:
+        """What to write so that a member is checked (again)."""
+
+    def refresh(self) -> None:
+        """Put in force what was written."""
+
+    def notice(self, name: str) -> str:
+        """What a member is told with each report that is taken, signed."""
+
+
+class AlertsPort(Protocol):
+    """What is wrong with members."""
+
+    @property
+    def standing(self) -> Sequence[Alert]:
+        """The alerts that stand now."""
+
+
 class ReportsPort(Protocol):
     """Where reports arrive."""
 
-    def receive(self, token: str) -> None:
-        """Take a signed report; raises :class:`ReportRefusedError`."""
+    def receive(self, token: str) -> str:
+        """Take a signed report, and return whose it is; raises :class:`ReportRefusedError`."""

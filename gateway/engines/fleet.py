@@ -129,10 +129,7 @@ class Fleet:
     def wanted(self, name: str, policy: Policy, weight: float | None = None) -> None:
         """Take in what operators want of a member; ``weight`` ``None``: that of its registration."""
 
-        def change(view: MemberView, now: float, settings: HealthSettings) -> MemberView:
-            return transitions.settled(replace(view, policy=policy, weight_set=weight), now, settings)
-
-        self._change(name, change)
+        self._change(name, lambda view, now, settings: transitions.wanted(view, policy, weight, now, settings))
 
     def reserve(self, name: str, reservation: Reservation) -> None:
         """Count a launch that is sent to a member."""

@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.signatures import LaunchClaims, sign_launch
 from gateway.clients.faults import Fault, MemberFault
@@ -29,6 +27,7 @@ from gateway.core.origins import session_url_problem
 from gateway.core.outcomes import Attempt
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings, RoutingSettings
+from gateway.core.signing import SigningKeys
 from gateway.core.tallies import Tallies
 from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
@@ -71,7 +70,7 @@ class Means:
     prober: Prober
     client: Clients
     providers: Providers
-    signing_key: Ed25519PrivateKey
+    keys: SigningKeys
     public_url: str
     budget: RetryBudget
     tallies: Tallies
@@ -252,7 +251,7 @@ class Journey:
 
     async def _stream(self, member: Member, resolved: Resolved) -> BuildEvent:
         """Carry a member's events over to the journal; returns the final one.  Raises :class:`MemberFault`."""
-        token = sign_launch(self._claims(member, resolved), self._means.signing_key)
+        token = sign_launch(self._claims(member, resolved), self._means.keys.current)
         order = LaunchOrder(resolved.resolved_spec, self._launch.id, token, self._trail.heard)
         patience = _Patience(self._means, member)
         stream = self._means.client.build(member, order)

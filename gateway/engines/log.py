@@ -5,9 +5,10 @@ import logging
 from collections import deque
 
 from gateway.clients.log_file import LogFile, LogFileError
+from gateway.core.alerts import Alert
 from gateway.core.decision import Decision
 from gateway.core.fleet import Transition
-from gateway.core.log import ACT, Entry, Query, act_entry, decision_entry, transition_entry
+from gateway.core.log import ACT, Entry, Query, act_entry, alert_entry, decision_entry, transition_entry
 from gateway.core.ports import LogAwayError
 from gateway.core.records import AUDIT
 from gateway.engines.records import Records
@@ -32,6 +33,14 @@ class Log:
     def changed(self, member: str, transition: Transition) -> None:
         """Note that a member's state has changed."""
         self._waiting.append(transition_entry(member, transition))
+
+    def alerted(self, alert: Alert, begins: bool) -> None:
+        """Note that an alert begins or ends."""
+        if begins:
+            logger.warning("%s of %s: %s", alert.name, alert.member, alert.said)
+        else:
+            logger.info("%s of %s is over", alert.name, alert.member)
+        self._waiting.append(alert_entry(alert, begins=begins))
 
     def decided(self, launch: str, decision: Decision) -> None:
         """Note a decision; ``launch`` is the launch's short id."""

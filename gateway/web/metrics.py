@@ -17,12 +17,18 @@ class GatewayCollector(Collector):
 
     def __init__(self, parts: Parts) -> None:
         self._fleet, self._launches, self._archive = parts.fleet, parts.launches, parts.archive
-        self._version = parts.site.version
+        self._version, self._alerts = parts.site.version, parts.alerts
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the gateway."""
         yield from self._members()
         yield from self._counters(self._launches.tallies)
+        alerts = GaugeMetricFamily(
+            "manybinder_gateway_alert", "Whether an alert stands; absent where it does not", labels=["alert", "member"]
+        )
+        for alert in self._alerts.standing:
+            alerts.add_metric([alert.name.value, alert.member], 1)
+        yield alerts
         if self._archive is not None:
             events = CounterMetricFamily(
                 "manybinder_gateway_launch_events", "Launch events for the archive", labels=["outcome"]

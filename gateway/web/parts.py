@@ -9,8 +9,10 @@ from frontend.site import Site
 from gateway.core.addresses import IPNetwork
 from gateway.core.ports import (
     AdmissionPort,
+    AlertsPort,
     ArchiveCounts,
     FleetPort,
+    JoiningPort,
     LaunchesPort,
     LogPort,
     RecordsPort,
@@ -38,6 +40,8 @@ class Parts:
     replicas: ReplicasPort
     admission: AdmissionPort
     records: RecordsPort
+    joining: JoiningPort
+    alerts: AlertsPort
     log: LogPort
     operators: Operators
     trusted_proxies: tuple[IPNetwork, ...]

@@ -14,12 +14,14 @@ from contract.reports import Sessions
 from contract.repos import repo_key
 from gateway.clients.state.memory import MemoryState
 from gateway.clients.state.protocol import Adoption, StateUnavailableError
-from gateway.clients.state.sealing import federation_seal, launch_key
+from gateway.clients.state.sealing import FederationSeal, launch_key
+from gateway.core.alerts import Alerts
 from gateway.core.facts import Refused
 from gateway.core.fleet import Member
 from gateway.core.launch import Launch, Outcome, Visitor
 from gateway.core.launch_records import dump_launch, load_launch
 from gateway.core.settings import FederationSettings
+from gateway.core.signing import SigningKeys
 from gateway.core.tallies import Tallies
 from gateway.engines.fleet import Fleet
 from gateway.engines.replicas import Replicas
@@ -302,7 +304,15 @@ async def test_however_much_there_is_to_tell_a_replica_says_that_it_lives(start:
     state, key = Deaf(), Ed25519PrivateKey.generate()
     fleet = Fleet([Member("member-1", "http://member-1.example/")], FederationSettings())
     replicas = [
-        Replicas(name, "1", state, federation_seal(key), fleet, Reports(fleet, {}, Tallies()), lambda: 0)
+        Replicas(
+            name,
+            "1",
+            state,
+            FederationSeal(SigningKeys(key)),
+            fleet,
+            Reports(fleet, {}, Tallies(), Alerts(time.time)),
+            lambda: 0,
+        )
         for name in ("one", "two")
     ]
     for replica in replicas:

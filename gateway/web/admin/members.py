@@ -4,9 +4,11 @@ from typing import Any
 
 from aiohttp import web
 
+from contract.signatures import fingerprint, load_public_key
 from gateway.core.fleet import MemberView, Policy
 from gateway.core.operators import Role, Scope
-from gateway.core.records import POLICY, WEIGHT, Change, Record
+from gateway.core.records import POLICY, WEIGHT, Book, Change, Record
+from gateway.core.registration import CHECK, MEMBER, check_value, read_check, read_registration, terms_value
 from gateway.web.admin.asked import Asked, answer, done, not_found, text, unprocessable
 from gateway.web.federation import member_wire
 
@@ -29,8 +31,31 @@ async def show(asked: Asked) -> web.Response:
             name: _set(parts.records.book.get(kind, view.name))
             for name, kind in (("policy", POLICY), ("weight", WEIGHT))
         }
+        wire["joined"] = joined_wire(parts.records.book, view.name) if view.member.guarded else None
+        wire["check"] = check_wire(parts.records.book.of(CHECK).get(view.name))
         members.append(wire)
     return answer({"members": members})
+
+
+def joined_wire(book: Book, name: str) -> dict[str, Any] | None:
+    """How a member is registered that has joined; its keys by their fingerprints."""
+    record = book.of(MEMBER).get(name)
+    try:
+        found = read_registration(name, (record.value if record else None) or {})
+        keys = [fingerprint(load_public_key(pem)) for pem in found.keys]
+    except ValueError:
+        return None
+    value = {"at": found.joined_at, "stage": found.stage.value, "hub_origin": found.hub_origin, "keys": keys}
+    return {**value, "terms": terms_value(found.terms)}
+
+
+def check_wire(record: Record | None) -> dict[str, Any] | None:
+    """How a member was checked."""
+    try:
+        found = read_check(record.value or {}) if record else None
+    except ValueError:
+        return None
+    return None if found is None else {**check_value(found), "due": found.is_due, "passed": found.passed}
 
 
 def _set(record: Record | None) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler as WebHandler
 
 from gateway.core.operators import Scope
-from gateway.web.admin import bans, log, login, members, quotas, tokens, whoami
+from gateway.web.admin import bans, joining, log, login, members, quotas, tokens, whoami
 from gateway.web.admin.asked import Asked, Handler, address_of
 from gateway.web.parts import PARTS
 
@@ -18,6 +18,13 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("PUT", "members/{member}/policy", Scope.ROUTE, members.put_policy),
     ("PUT", "members/{member}/weight", Scope.ROUTE, members.put_weight),
     ("DELETE", "members/{member}/weight", Scope.ROUTE, members.drop_weight),
+    ("DELETE", "members/{member}", Scope.MEMBERS, joining.remove),
+    ("POST", "members/{member}/accept", Scope.MEMBERS, joining.accept),
+    ("POST", "members/{member}/check", Scope.ROUTE, joining.check),
+    ("GET", "join-tokens", Scope.READ, joining.show_tokens),
+    ("POST", "join-tokens", Scope.MEMBERS, joining.make_token),
+    ("DELETE", "join-tokens", Scope.MEMBERS, joining.revoke_token),
+    ("GET", "alerts", Scope.READ, joining.alerts),
     ("GET", "bans", Scope.READ, bans.show),
     ("PUT", "bans", Scope.BANS, bans.put),
     ("DELETE", "bans", Scope.BANS, bans.lift),
