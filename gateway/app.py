@@ -210,6 +210,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         replicas=replicas,
         admission=admission,
         records=records,
+        keys=keys,
         joining=joining,
         alerts=alerts,
         log=log,

@@ -1,7 +1,7 @@
 """A call of the API by somebody who may make it: what it says, and how what it does is written down."""
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ from contract.units import parse_duration
 from gateway.core.addresses import client_address
 from gateway.core.operators import TOKEN_USE, Operator, Scope, refusal
 from gateway.core.ports import RecordsAwayError
-from gateway.core.records import AUDIT, Change
+from gateway.core.records import AUDIT, Change, Record
 from gateway.web.parts import Parts
 from servicekit.problems import Problem
 
@@ -52,21 +52,28 @@ class Asked:
             raise unprocessable(strange[0], f"is not a field of this (known: {', '.join(sorted(known))})")
         return wire
 
-    async def write(self, *changes: Change, **fields: Any) -> None:
+    async def write(self, *changes: Change, merged: Sequence[Record] = (), **fields: Any) -> None:
         """Write records, and who has done so, all or none; raises :class:`Problem`."""
         member = self.request.match_info.get("member", "")
         given = {"member": member, **fields} if member else fields
-        await write_act(self.parts, self.operator, self.call, self.address, *changes, **given)
+        await write_act(self.parts, self.operator, self.call, self.address, *changes, merged=merged, **given)
 
 
 async def write_act(
-    parts: Parts, operator: Operator, call: str, address: str, *changes: Change, outcome: str = "done", **fields: Any
+    parts: Parts,
+    operator: Operator,
+    call: str,
+    address: str,
+    *changes: Change,
+    merged: Sequence[Record] = (),
+    outcome: str = "done",
+    **fields: Any,
 ) -> None:
-    """Write records, and who has done so, all or none; without records, what ``fields`` tell.
+    """Write records, and who has done so, all or none; without changes, what ``fields`` tell.
 
     Raises :class:`Problem`.
     """
-    told = [{"kind": kind, "key": key, "value": _shown(value)} for kind, key, value in changes if kind != TOKEN_USE]
+    told = [{"kind": kind, "key": key, "value": shown(value)} for kind, key, value in changes if kind != TOKEN_USE]
     who = {
         "operator": operator.name,
         "role": operator.standing,
@@ -77,7 +84,7 @@ async def write_act(
     }
     acts = [Change(AUDIT, secrets.token_hex(8), {**who, **item, **fields}) for item in told or [{}]]
     try:
-        await parts.records.write(*changes, *acts)
+        await parts.records.write(*changes, *acts, merged=merged)
     except RecordsAwayError as error:
         detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
         raise Problem(503, "Not Kept", detail) from error
@@ -132,5 +139,6 @@ def not_found(what: str) -> Problem:
     return Problem(404, "Not Found", what)
 
 
-def _shown(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def shown(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A record's value as it may be told."""
     return None if value is None else {key: item for key, item in value.items() if key not in SECRET_FIELDS}

@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler as WebHandler
 
 from gateway.core.operators import Scope
-from gateway.web.admin import bans, joining, log, login, members, quotas, tokens, whoami
+from gateway.web.admin import bans, joining, log, login, members, quotas, state, tokens, whoami
 from gateway.web.admin.asked import Asked, Handler, address_of
 from gateway.web.parts import PARTS
 
@@ -36,6 +36,9 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("POST", "tokens", Scope.TOKENS, tokens.create),
     ("DELETE", "tokens", Scope.TOKENS, tokens.revoke),
     ("GET", "log", Scope.READ, log.show),
+    # An export writes down that it was made.
+    ("POST", "export", Scope.STATE, state.export),
+    ("POST", "import", Scope.STATE, state.take),
     ("GET", "session", Scope.READ, login.show),
     ("POST", "session/token", Scope.READ, login.make_token),
     ("DELETE", "session", Scope.READ, login.end),
