@@ -32,6 +32,8 @@ from gateway.engines.admission import Admission
 from gateway.engines.archive import Archive, archive_directory
 from gateway.engines.banning import LOOK_EVERY as ENFORCE_EVERY
 from gateway.engines.banning import Banning
+from gateway.engines.conformance import LOOK_EVERY as CHECK_EVERY
+from gateway.engines.conformance import Conformance
 from gateway.engines.draining import Draining
 from gateway.engines.fleet import Fleet
 from gateway.engines.joining import Joining
@@ -183,6 +185,22 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         alerts=alerts,
         issuer=settings.public_url,
     )
+    conformance = Conformance(
+        records=records,
+        registry=registry,
+        fleet=fleet,
+        client=client,
+        providers=providers,
+        session=to_joined,
+        state=state,
+        replica=sharing.replica,
+        keys=keys,
+        alerts=alerts,
+        settings=lambda: guard.settings,
+        issuer=settings.public_url,
+        version=own_version,
+        tasks=tasks,
+    )
     redirecting = settings.mode == "redirect"
     site = make_site(
         settings.security_for_all_hosts,
@@ -237,6 +255,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("write the log", WRITE_EVERY, log.write)
         tasks.every("enforce bans", ENFORCE_EVERY, banning.enforce)
         tasks.every("apply registrations", REGISTER_EVERY, registry.apply)
+        tasks.every("look for members to check", CHECK_EVERY, conformance.look)
         tasks.every("apply policies", APPLY_EVERY, policies.apply)
         tasks.every("keep proposals", 1.0, proposals.keep)
         tasks.every("keep places under quotas", PROLONG_EVERY, quotas.prolong)

@@ -20,6 +20,10 @@ from providers.base import ProviderUnavailableError
 _NEVER = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("fd00:ec2::/32"))
 
 
+#: No error of the system's, so that what is told of it is our text.
+_NOT_THERE = -1
+
+
 class AddressGuard:
     """Knows which addresses will do, by ``settings``."""
 
@@ -66,7 +70,7 @@ class AddressGuard:
     def _socket(self, info: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, address = info
         if not self.allows(str(address[0])):
-            raise PermissionError(f"{address[0]} is an address where no member may be that has joined")
+            raise OSError(_NOT_THERE, f"{address[0]} is no address for a member that has joined")
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made

@@ -348,6 +348,7 @@ def _act(name: str, call: str, outcome: str, **fields: Any) -> Change:
         "outcome": outcome,
         "kind": MEMBER,
         "key": name,
+        "member": name,
     }
     return Change(AUDIT, secrets.token_hex(8), {**act, **fields})
 

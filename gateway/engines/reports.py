@@ -37,8 +37,6 @@ class Reports:
         self._fleet, self.keys, self._tallies, self._alerts, self._wall = fleet, keys, tallies, alerts, wall
         self.revoked: Collection[str] = frozenset()
         """Names of members that were removed."""
-        self.skews: dict[str, float] = {}
-        """By how many seconds each member's clock was ahead when its last report came; the way here counts against."""
         self.propose: Callable[[str, tuple[Ban, ...]], None] = lambda *_: None
         """Is told of the bans that a report proposes, with the member's name."""
         self.tell: Callable[[Reported], None] = lambda _: None
@@ -60,7 +58,6 @@ class Reports:
                 self._alerts.begin(refusal.alert, name, str(refusal))
             raise
         self._tallies.reports[name, "accepted"] += 1
-        self.skews[name] = report.sent_at - self._wall()
         for alert in (AlertName.REPORT_REFUSED, AlertName.CLOCK_SKEW, AlertName.REVOKED_MEMBER_REPORTS):
             self._alerts.end(alert, name)
         self.tell(Reported(token))

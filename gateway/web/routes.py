@@ -8,7 +8,9 @@ from aiohttp import web
 from frontend import middlewares
 from frontend.pages import NavLink
 from frontend.routes import add_routes
+from gateway.core import canary
 from gateway.web import archive, build, federation, join, probes, redirect, status
+from gateway.web import canary as canary_routes
 from gateway.web.admin.hosts import own_host
 from gateway.web.admin.routes import PREFIX, add_admin_routes
 from gateway.web.metrics import make_registry
@@ -49,6 +51,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     # A HEAD of a build would begin one.
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
+    app.router.add_get(parts.site.path(f"{canary.PATH}/{{path:.+}}"), canary_routes.file)
     for name, handler in (("join", join.join), ("keys", join.change_keys), ("leave", join.leave)):
         app.router.add_post(parts.site.path(f"api/v1/{name}"), handler)
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)
