@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from gateway.admin_settings import AdminSettings
-from gateway.core.operators import Grant, Role, login_operator
+from gateway.core.operators import LOGIN, Grant, Role, login_operator
 from gateway.web.admin.routes import PREFIX
 from tests.fakes.oidc import CLIENT, SECRET, FakeOidc, Fault
 from tests.gateway.harness import Gateway, Starter
@@ -328,9 +328,37 @@ def test_the_first_role_that_fits_counts(claims: dict[str, Any], role: Role | No
     assert (found.role if found else None) == role
 
 
-async def test_a_session_ends_when_its_time_is_up(start: Starter, provider: FakeOidc) -> None:
+async def test_a_session_ends_when_its_time_is_up_and_what_is_known_of_its_person_goes(
+    start: Starter, provider: FakeOidc
+) -> None:
     gateway = await started(start, provider, 0, session="1s")
     async with Browser(gateway) as browser:
         await browser.log_in()
         await asyncio.sleep(1.1)
         assert (await browser.call("GET", "whoami"))[0] == 401
+        (first,) = gateway.parts.records.book.of(LOGIN)
+        await browser.log_in()
+        assert first not in gateway.parts.records.book.of(LOGIN)
+
+
+async def test_over_https_no_other_host_can_set_the_cookies_and_no_script_reads_them(
+    start: Starter, provider: FakeOidc
+) -> None:
+    gateway = await started(start, provider, 0)
+    gateway.parts.operators.public_url = "https://ops.example/"
+    async with Browser(gateway) as browser:
+        _, response, _ = await browser.get(f"{gateway.url}{PREFIX}login")
+        (login,) = response.headers.getall("Set-Cookie")
+        _, response, _ = await browser.get(URL(response.headers["Location"], encoded=True))
+        back = URL(response.headers["Location"])
+        assert back.host == "ops.example"
+        headers = {"Cookie": login.partition(";")[0]}
+        _, response, text = await browser.get(f"{gateway.url}{PREFIX}callback?{back.query_string}", headers=headers)
+        cookies = [login, *response.headers.getall("Set-Cookie")]
+    assert [cookie.partition("=")[0] for cookie in cookies if 'operator=""' not in cookie] == [
+        *("__Host-manybinder-login", "__Host-manybinder-operator", "__Host-manybinder-login")
+    ], text
+    for cookie in cookies[:2]:
+        attributes = {item.strip().lower() for item in cookie.split(";")[1:]}
+        assert {"secure", "httponly", "path=/", "samesite=lax"} <= attributes
+        assert "domain" not in cookie.lower()

@@ -1,5 +1,6 @@
 """A call of the API by somebody who may make it: what it says, and how what it does is written down."""
 
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from aiohttp import hdrs, web
 from contract.json_types import loads_object
 from contract.units import parse_duration
 from gateway.core.addresses import client_address
-from gateway.core.operators import TOKEN_USE, Operator, Scope, refusal
+from gateway.core.operators import Operator, Scope, refusal
 from gateway.core.ports import RecordsAwayError
 from gateway.core.records import AUDIT, Change, Record
 from gateway.web.parts import Parts
@@ -39,7 +40,8 @@ class Asked:
     async def refused(self, detail: str) -> NoReturn:
         """Refuse for want of a right, and write it down; ``detail`` is a sentence.  Raises :class:`Problem`."""
         if self.parts.operators.is_news(self.operator.name, self.call):
-            await self.write(outcome="refused", detail=detail)
+            with contextlib.suppress(Problem):
+                await self.write(outcome="refused", detail=detail)
         raise Problem(403, "Not Allowed", detail)
 
     async def body(self, *known: str) -> dict[str, Any]:
@@ -52,11 +54,11 @@ class Asked:
             raise unprocessable(strange[0], f"is not a field of this (known: {', '.join(sorted(known))})")
         return wire
 
-    async def write(self, *changes: Change, merged: Sequence[Record] = (), **fields: Any) -> None:
-        """Write records, and who has done so, all or none; raises :class:`Problem`."""
+    async def write(self, *changes: Change, **fields: Any) -> None:
+        """Write records, and who has done so, all or none; see :func:`write_act`.  Raises :class:`Problem`."""
         member = self.request.match_info.get("member", "")
         given = {"member": member, **fields} if member else fields
-        await write_act(self.parts, self.operator, self.call, self.address, *changes, merged=merged, **given)
+        await write_act(self.parts, self.operator, self.call, self.address, *changes, **given)
 
 
 async def write_act(
@@ -65,15 +67,18 @@ async def write_act(
     call: str,
     address: str,
     *changes: Change,
+    quietly: Sequence[Change] = (),
     merged: Sequence[Record] = (),
     outcome: str = "done",
     **fields: Any,
 ) -> None:
     """Write records, and who has done so, all or none; without changes, what ``fields`` tell.
 
+    Of ``quietly``, which goes without saying, and ``merged`` (see :meth:`RecordsPort.write`) nothing is told.
+
     Raises :class:`Problem`.
     """
-    told = [{"kind": kind, "key": key, "value": shown(value)} for kind, key, value in changes if kind != TOKEN_USE]
+    told = [{"kind": kind, "key": key, "value": shown(value)} for kind, key, value in changes]
     who = {
         "operator": operator.name,
         "role": operator.standing,
@@ -84,7 +89,7 @@ async def write_act(
     }
     acts = [Change(AUDIT, secrets.token_hex(8), {**who, **item, **fields}) for item in told or [{}]]
     try:
-        await parts.records.write(*changes, *acts, merged=merged)
+        await parts.records.write(*changes, *quietly, *acts, merged=merged)
     except RecordsAwayError as error:
         detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
         raise Problem(503, "Not Kept", detail) from error

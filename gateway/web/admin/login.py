@@ -17,7 +17,7 @@ from frontend.pages import PAGES
 from gateway.admin_settings import NAME
 from gateway.clients.oidc import OidcError, OidcProvider
 from gateway.core.operators import LOGIN, Operator, csrf_token, digest_of, login_operator, login_value, token_text
-from gateway.core.records import Change
+from gateway.core.records import Change, Record
 from gateway.web.admin.asked import Asked, address_of, answer, done, write_act
 from gateway.web.parts import PARTS, Parts
 from servicekit.problems import Problem
@@ -80,15 +80,21 @@ async def _taken_in(
         if parts.operators.is_news(name, call):
             await write_act(parts, nobody, call, address, outcome="refused", role="none", detail=detail)
         raise Problem(403, "No Role", detail)
-    await write_act(
-        parts, operator, call, address, Change(LOGIN, login_id, value), outcome="done", detail="has logged in"
-    )
+    # What a provider has said of people is kept no longer than they are logged in.
+    over = [Change(LOGIN, key, None) for key, record in parts.records.book.of(LOGIN).items() if _is_over(record, now)]
+    change = Change(LOGIN, login_id, value)
+    await write_act(parts, operator, call, address, change, quietly=over, detail="has logged in")
     response = web.Response(
         status=303, headers={hdrs.LOCATION: parts.site.path("api/v1/admin/session"), hdrs.CACHE_CONTROL: "no-store"}
     )
     session = token_text(login_id, secret)
     _set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
     return response
+
+
+def _is_over(record: Record, now: float) -> bool:
+    until = (record.value or {}).get("expires_at")
+    return not isinstance(until, int | float) or until <= now
 
 
 async def show(asked: Asked) -> web.Response:

@@ -99,7 +99,7 @@ async def revoke(asked: Asked) -> web.Response:
     if kind is None:
         known = "`manybinder admin tokens list` shows those that there are."
         raise not_found(f"There is no token {token_id[:100]!r}; {known}")
-    await asked.write(Change(kind, token_id, None), Change(TOKEN_USE, token_id, None))
+    await asked.write(Change(kind, token_id, None), quietly=[Change(TOKEN_USE, token_id, None)])
     return done()
 
 
