@@ -203,7 +203,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     )
     redirecting = settings.mode == "redirect"
     site = make_site(
-        settings.security,
+        settings.security_for_all_hosts,
         name=settings.name,
         public_url=settings.public_url,
         version=own_version,
@@ -217,7 +217,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
     app[DRAINING] = Draining(launches, replicas, settings.drain.notice, settings.drain.timeout)
-    operators = Operators(settings.admin, records)
+    operators = Operators(settings.admin, records, seal, settings.public_url, to_providers)
     parts = Parts(
         site=site,
         providers=providers,
@@ -228,6 +228,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         replicas=replicas,
         admission=admission,
         records=records,
+        keys=keys,
         joining=joining,
         alerts=alerts,
         log=log,
@@ -236,7 +237,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         mode=settings.mode,
         archive=archive,
     )
-    add_gateway_routes(app, parts)
+    add_gateway_routes(app, parts, settings.admin.public_url)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         policies.refresh()

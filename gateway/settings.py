@@ -260,6 +260,16 @@ class GatewaySettings(Section):
     """Where several replicas of this gateway meet; without it there can be one only."""
 
     @property
+    def security_for_all_hosts(self) -> SecuritySettings:
+        """``security``, with the operators' own host among those that are answered."""
+        hosts = self.security.allowed_hosts
+        if not hosts or not self.admin.public_url:
+            return self.security
+        return self.security.model_copy(
+            update={"allowed_hosts": (*hosts, urlsplit(self.admin.public_url).netloc.lower())}
+        )
+
+    @property
     def federation(self) -> FederationSettings:
         """What can be tuned while the gateway runs."""
         return FederationSettings(self.probes, self.ejection, self.launch, self.routing)
@@ -317,6 +327,9 @@ class GatewaySettings(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        ours, theirs = urlsplit(self.public_url), urlsplit(self.admin.public_url)
+        if self.admin.public_url and (theirs.path != ours.path or theirs.netloc == ours.netloc):
+            raise ValueError(f"admin: public_url must be on another host than public_url, with the path {ours.path}")
         if self.launch.connect_timeout > self.launch.first_event_timeout:
             raise ValueError("launch: connect_timeout is longer than first_event_timeout, which includes it")
         return self

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from manybinder.admin_state_cli import backup, export, import_, restore
 from manybinder.admin_tokens_cli import tokens
 from manybinder.errors import Exit
 from manybinder.options import gateway_option
@@ -41,7 +42,8 @@ def admin(context: click.Context, gateway: str, token_file: Path | None, as_json
     context.obj = Operator(gateway, token_file, as_json)
 
 
-admin.add_command(tokens)
+for command in (tokens, export, import_, backup, restore):
+    admin.add_command(command)
 
 
 @admin.command()

@@ -83,7 +83,7 @@ class LaunchRequest:
 class Candidate(NamedTuple):
     """A member that may take the launch; ``free`` of ``limit`` sessions are believed free (``None`` = not known).
 
-    ``unmet`` counts the operator's preferences that it does not meet.
+    ``unmet`` counts the operator's preferences that it does not meet; ``weight`` is its size beside the others'.
     """
 
     member: str
@@ -94,6 +94,7 @@ class Candidate(NamedTuple):
     warm: bool
     free: int | None
     limit: int | None
+    weight: float
 
     @property
     def group(self) -> str:
@@ -192,6 +193,7 @@ class Decision:
                     "score": item.score,
                     "warm": item.warm,
                     "free": item.free,
+                    "weight": item.weight,
                     "reason": item.reason,
                 }
                 for item in self.candidates
@@ -308,6 +310,7 @@ def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSett
             item.warm,
             item.status.free,
             item.status.limit,
+            option.weight,
         )
         for item, option, (tier, score) in zip(seen, options, places, strict=True)
     ]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-#: The kind of record that a token made at run time is, and the one that says when it was last used.
-TOKEN, TOKEN_USE = "token", "token-use"
+#: The kinds of record that a token made at run time and the login of a person are, and the one that says when they were
+#: last used.
+TOKEN, LOGIN, TOKEN_USE = "token", "login", "token-use"
 
 #: What a token made at run time begins with, so that scanners for secrets and people know it.
 TOKEN_PREFIX = "mbt_"  # noqa: S105 - not a secret
@@ -96,9 +97,57 @@ def role_problem(role: Role, member: str, scopes: Iterable[Scope]) -> str | None
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Whoever has ``value`` as (or in) a ``claim`` of their login has a role."""
+
+    claim: str
+    value: str
+    role: Role
+    member: str = ""
+
+    def holds(self, claims: Mapping[str, Any]) -> bool:
+        """Whether these claims have it; an address that its provider has not verified is nobody's."""
+        if self.claim == "email" and claims.get("email_verified", True) is not True:
+            return False
+        found = claims.get(self.claim)
+        return self.value in found if isinstance(found, list) else found == self.value
+
+
+def login_value(
+    name: str, claims: Mapping[str, Any], grants: Iterable[Grant], digest: str, at: float, until: float, *, bearer: bool
+) -> dict[str, Any]:
+    """What stands in the record of a login: of the claims those that roles are given for, and no others.
+
+    ``bearer``: it is for a command line, and not for a browser.
+    """
+    named = {"iss", "sub", "email_verified", *(grant.claim for grant in grants)}
+    kept = {key: value for key, value in claims.items() if key in named}
+    fixed = {"name": name, "made_at": at, "expires_at": until, "digest": digest, "bearer": bearer}
+    return {**fixed, "claims": kept}
+
+
+def login_operator(login_id: str, value: Mapping[str, Any], grants: Iterable[Grant], issuer: str) -> Operator | None:
+    """Whose a login is, with the first role that is granted as of now; ``None``: none is, or it is not understood."""
+    claims, name, until = value.get("claims"), value.get("name"), value.get("expires_at")
+    if not isinstance(claims, dict) or not isinstance(name, str) or not isinstance(until, int | float):
+        return None
+    if claims.get("iss") != issuer:
+        return None
+    grant = next((item for item in grants if item.holds(claims)), None)
+    if grant is None:
+        return None
+    return Operator(name, grant.role, grant.member, SCOPES[grant.role], "login", login_id, float(until))
+
+
 def digest_of(secret: str) -> str:
     """What is kept of a token: enough to know it again.  A plain hash will do for 256 random bits."""
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
+
+
+def csrf_token(session: str) -> str:
+    """What a call with this session's cookie must bear to change something; only its own pages can know it."""
+    return hashlib.sha256(f"csrf {session}".encode(errors="surrogatepass")).hexdigest()
 
 
 def token_text(token_id: str, secret: str) -> str:

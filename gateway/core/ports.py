@@ -13,7 +13,7 @@ from gateway.core.facts import Replica
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
 from gateway.core.log import Entry, Query
-from gateway.core.records import Book, Change
+from gateway.core.records import Book, Change, Record
 from gateway.core.registration import Offer
 from gateway.core.settings import FederationSettings
 from gateway.core.tallies import Tallies
@@ -155,8 +155,11 @@ class RecordsPort(Protocol):
     def book(self) -> Book:
         """All of it."""
 
-    async def write(self, *changes: Change) -> None:
-        """Write records for all replicas, all or none.  Raises :class:`RecordsAwayError`."""
+    async def write(self, *changes: Change, merged: Sequence[Record] = ()) -> None:
+        """Write records for all replicas, and take in ``merged`` as they were written elsewhere, all or none.
+
+        Of the latter those count that are newer than what there is.  Raises :class:`RecordsAwayError`.
+        """
 
     async def sync(self) -> None:
         """Take in what other replicas have written, if they can be asked."""

@@ -80,4 +80,6 @@ class Reload:
         urls = [{member.url for member in each.members} for each in (before, settings)]
         if before.mode == "redirect" and urls[0] != urls[1]:
             late.append("members (their addresses, for the pages of redirect mode)")
+        if before.admin.public_url != settings.admin.public_url:
+            late.append("admin.public_url")
         return sorted(late)

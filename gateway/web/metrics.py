@@ -17,7 +17,7 @@ class GatewayCollector(Collector):
 
     def __init__(self, parts: Parts) -> None:
         self._fleet, self._launches, self._archive = parts.fleet, parts.launches, parts.archive
-        self._version, self._alerts = parts.site.version, parts.alerts
+        self._version, self._alerts, self._replicas = parts.site.version, parts.alerts, parts.replicas
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the gateway."""
@@ -29,6 +29,11 @@ class GatewayCollector(Collector):
         for alert in self._alerts.standing:
             alerts.add_metric([alert.name.value, alert.member], 1)
         yield alerts
+        yield GaugeMetricFamily(
+            "manybinder_gateway_shared_state_away",
+            "Whether the state that replicas share does not answer",
+            value=float(self._replicas.away_since is not None),
+        )
         if self._archive is not None:
             events = CounterMetricFamily(
                 "manybinder_gateway_launch_events", "Launch events for the archive", labels=["outcome"]

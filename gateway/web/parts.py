@@ -20,6 +20,7 @@ from gateway.core.ports import (
     ReplicasPort,
     ReportsPort,
 )
+from gateway.core.signing import SigningKeys
 from gateway.web.admin.operators import Operators
 from providers.registry import Providers
 
@@ -40,6 +41,7 @@ class Parts:
     replicas: ReplicasPort
     admission: AdmissionPort
     records: RecordsPort
+    keys: SigningKeys
     joining: JoiningPort
     alerts: AlertsPort
     log: LogPort

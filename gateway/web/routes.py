@@ -11,7 +11,8 @@ from frontend.routes import add_routes
 from gateway.core import canary
 from gateway.web import archive, build, federation, join, probes, redirect, status
 from gateway.web import canary as canary_routes
-from gateway.web.admin.routes import add_admin_routes
+from gateway.web.admin.hosts import own_host
+from gateway.web.admin.routes import PREFIX, add_admin_routes
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
 
@@ -34,11 +35,13 @@ GET: tuple[tuple[str, Handler], ...] = (
 )
 
 
-def add_gateway_routes(app: web.Application, parts: Parts) -> None:
-    """Serve all that the gateway serves."""
+def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") -> None:
+    """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
+    if admin_url:
+        app.middlewares.append(own_host(parts.site, PREFIX, admin_url))
     app.on_response_prepare.append(_let_go)
     here = Path(__file__).parent
     add_routes(app, parts.site, parts.providers, nav=[NavLink("Status", "status")], extra=[here])

@@ -37,7 +37,8 @@ async def ask(gateway: Gateway, token: str, method: str, path: str, body: Any = 
     """Status and body of an answer."""
     headers = {"Authorization": f"Bearer {token}"}
     async with gateway.http.request(method, f"{gateway.url}{PREFIX}{path}", json=body, headers=headers) as response:
-        return response.status, await response.json(content_type=None) if response.status != 204 else {}
+        is_json = response.content_type.endswith("json")
+        return response.status, await response.json(content_type=None) if is_json else {}
 
 
 async def made(gateway: Gateway, **wanted: Any) -> dict[str, Any]:
@@ -99,6 +100,7 @@ async def test_a_weight_holds_within_moments_is_seen_and_outlives_a_restart(star
     assert (shown["member-1"]["weight"], shown["member-1"]["reasons"]) == (0, ["Its weight is 0."])
     explained = await gateway.json("api/v1/explain?repo=https://git.example/org/repo.git")
     assert "weight is 0" in explained["sentence"]
+    assert [(item["member"], item["weight"]) for item in explained["candidates"]] == [("member-2", 1)]
     (event,) = [item async for _, item in gateway.events() if item.phase == "ready"]
     assert event.fields["member"] == "member-2"
     await gateway.runner.cleanup()

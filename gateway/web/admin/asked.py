@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -11,14 +11,14 @@ from aiohttp import hdrs, web
 from contract.json_types import loads_object
 from contract.units import parse_duration
 from gateway.core.addresses import client_address
-from gateway.core.operators import TOKEN_USE, Operator, Scope, refusal
+from gateway.core.operators import Operator, Scope, refusal
 from gateway.core.ports import RecordsAwayError
-from gateway.core.records import AUDIT, Change
+from gateway.core.records import AUDIT, Change, Record
 from gateway.web.parts import Parts
 from servicekit.problems import Problem
 
-#: Whoever reads what was done has no use for these, not even as digests.
-SECRET_FIELDS = frozenset({"digest"})
+#: Whoever reads what was done has no use for these: secrets, even as digests, and what a provider says of people.
+SECRET_FIELDS = frozenset({"digest", "claims"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Asked:
 
     async def refused(self, detail: str) -> NoReturn:
         """Refuse for want of a right, and write it down; ``detail`` is a sentence.  Raises :class:`Problem`."""
-        if self.parts.operators.is_news(f"{self.operator.name} {self.call}"):
-            with contextlib.suppress(RecordsAwayError):
-                await self.parts.records.write(self._act("refused", detail=detail))
+        if self.parts.operators.is_news(self.operator.name, self.call):
+            with contextlib.suppress(Problem):
+                await self.write(outcome="refused", detail=detail)
         raise Problem(403, "Not Allowed", detail)
 
     async def body(self, *known: str) -> dict[str, Any]:
@@ -54,40 +54,45 @@ class Asked:
             raise unprocessable(strange[0], f"is not a field of this (known: {', '.join(sorted(known))})")
         return wire
 
-    async def write(self, *changes: Change) -> None:
-        """Write records, and who has done so, all or none; raises :class:`Problem`."""
-        acts = [
-            self._act("done", kind=kind, key=key, value=_shown(value))
-            for kind, key, value in changes
-            if kind != TOKEN_USE
-        ]
-        try:
-            await self.parts.records.write(*changes, *acts)
-        except RecordsAwayError as error:
-            detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
-            raise Problem(503, "Not Kept", detail) from error
+    async def write(self, *changes: Change, **fields: Any) -> None:
+        """Write records, and who has done so, all or none; see :func:`write_act`.  Raises :class:`Problem`."""
+        member = self.request.match_info.get("member", "")
+        given = {"member": member, **fields} if member else fields
+        await write_act(self.parts, self.operator, self.call, self.address, *changes, **given)
 
-    async def note(self, **fields: Any) -> None:
-        """Write down an act that changes no record; raises :class:`Problem`."""
-        try:
-            await self.parts.records.write(self._act("done", **fields))
-        except RecordsAwayError as error:
-            detail = f"This cannot be written down on the gateway's disk, and was not done: {error}"
-            raise Problem(503, "Not Kept", detail) from error
 
-    def _act(self, outcome: str, **fields: Any) -> Change:
-        operator = self.operator
-        act = {
-            "operator": operator.name,
-            "role": operator.standing,
-            "by": f"{operator.by} {operator.id}".strip(),
-            "address": self.address,
-            "call": self.call,
-            "member": self.request.match_info.get("member", ""),
-            "outcome": outcome,
-            **fields,
-        }
-        return Change(AUDIT, secrets.token_hex(8), act)
+async def write_act(
+    parts: Parts,
+    operator: Operator,
+    call: str,
+    address: str,
+    *changes: Change,
+    quietly: Sequence[Change] = (),
+    merged: Sequence[Record] = (),
+    outcome: str = "done",
+    **fields: Any,
+) -> None:
+    """Write records, and who has done so, all or none; without changes, what ``fields`` tell.
+
+    Of ``quietly``, which goes without saying, and ``merged`` (see :meth:`RecordsPort.write`) nothing is told.
+
+    Raises :class:`Problem`.
+    """
+    told = [{"kind": kind, "key": key, "value": shown(value)} for kind, key, value in changes]
+    who = {
+        "operator": operator.name,
+        "role": operator.standing,
+        "by": f"{operator.by} {operator.id}".strip(),
+        "address": address,
+        "call": call,
+        "outcome": outcome,
+    }
+    acts = [Change(AUDIT, secrets.token_hex(8), {**who, **item, **fields}) for item in told or [{}]]
+    try:
+        await parts.records.write(*changes, *quietly, *acts, merged=merged)
+    except RecordsAwayError as error:
+        detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
+        raise Problem(503, "Not Kept", detail) from error
 
 
 Handler = Callable[[Asked], Awaitable[web.StreamResponse]]
@@ -139,5 +144,6 @@ def not_found(what: str) -> Problem:
     return Problem(404, "Not Found", what)
 
 
-def _shown(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def shown(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A record's value as it may be told."""
     return None if value is None else {key: item for key, item in value.items() if key not in SECRET_FIELDS}

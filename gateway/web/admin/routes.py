@@ -1,10 +1,10 @@
 """Every call of the API with the scope that it needs: who lacks it is refused here, and told the role that has it."""
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler as WebHandler
 
 from gateway.core.operators import Scope
-from gateway.web.admin import bans, joining, log, members, quotas, tokens, whoami
+from gateway.web.admin import bans, joining, log, login, members, quotas, state, tokens, whoami
 from gateway.web.admin.asked import Asked, Handler, address_of
 from gateway.web.parts import PARTS
 
@@ -36,7 +36,16 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("POST", "tokens", Scope.TOKENS, tokens.create),
     ("DELETE", "tokens", Scope.TOKENS, tokens.revoke),
     ("GET", "log", Scope.READ, log.show),
+    # An export writes down that it was made.
+    ("POST", "export", Scope.STATE, state.export),
+    ("POST", "import", Scope.STATE, state.take),
+    ("GET", "session", Scope.READ, login.show),
+    ("POST", "session/token", Scope.READ, login.make_token),
+    ("DELETE", "session", Scope.READ, login.end),
 )
+
+#: What somebody asks who is not known yet.
+OPEN: tuple[tuple[str, WebHandler], ...] = (("login", login.begin), ("callback", login.finish))
 
 
 def add_admin_routes(app: web.Application) -> None:
@@ -44,6 +53,16 @@ def add_admin_routes(app: web.Application) -> None:
     site = app[PARTS].site
     for method, route, scope, handler in ROUTES:
         app.router.add_route(method, site.path(PREFIX + route), _guarded(scope, handler))
+    for route, open_handler in OPEN:
+        # A HEAD of either would begin something.
+        app.router.add_get(site.path(PREFIX + route), open_handler, allow_head=False)
+    app.on_response_prepare.append(_keep_to_itself)
+
+
+async def _keep_to_itself(request: web.Request, response: web.StreamResponse) -> None:
+    """No page of another origin reads this API, whatever may read the rest."""
+    if request.path.startswith(request.app[PARTS].site.path(PREFIX)):
+        response.headers.popall(hdrs.ACCESS_CONTROL_ALLOW_ORIGIN, None)
 
 
 def _guarded(scope: Scope, handler: Handler) -> WebHandler:

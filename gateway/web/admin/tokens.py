@@ -3,11 +3,13 @@
 import re
 import secrets
 import time
+from typing import Any
 
 from aiohttp import web
 
 from gateway.admin_settings import NAME
 from gateway.core.operators import (
+    LOGIN,
     SCOPES,
     TOKEN,
     TOKEN_USE,
@@ -32,18 +34,38 @@ MOST = 1000
 
 
 async def show(asked: Asked) -> web.Response:
-    """The tokens that were made here and are not revoked; no secrets."""
+    """The tokens that were made here and the logins of people, unless revoked; no secrets."""
     book, now = asked.parts.records.book, time.time()
+    records = [*book.of(TOKEN).values(), *book.of(LOGIN).values()]
     tokens = []
-    for token_id, record in sorted(book.of(TOKEN).items(), key=lambda item: item[1].stamp):
-        operator = token_operator(token_id, record.value or {})
-        if operator is None:
+    for record in sorted(records, key=lambda item: item.stamp):
+        value = record.value or {}
+        operator = token_operator(record.key, value) if record.kind == TOKEN else asked.parts.operators.person(record)
+        if operator is None or (record.kind == LOGIN and (operator.until or 0) <= now):
             continue
-        used = book.get(TOKEN_USE, token_id)
-        wire = {key: value for key, value in (record.value or {}).items() if key != "digest"}
-        expired = operator.until is not None and operator.until <= now
-        tokens.append({"id": token_id, **wire, "expired": expired, "last_used_at": used.written_at if used else None})
+        used = book.get(TOKEN_USE, record.key)
+        tokens.append(
+            {
+                "id": record.key,
+                "by": operator.by,
+                **_shown(operator),
+                "made_by": value.get("made_by", operator.name),
+                "made_at": value.get("made_at"),
+                "expired": (operator.until or 0) <= now,
+                "last_used_at": used.written_at if used else None,
+            }
+        )
     return answer({"tokens": tokens})
+
+
+def _shown(operator: Operator) -> dict[str, Any]:
+    return {
+        "name": operator.name,
+        "role": operator.role.value,
+        "member": operator.member,
+        "scopes": sorted(operator.scopes),
+        "expires_at": operator.until,
+    }
 
 
 async def create(asked: Asked) -> web.Response:
@@ -63,18 +85,21 @@ async def create(asked: Asked) -> web.Response:
         raise Problem(409, "Too Many", f"There are {MOST} tokens; revoke some.")
     value = token_value(wanted, digest_of(secret), asked.operator.name, now)
     await asked.write(Change(TOKEN, token_id, value))
-    shown = {key: item for key, item in value.items() if key != "digest"}
-    return answer({"id": token_id, **shown, "token": token_text(token_id, secret)}, 201)
+    made = {"made_by": asked.operator.name, "made_at": now}
+    return answer({"id": token_id, **_shown(wanted), **made, "token": token_text(token_id, secret)}, 201)
 
 
 async def revoke(asked: Asked) -> web.Response:
-    """End a token: ``?id=``.  Its record stays as a tombstone, so that no stale replica revives it."""
-    token_id = asked.request.query.get("id", "")
-    if token_id not in asked.parts.records.book.of(TOKEN):
-        raise not_found(
-            f"There is no token {token_id[:100]!r}; `manybinder admin tokens list` shows those that there are."
-        )
-    await asked.write(Change(TOKEN, token_id, None), Change(TOKEN_USE, token_id, None))
+    """End a token, or a login with its tokens: ``?id=``.
+
+    Its record stays as a tombstone, so that no stale replica revives it.
+    """
+    token_id, book = asked.request.query.get("id", ""), asked.parts.records.book
+    kind = next((kind for kind in (TOKEN, LOGIN) if token_id in book.of(kind)), None)
+    if kind is None:
+        known = "`manybinder admin tokens list` shows those that there are."
+        raise not_found(f"There is no token {token_id[:100]!r}; {known}")
+    await asked.write(Change(kind, token_id, None), quietly=[Change(TOKEN_USE, token_id, None)])
     return done()
 
 
