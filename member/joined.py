@@ -41,6 +41,8 @@ class Joined:
     keys_at: float
     report_key: Ed25519PrivateKey
     share: float = 1.0
+    leaving: bool = False
+    """Whether it is to get no more launches from there."""
 
     @property
     def federation(self) -> str:
@@ -59,6 +61,7 @@ class Joined:
             share=self.share,
             interval=interval,
             leeway=leeway,
+            leaving=self.leaving,
         )
 
 
@@ -100,6 +103,7 @@ def keep(data_dir: Path, joined: Joined) -> Path:
         "keys_at": joined.keys_at,
         "report_key": private_pem(joined.report_key),
         "share": joined.share,
+        "leaving": joined.leaving,
     }
     path = directory(data_dir) / f"{joined.federation}.json"
     _write(path, json.dumps(wire, indent=2))
@@ -113,6 +117,31 @@ def forget(data_dir: Path, joined: Joined) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise JoinedError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def fresh_key(data_dir: Path, purpose: str) -> Ed25519PrivateKey:
+    """A new key, or the same as before until :func:`forget_key`: what has failed half-way is done again with it.
+
+    Raises :class:`JoinedError`.
+    """
+    path = _key_path(data_dir, purpose)
+    try:
+        return load_private_key(path.read_text())
+    except FileNotFoundError:
+        key = Ed25519PrivateKey.generate()
+        _write(path, private_pem(key))
+        return key
+    except (OSError, ValueError) as error:
+        raise JoinedError(f"cannot use {path}: {error}") from error
+
+
+def forget_key(data_dir: Path, purpose: str) -> None:
+    """Make another key next time."""
+    _key_path(data_dir, purpose).unlink(missing_ok=True)
+
+
+def _key_path(data_dir: Path, purpose: str) -> Path:
+    return directory(data_dir) / f"{purpose}.key.pem"
 
 
 def is_draining(data_dir: Path) -> bool:
@@ -145,6 +174,7 @@ def _read(path: Path) -> Joined:
             keys_at=float(wire["keys_at"]),
             report_key=load_private_key(_text(wire, "report_key")),
             share=float(wire["share"]),
+            leaving=wire.get("leaving") is True,
         )
     except OSError as error:
         raise JoinedError(f"cannot read {path}: {error.strerror}") from error

@@ -19,7 +19,7 @@ class Membership:
 
     ``federation`` names it here; ``member`` is this member's name there; ``issuer`` is the gateway's public URL;
     ``keys`` are the gateway's, ``report_key`` is ours; ``share`` is how much of this member's sessions are for it, from
-    0 to 1; ``interval`` and ``leeway`` are seconds.
+    0 to 1; ``interval`` and ``leeway`` are seconds; ``leaving``: it wants no more launches from there.
     """
 
     federation: str
@@ -32,6 +32,7 @@ class Membership:
     interval: float = 3.0
     leeway: float = 8.0
     require_launch_token: bool = True
+    leaving: bool = False
 
 
 def issuer_of(report_url: str) -> str:
@@ -53,7 +54,7 @@ def shared(report: CapacityReport, membership: Membership, own: Sessions, by_rep
     ``own`` counts the sessions, and ``by_repo`` the repositories, of launches that came from it.  There is room for it
     as long as its share and the member as a whole have some.
     """
-    report = replace(report, member=membership.member)
+    report = replace(report, member=membership.member, draining=report.draining or membership.leaving)
     if membership.share >= 1:
         return report
     sessions = report.sessions

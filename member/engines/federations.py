@@ -106,6 +106,8 @@ class Federations:
 
     def heard(self, federation: str, notice: str) -> None:
         """Take in what a gateway has answered to a report: its keys, and how we stand there."""
+        # What a command has written since is not to be undone.
+        self._read()
         membership = self.get(federation)
         if membership is None:
             return
