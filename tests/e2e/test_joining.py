@@ -124,12 +124,12 @@ async def test_a_member_joins_is_checked_works_is_drained_and_leaves_and_no_laun
 
     visiting = asyncio.create_task(visitors())
 
-    async def seen(condition: Any, deadline_s: float = 600) -> dict[str, Any]:
-        """The second member, once something holds of it."""
+    async def seen(condition: Any, name: str = "second", deadline_s: float = 600) -> dict[str, Any]:
+        """A member, once something holds of it."""
         async with asyncio.timeout(deadline_s):
             while True:
                 assert not visiting.done(), visiting.exception()
-                member = await asyncio.to_thread(site.member, "second")
+                member = await asyncio.to_thread(site.member, name)
                 if condition(member):
                     return member
                 await asyncio.sleep(1)
@@ -148,6 +148,7 @@ async def test_a_member_joins_is_checked_works_is_drained_and_leaves_and_no_laun
 
         # A session of somebody's, at the new member.
         await asyncio.to_thread(site.admin, "drain", "member-1")
+        await seen(lambda member: member["policy"] == "draining", "member-1")
         fields = ready(await site.federation.launch(http, spec, deadline_s=600))
         assert fields["member"] == "second"
         await asyncio.to_thread(site.admin, "undrain", "member-1")
