@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import time
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
@@ -25,7 +26,7 @@ class _File(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002 - the base class's
         """Called where a line could not be written."""
         if not self.complained:
-            logger.error("launch events cannot be written to %s", self.baseFilename, exc_info=True)
+            logger.error("launch events cannot be written to %s: %s", self.baseFilename, sys.exc_info()[1])
         self.complained = True
 
 
