@@ -24,8 +24,6 @@ def dump_launch(launch: Launch) -> bytes:
     trail = asdict(launch.trail)
     resolved = launch.trail.resolved
     trail["resolved"] = resolved and {
-        "repo_url": resolved.spec.repo_url,
-        "repo": resolved.spec.repo,
         "commit": resolved.commit,
         "resolved_spec": resolved.resolved_spec,
         "ref_url": resolved.ref_url,
