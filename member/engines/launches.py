@@ -257,7 +257,8 @@ def _failure(launch: Launch, error: Exception) -> BuildEvent:
             failure = Failure.MEMBER if error.failure is Failure.GATEWAY else error.failure
             return failed(failure, f"{str(error).rstrip()}\n", **error.fields)
         case FullError():
-            return failed(Failure.REFUSED, str(error), retry_after_s=RETRY_AFTER_S)
+            # When to come again says that there is no room here; a gateway sends nobody until then.
+            return failed(Failure.REFUSED, str(error), retry_after_s=RETRY_AFTER_S if error.for_all else None)
         case HookRefusedError():
             return failed(Failure.REFUSED, f"{error}\n", status_code=403)
         case HookFailedError():
