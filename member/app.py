@@ -26,6 +26,7 @@ from member.engines.capacity import Capacity
 from member.engines.federations import Federations
 from member.engines.health import FRESH_S, Health
 from member.engines.hook import Hook
+from member.engines.launch_log import LaunchLog
 from member.engines.launches import Launches
 from member.engines.pressure import LOOK_EVERY_S, DiskPressure
 from member.engines.reaper import Reaper
@@ -88,6 +89,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks=tasks,
         metrics=metrics,
     )
+    launch_log = LaunchLog(settings.data_dir / "launches.jsonl", settings.public_url)
     pressure = DiskPressure(builder, settings.sessions.min_free_disk, metrics)
     launches = Launches(
         builds,
@@ -95,6 +97,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         settings.launch,
         hook=hook,
         closed_for=lambda: pressure.reason,
+        on_end=launch_log.record,
         tasks=tasks,
         metrics=metrics,
     )
@@ -168,6 +171,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         await builder.close()
         await tasks.close()
         await providers.close()
+        launch_log.close()
         await http.close()
 
     async def end_launches(_: web.Application) -> None:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import aiohttp
 from yarl import URL
@@ -39,6 +39,9 @@ PAUSE_S = 60.0
 
 #: ... and that it is left alone at most, whatever it says.
 MAX_PAUSE_S = 3600.0
+
+# Characters that mean something in a URL (RFC 3986, section 2.2), and the percent sign of those that are encoded.
+_URL_SAFE = ":/?#[]@!$&'()*+,;=%~"
 
 _MOVED = frozenset({301, 302, 303, 307, 308})
 
@@ -166,7 +169,7 @@ class Web:
             raise ProviderUnavailableError(
                 f"{self._name} did not answer within {self._timeout_s:g} seconds."
             ) from error
-        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError) as error:
+        except (aiohttp.ClientError, asyncio.IncompleteReadError, OSError, ValueError) as error:
             logger.warning("asking %s failed: %s", self._name, error)
             raise ProviderUnavailableError(f"{self._name} cannot be reached.") from error
         raise ProviderUnavailableError(f"{self._name} redirects too often.")
@@ -202,7 +205,9 @@ class Web:
     def _next(self, answer: Answer) -> URL:
         """Where a redirect leads."""
         try:
-            target = URL(urljoin(str(answer.url), answer.headers["Location"]), encoded=True)
+            # A server may write bytes that no address has.
+            location = quote(answer.headers["Location"], safe=_URL_SAFE, errors="surrogateescape")
+            target = URL(urljoin(str(answer.url), location), encoded=True)
             known = target.scheme in ("http", "https") and bool(target.host) and target.port is not None
         except ValueError:
             known = False

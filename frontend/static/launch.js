@@ -63,7 +63,7 @@ function showElapsed() {
 }
 
 function inWords(event) {
-  if (event.phase === "waiting" && Number.isInteger(event.position)) {
+  if (["waiting", "launching"].includes(event.phase) && Number.isInteger(event.position)) {
     const wait = Number.isFinite(event.eta_s) ? `, about ${Math.ceil(event.eta_s)} s` : "";
     return `Waiting in the queue: place ${event.position}${wait}`;
   }

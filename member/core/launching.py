@@ -42,7 +42,7 @@ class LaunchOrder:
     ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a
     higher one begins anew what an earlier one has failed at.  ``build_only``: no session is wanted; ``force``: a build
     that has failed not long ago is to be tried again; ``quota``: what this member's rules of specs say of the number of
-    sessions.
+    sessions.  ``with_token``: it came from a page of this member; ``request_origin`` is its Origin.
     """
 
     launch_id: str
@@ -59,6 +59,8 @@ class LaunchOrder:
     build_only: bool = False
     force: bool = False
     quota: SpecQuota = NO_RULE
+    with_token: bool = False
+    request_origin: str = ""
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Launch:
     user: str
     journal: Journal = field(default_factory=Journal)
     outcome: Outcome | None = None
+    begun_at: float = 0.0
     finished_at: float | None = None
     watchers: int = 0
     unwatched_since: float = 0.0

@@ -26,17 +26,25 @@ class SessionLimits:
         return self.per_repo_higher if ruled.higher else self.per_repo
 
 
-def refusal(order: LaunchOrder, user: str, others: Mapping[str, RepoKey], limits: SessionLimits) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Why there is no room: a sentence for the visitor; ``for_all``: there is none for other repositories either."""
+
+    message: str
+    for_all: bool
+
+
+def refusal(order: LaunchOrder, user: str, others: Mapping[str, RepoKey], limits: SessionLimits) -> Full | None:
     """Why a session may not be started for an order; ``None``: it may.
 
     ``others`` are the repositories of all sessions by their users; the order's own user is not counted twice.
     """
     repos = [repo for name, repo in others.items() if name != user]
     if len(repos) >= limits.total:
-        return "Too many users on this BinderHub! Try again soon.\n"
+        return Full("Too many users on this BinderHub! Try again soon.\n", for_all=True)
     most = limits.of(order.quota)
     if most is not None and _count(repos, order.repo) >= most:
-        return f"Too many users running {order.repo_url}! Try again soon.\n"
+        return Full(f"Too many users running {order.repo_url}! Try again soon.\n", for_all=False)
     return None
 
 

@@ -51,7 +51,7 @@ class Launches:
     """Begins, finds and ends launches.
 
     A launch that nobody watches for ``linger`` is cancelled; a finished one is forgotten after ``keep_finished``.
-    ``closed_for`` says why no launch is taken now ("" = they are).
+    ``closed_for`` says why no launch is taken now ("" = they are); ``on_end`` is told each launch that has ended.
     """
 
     def __init__(
@@ -62,12 +62,13 @@ class Launches:
         *,
         hook: Hook | None = None,
         closed_for: Callable[[], str] = lambda: "",
+        on_end: Callable[[Launch], None] = lambda _: None,
         tasks: Tasks,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._builds, self._servers, self._settings = builds, servers, settings
-        self._hook, self._closed_for = hook, closed_for
+        self._hook, self._closed_for, self._on_end = hook, closed_for, on_end
         self._tasks, self._metrics, self._clock = tasks, metrics, clock
         self._launches: dict[str, Launch] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -114,7 +115,8 @@ class Launches:
         if (known := self._launches.get(order.launch_id)) is not None and not _begins_anew(known, order):
             return known
         user = user_name(order.repo_url, order.launch_id, order.attempt)
-        launch = Launch(order, user, unwatched_since=self._clock())
+        now = self._clock()
+        launch = Launch(order, user, begun_at=now, unwatched_since=now)
         self._launches[order.launch_id] = launch
         task = self._tasks.spawn(f"launch {launch.short}", self._run(launch))
         self._running[order.launch_id] = task
@@ -239,6 +241,7 @@ class Launches:
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
         self._refusals.pop(launch.order.launch_id, None)
+        self._on_end(launch)
 
 
 def _begins_anew(known: Launch, order: LaunchOrder) -> bool:
@@ -254,7 +257,8 @@ def _failure(launch: Launch, error: Exception) -> BuildEvent:
             failure = Failure.MEMBER if error.failure is Failure.GATEWAY else error.failure
             return failed(failure, f"{str(error).rstrip()}\n", **error.fields)
         case FullError():
-            return failed(Failure.REFUSED, str(error), retry_after_s=RETRY_AFTER_S)
+            # When to come again says that there is no room here; a gateway sends nobody until then.
+            return failed(Failure.REFUSED, str(error), retry_after_s=RETRY_AFTER_S if error.for_all else None)
         case HookRefusedError():
             return failed(Failure.REFUSED, f"{error}\n", status_code=403)
         case HookFailedError():

@@ -29,7 +29,14 @@ _CLOSE_TIMEOUT_S = 3.0
 
 
 class FullError(Exception):
-    """There is no room for this session; the text is a sentence for its visitor."""
+    """There is no room for this session; the text is a sentence for its visitor.
+
+    ``for_all``: for no other one either.
+    """
+
+    def __init__(self, message: str, *, for_all: bool = True) -> None:
+        super().__init__(message)
+        self.for_all = for_all
 
 
 class Servers:
@@ -98,7 +105,7 @@ class Servers:
             users = await self._hub.users(patient=True)
         there = {item.name: item.repo for item in users if item.has_server}
         if (why := refusal(launch.order, launch.user, {**there, **self._claimed}, self._limits)) is not None:
-            raise FullError(why)
+            raise FullError(why.message, for_all=why.for_all)
         self._claimed[launch.user] = launch.order.repo
         return launch.user in there
 

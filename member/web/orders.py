@@ -107,6 +107,8 @@ async def _from_visitor(request: web.Request, parts: Parts) -> tuple[LaunchOrder
         ref_url=resolved.ref_url,
         persistent_spec=resolved.resolved_spec,
         client_ip=client,
+        with_token=admitted.with_token,
+        request_origin=request.headers.get("Origin", "")[:200],
         # Who comes without a token of our page is a script, and might ask for this each time.
         force=admitted.with_token and is_true(request, "force"),
     ), headers

@@ -110,6 +110,7 @@ async def rig(
     hub_timeout_s: float = 30,
     limits: BuildLimits | None = None,
     closed_for: Callable[[], str] = lambda: "",
+    on_end: Callable[[Launch], None] = lambda _: None,
     **launch_settings: Any,
 ) -> AsyncIterator[Rig]:
     """Start one; afterwards no task of it is left, and none has crashed."""
@@ -137,6 +138,7 @@ async def rig(
                 settings,
                 hook=Hook(settings.hook),
                 closed_for=closed_for,
+                on_end=on_end,
                 tasks=tasks,
                 metrics=metrics,
                 clock=clock,

@@ -48,7 +48,8 @@ async def test_fifty_open_a_new_repository_within_two_seconds(tmp_path: Path) ->
             if events[-1].phase == Phase.FAILED:
                 assert events[-1].failure == Failure.REFUSED
                 assert events[-1].message.startswith("Too many users running https://git.example/org/tutorial!")
-                assert events[-1].fields["retry_after_s"] > 0
+                # There is room for others: a gateway is not to take the member for full.
+                assert "retry_after_s" not in events[-1].fields
         queues = [places(events, Phase.LAUNCHING) for events in told if events[-1].phase == Phase.READY]
         # Who had to wait was told the place, and each further one.
         assert sorted(queue[0] for queue in queues if queue) == list(range(1, 34))

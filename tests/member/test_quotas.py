@@ -7,7 +7,7 @@ import pytest
 
 from contract.events import Failure, Phase
 from contract.repos import RepoKey, repo_key
-from member.core.quotas import SessionLimits, refusal
+from member.core.quotas import Full, SessionLimits, refusal
 from providers.base import NO_RULE, SpecQuota
 from tests.member.member_harness import build_request, order
 from tests.member.test_member_app import SPEC, member_of
@@ -35,14 +35,15 @@ def sessions(count: int, repo: str = REPO) -> dict[str, RepoKey]:
 def test_a_repository_has_the_limit_that_is_ruled(ruled: SpecQuota, there: int, refused: bool) -> None:
     limits = SessionLimits(total=10, per_repo=2, per_repo_higher=4)
     why = refusal(order(quota=ruled), "me", sessions(there), limits)
-    expected = "Too many users running https://git.example/org/repo! Try again soon.\n"
+    expected = Full("Too many users running https://git.example/org/repo! Try again soon.\n", for_all=False)
     assert why == (expected if refused else None)
 
 
 def test_the_total_counts_first_and_nobody_is_counted_twice() -> None:
     limits = SessionLimits(total=3)
     assert refusal(order(), "me", sessions(2, "a/b"), limits) is None
-    assert refusal(order(), "me", sessions(3, "a/b"), limits) == "Too many users on this BinderHub! Try again soon.\n"
+    expected = Full("Too many users on this BinderHub! Try again soon.\n", for_all=True)
+    assert refusal(order(), "me", sessions(3, "a/b"), limits) == expected
     mine = {**sessions(2, "a/b"), "me": REPO}
     assert refusal(order(quota=SpecQuota(given=True, limit=1)), "me", mine, limits) is None
 

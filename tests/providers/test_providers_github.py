@@ -194,6 +194,26 @@ async def test_credentials(github: FakeGitHub) -> None:
             await providers.close()
 
 
+async def test_an_oauth_application_signs_in_with_its_secret(github: FakeGitHub) -> None:
+    settings = GitHubSettings(api_url=github.api_url, client_id="app", client_secret=SecretStr("word"))
+    async with aiohttp.ClientSession() as session:
+        providers = Providers(ProvidersSettings(gh=settings), session)
+        assert (await providers.resolve(providers.parse("gh/org/repo/dev"))).commit == B
+        await providers.close()
+    assert aiohttp.BasicAuth.decode(github.requests[0].headers["Authorization"]) == ("app", "word", "latin1")
+    assert "word" not in str(github.requests[0].rel_url)
+
+
+async def test_an_enterprise_server_is_asked_and_cloned_from_by_its_own_name(github: FakeGitHub) -> None:
+    settings = GitHubSettings(api_url=f"{github.api_url}/", host="github.example.org")
+    async with aiohttp.ClientSession() as session:
+        providers = Providers(ProvidersSettings(gh=settings), session)
+        found = await providers.resolve(providers.parse("gh/Org/Repo/dev"))
+        assert (found.commit, found.spec.repo_url) == (B, "https://github.example.org/Org/Repo")
+        assert found.spec.repo == "github.example.org/org/repo"
+        await providers.close()
+
+
 async def test_an_app_signs_in_as_its_installation(github: FakeGitHub, clock: Clock) -> None:
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()

@@ -102,6 +102,14 @@ async def test_redirects_have_an_end(asks: Web, filled: FakeCKAN) -> None:
     assert len(filled.requests) == MAX_REDIRECTS + 1
 
 
+@pytest.mark.usefixtures("one_is_public")
+@pytest.mark.parametrize("tail", ["", "\u00e9", "%zz", "%", "[", "a b", "#top"])
+async def test_a_redirect_in_any_spelling_is_followed(asks: Web, filled: FakeCKAN, tail: str) -> None:
+    filled.redirect = f"{filled.url}/data/{tail}"
+    with pytest.raises(ProviderUnavailableError, match="redirects too often"):
+        await asks.get(filled.url + PATH)
+
+
 async def test_a_host_that_does_not_exist(asks: Web) -> None:
     with pytest.raises((RefNotFoundError, ProviderUnavailableError), match=r"none\.invalid"):
         await asks.get("http://none.invalid/")
