@@ -5,12 +5,13 @@ Additive: a field may come and never changes its meaning; what a reader does not
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from contract.events import Phase, parse_event
 from contract.journal import Entry
 from contract.json_types import loads_object
+from contract.repos import RepoKey
 from gateway.core.launch import Launch, Outcome, Trail, Visitor
 from providers.base import RepoSpec, Resolved
 
@@ -23,6 +24,8 @@ def dump_launch(launch: Launch) -> bytes:
     trail = asdict(launch.trail)
     resolved = launch.trail.resolved
     trail["resolved"] = resolved and {
+        "repo_url": resolved.spec.repo_url,
+        "repo": resolved.spec.repo,
         "commit": resolved.commit,
         "resolved_spec": resolved.resolved_spec,
         "ref_url": resolved.ref_url,
@@ -46,13 +49,14 @@ def load_launch(launch_id: str, body: bytes, parse: Callable[[str], RepoSpec]) -
     wire = loads_object(body)
     try:
         spec = parse(wire["spec"])
-        visitor = wire["visitor"]
+        visitor, trail = wire["visitor"], _trail(wire["trail"], spec)
         return Launch(
             launch_id,
-            spec,
+            # As it counts since it was resolved: a redirect may have led to another repository.
+            replace(spec, repo=trail.resolved.spec.repo) if trail.resolved else spec,
             float(wire["created_at"]),
             Visitor(**{**_known(Visitor, visitor), "avoid": frozenset(visitor["avoid"])}),
-            trail=_trail(wire["trail"], spec),
+            trail=trail,
             member=wire["member"],
             attempt=int(wire["attempt"]),
             phase=_phase(wire["phase"]),
@@ -87,6 +91,10 @@ def _outcome(text: str | None) -> Outcome | None:
 
 def _trail(wire: dict[str, Any], spec: RepoSpec) -> Trail:
     resolved = wire["resolved"]
+    if resolved:
+        spec = replace(
+            spec, repo_url=resolved.get("repo_url", spec.repo_url), repo=RepoKey(resolved.get("repo", spec.repo))
+        )
     return Trail(
         resolved=resolved and Resolved(spec, resolved["commit"], resolved["resolved_spec"], resolved["ref_url"]),
         attempting=bool(wire["attempting"]),
