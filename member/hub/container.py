@@ -64,7 +64,6 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
             "memswap_limit": self.mem_limit,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
-            "init": True,
             **self.extra_host_config,
         }
         try:
