@@ -52,6 +52,9 @@ from providers.registry import Providers
 from servicekit import logs, serving
 from servicekit.tasks import Tasks
 
+#: Seconds for which the store keeps a finished launch longer than a replica does.
+KEPT_LONGER = 300.0
+
 RELOAD = web.AppKey("RELOAD", Reload)
 DRAINING = web.AppKey("DRAINING", Draining)
 
@@ -99,7 +102,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     providers = Providers(settings.providers, to_providers)
     directory = archive_directory(settings.archive, settings.data_dir)
     archive = Archive(directory, settings.archive.keep_days) if directory else None
-    terms = Terms()
+    terms = Terms(keep=settings.launch.keep_finished + KEPT_LONGER)
     state = connect(settings.redis, terms)
     sharing = Sharing(state, terms, providers.parse, fleet.now)
     signing_key = load_private_key(settings.signing_key.get_secret_value())

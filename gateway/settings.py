@@ -156,7 +156,8 @@ class MemberSettings(Section):
     """Whose repositories it takes (``gh``, ``git``); empty: those that it reports, or all."""
 
     build_token_secret: SecretStr = SecretStr("")
-    """Of a BinderHub: its ``build_token_secret``; without it a token is fetched from a page of it for each launch."""
+    """Of a BinderHub: its ``build_token_secret``; without it a token is fetched from a page of it for each launch.  In
+    redirect mode of any member that requires build tokens: they are made here, for visitors who come from a page."""
 
     report_key: SecretStr = SecretStr("")
     """The public key of its capacity reports (PEM); without one its reports are refused and its capacity is unknown."""
@@ -290,7 +291,7 @@ class GatewaySettings(Section):
 
     @property
     def build_token_secrets(self) -> dict[str, str]:
-        """The secrets of BinderHubs' build tokens, by member."""
+        """The secrets of the build tokens that are made here for members, by member."""
         given = {member.name: member.build_token_secret.get_secret_value() for member in self.members}
         return {name: secret for name, secret in given.items() if secret}
 

@@ -50,13 +50,14 @@ def load_launch(launch_id: str, body: bytes, parse: Callable[[str], RepoSpec]) -
     wire = loads_object(body)
     try:
         spec = parse(wire["spec"])
-        visitor = wire["visitor"]
+        visitor, trail = wire["visitor"], _trail(wire["trail"], spec)
         return Launch(
             launch_id,
-            spec,
+            # As it counts since it was resolved: a redirect may have led to another repository.
+            replace(spec, repo=trail.resolved.spec.repo) if trail.resolved else spec,
             float(wire["created_at"]),
             Visitor(**{**_known(Visitor, visitor), "avoid": frozenset(visitor["avoid"])}),
-            trail=_trail(wire["trail"], spec),
+            trail=trail,
             member=wire["member"],
             attempt=int(wire["attempt"]),
             phase=_phase(wire["phase"]),

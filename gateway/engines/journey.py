@@ -119,8 +119,7 @@ class Journey:
         """From the spec, or from where another replica has got to, to the final event."""
         spec = self._launch.spec
         if self._trail.resolved is not None:
-            # Another replica has begun it, and claimed its place.
-            await self._means.quotas.claim(self._launch)
+            await self._means.quotas.keep(self._launch)
             return await self._attempts(self._trail.resolved)
         if (full := await self._means.quotas.claim(self._launch)) is not None:
             return failed(Failure.REFUSED, full, retry_after_s=RETRY_AFTER)
@@ -150,12 +149,16 @@ class Journey:
         begun = (
             self._means.fleet.member(self._launch.member) if self._trail.attempting and self._launch.member else None
         )
-        if begun is not None and (final := await self._try(begun, resolved)) is not None:
-            return final
         while True:
             # Anew each time: a ban may have come meanwhile, or while nobody ran this launch.
             if (refusal := self._means.refusal(resolved.spec, self._launch.visitor.client)) is not None:
+                if begun is not None:
+                    self._cancel_at(begun)
                 return failed(Failure.REFUSED, refusal, status_code=403)
+            if begun is not None:
+                if (final := await self._try(begun, resolved)) is not None:
+                    return final
+                begun = None
             decision = self._decide(resolved)
             chosen = decision.chosen
             member = self._means.fleet.member(chosen.member) if chosen else None
@@ -258,7 +261,7 @@ class Journey:
                 async for item, heard in stream:
                     if item.is_final:
                         return self._final(member, resolved, item)
-                    patience.heard(item.phase)
+                    patience.heard(item)
                     await self._served()
                     self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
                     self._launch.journal.append(item.with_fields(**self._own_fields()))
@@ -319,9 +322,11 @@ class Journey:
                 means.fleet.unreached(member.name, f"A launch met a problem: it {fault}.")
             means.prober.hint(member.name)
         if fault.begun:
-            self._cancels[member.name] = means.tasks.spawn(
-                f"cancel {launch.short}", means.client.cancel(member, launch.id)
-            )
+            self._cancel_at(member)
+
+    def _cancel_at(self, member: Member) -> None:
+        means, launch = self._means, self._launch
+        self._cancels[member.name] = means.tasks.spawn(f"cancel {launch.short}", means.client.cancel(member, launch.id))
 
     def _is_hopeless(self) -> bool:
         """Whether it has failed too often; a connection that could not be had has cost little."""
@@ -486,12 +491,14 @@ class _Patience:
         finally:
             watch.cancel()
 
-    def heard(self, phase: Phase) -> None:
-        """Take in that the member has sent an event of a phase."""
+    def heard(self, item: BuildEvent) -> None:
+        """Take in that the member has sent an event; one with a position stands in a queue, for a build or a start."""
         self._heard_at = self._means.fleet.now()
-        if phase in _BUILDING:
+        if "position" in item.fields:
+            self._enter("in its queue", self._settings.waiting_timeout)
+        elif item.phase in _BUILDING:
             self._enter("building", self._settings.build_timeout)
-        elif phase in _STARTING:
+        elif item.phase in _STARTING:
             self._enter("starting the session", self._settings.start_timeout)
 
     def fault(self) -> MemberFault:

@@ -112,8 +112,15 @@ class Launches:
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """The ids of the launches that are running or have finished not long ago."""
-        return tuple(self._launches)
+        """The ids of the launches that are counted here: under way, or a session since not long ago.
+
+        Not of those that came to nothing: they may be counted elsewhere by now.
+        """
+        return tuple(
+            name
+            for name, launch in self._launches.items()
+            if launch.finished_at is None or launch.outcome == Outcome.READY
+        )
 
     def start(self, order: LaunchOrder) -> Launch:
         """Begin a launch, or find the one that already has this id; one that failed begins anew at a later attempt."""

@@ -213,6 +213,20 @@ async def test_no_stretch_of_a_launch_may_take_for_ever(start: Starter, bounds: 
     await until(lambda: first.cancelled)
 
 
+async def test_a_launch_that_waits_for_its_turn_to_start_is_in_a_queue_and_not_slow(start: Starter) -> None:
+    """A crowd of one repository: its image is built, and each session waits for those before it."""
+    gateway = await start.gateway(launch={"start_timeout": "4s"})
+    first, _ = gateway.first_choice()
+    first.knobs.queues, first.knobs.gate_at = True, 6
+    messages = []
+    async for _, event in gateway.events():
+        messages.append(event.message)
+        if event.fields.get("position") == 40:
+            await asyncio.sleep(6)
+            first.gate.set()
+    assert (event.phase, event.fields["member"], event.fields["attempt"]) == (Phase.READY, first.name, 1), messages
+
+
 async def test_a_silent_stream_of_a_member_that_cannot_be_reached_is_given_up_early(start: Starter) -> None:
     gateway = await start.gateway(probes={"timeout": "2s"}, launch={"silence_timeout": "120s", "stalled_after": "5s"})
     first, second = gateway.first_choice()

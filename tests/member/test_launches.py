@@ -205,6 +205,8 @@ async def test_a_build_that_fails_ends_the_launch_with_its_sentence_and_reaches_
         assert (last.failure, last.message) == (Failure.USER, "No package is called nonsense.\n")
         assert not made.hub.users
         assert made.launches.find(what.launch_id).outcome == Outcome.USER  # type: ignore[union-attr]
+        # It is no session here, and must not be taken for one: the federation may have sent it on.
+        assert made.launches.seen == ()
 
 
 async def test_cancelling_a_launch_that_builds_ends_the_build() -> None:
