@@ -191,7 +191,7 @@ class MemberSettings(Section):
     def _registry_is_of_use(self) -> Self:
         if self.registry is not None and not self.builder.named_by_registry:
             raise ValueError(
-                f"registry: is of no use to builder.kind {self.builder.kind}, whose images no registry holds"
+                f"registry: is of no use to the {self.builder.kind} builder, whose images no registry holds"
             )
         return self
 
