@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from member.clients.registry import OPEN_S, TRIPS_AT, Registry, RegistryError
 from member.clients.registry_credentials import source
 from member.registry_settings import RegistrySettings
-from tests.fakes.registry import DOCKER, OCI, FakeRegistry
+from tests.fakes.oci_registry import DOCKER, OCI, FakeRegistry
 
 IMAGE = "team/manybinder-org-2frepo-abc123:c0ffee"
 
