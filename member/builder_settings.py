@@ -9,6 +9,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from contract.units import Duration, Size, parse_size
+from member.cluster_settings import (
+    NAMESPACE_OR_NONE,
+    ClusterSessionSettings,
+    RegistrySettings,
+    SecretKeySettings,
+    TolerationSettings,
+)
 from servicekit.config import Section, by_kind, kind_tag
 
 
@@ -48,6 +55,11 @@ class CommonBuilderSettings(Section):
 
     memory: Size = Field(default=4 * 2**30, gt=0)
     """Of all processes of a build together."""
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds that a build may take in all, its clean-up included."""
+        return self.timeout + 60
 
 
 class ProcessBuilderSettings(CommonBuilderSettings):
@@ -131,8 +143,132 @@ class ContainerBuilderSettings(CommonBuilderSettings):
         return self
 
 
+class KubernetesBuilderSettings(CommonBuilderSettings):
+    """repo2docker builds images in pods of a Kubernetes cluster, whose JupyterHub (zero-to-jupyterhub) runs them."""
+
+    named_by_registry: ClassVar[bool] = False
+
+    kind: Literal["kubernetes"] = "kubernetes"
+
+    image_prefix: str = Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?/[a-z0-9._/-]*$")
+    """Begins the name of every image: the registry's host, a slash, and what else.  All nodes pull from there."""
+
+    kubeconfig: Path | None = None
+    """How to reach the cluster; by default as the service account of the pod that the member runs in."""
+
+    namespace: str = Field(default="", pattern=NAMESPACE_OR_NONE)
+    """Where build pods run; by default where the member does."""
+
+    image: str = "quay.io/jupyterhub/repo2docker:2026.4.0"
+    """The image of build pods."""
+
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """When nodes pull it."""
+
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets with which nodes pull it."""
+
+    command: tuple[str, ...] = ()
+    """Runs in the place of the image's entry point, with repo2docker's command line as its arguments."""
+
+    engine: Literal["host", "dind", "pink", "none"] = "host"
+    """Whose socket a build pod gets: Docker of the node, or that of a DaemonSet with Docker (``dind``) or Podman
+    (``pink``); ``none`` where the image brings an engine of its own."""
+
+    socket: str | None = Field(default=None, pattern=r"^/.+")
+    """Where the node has that socket; by default where BinderHub's chart puts it."""
+
+    push: bool = True
+    """Whether builds push their images; without, all pods must run on the one node that built them."""
+
+    push_secret: str = ""
+    """Secret with a ``config.json`` that has the credentials for a push."""
+
+    registry_credentials_secret: SecretKeySettings | None = None
+    """Secret with credentials as repo2docker takes them: JSON with ``registry``, ``username`` and ``password``."""
+
+    git_credentials_secret: SecretKeySettings | None = None
+    """Secret with credentials as Git's credential helper takes them (``username=…\\npassword=…``)."""
+
+    registry: RegistrySettings = RegistrySettings()
+    """How the member asks whether an image is there."""
+
+    memory_request: Size = Field(default=1 * 2**30, gt=0)
+    """Memory that a node must have left for a build; ``memory`` is what its pod may take."""
+
+    cpu_request: float = Field(default=0.5, gt=0)
+    """Cores that a node must have left for a build."""
+
+    cpu: float | None = Field(default=None, gt=0)
+    """Cores that a build's pod may take; by default any."""
+
+    disk_request: Size = Field(default=1 * 2**30, gt=0)
+    """Disk that a node must have left for a build."""
+
+    disk: Size = Field(default=10 * 2**30, gt=0)
+    """Disk that a build's pod may take."""
+
+    node_selector: dict[str, str] = Field(default={})
+    """Labels of the nodes for builds."""
+
+    tolerations: tuple[TolerationSettings, ...] = ()
+    """Taints that builds tolerate, besides zero-to-jupyterhub's for user nodes."""
+
+    priority_class: str = ""
+    """PriorityClass of build pods."""
+
+    env: dict[str, str] = Field(default={})
+    """Variables of build pods; nothing secret."""
+
+    labels: dict[str, str] = Field(default={})
+    """Further labels of build pods."""
+
+    appendix: str = ""
+    """Lines of a Dockerfile that end each image that repo2docker writes the Dockerfile of."""
+
+    repo2docker_args: tuple[str, ...] = ()
+    """Further arguments."""
+
+    start_timeout: Duration = Field(default=600.0, gt=0)
+    """For a build's pod to find a node and start there."""
+
+    keep_finished: Duration = Field(default=120.0, ge=0)
+    """How long a build's pod is kept that has ended."""
+
+    max_age: Duration = Field(default=4 * 3600.0, gt=0)
+    """A build pod of that age is removed, whatever it does."""
+
+    sticky: bool = False
+    """Whether builds of a repository go to the same node if they can, where layers of it are."""
+
+    builder_pods: str = "app=binder,component=image-builder"
+    """Selector of the pods of the engine's DaemonSet, among whose nodes a sticky build's is chosen."""
+
+    capacity: Literal["cluster", "limit"] = "cluster"
+    """What says how many sessions have room: the cluster's nodes and quotas (and ``sessions.limit``), or that alone."""
+
+    sessions: ClusterSessionSettings = ClusterSessionSettings()
+    """What the cluster is asked for by each session."""
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds that a build may take in all, the wait for a node included."""
+        return self.start_timeout + self.timeout + 60
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for request, limit in (("memory_request", self.memory), ("disk_request", self.disk)):
+            if getattr(self, request) > limit:
+                raise ValueError(f"{request}: must not be above {request.removesuffix('_request')}")
+        if self.cpu is not None and self.cpu_request > self.cpu:
+            raise ValueError("cpu_request: must not be above cpu")
+        return self
+
+
 BuilderSettings = Annotated[
-    Annotated[ProcessBuilderSettings, kind_tag("process")] | Annotated[ContainerBuilderSettings, kind_tag("container")],
+    Annotated[ProcessBuilderSettings, kind_tag("process")]
+    | Annotated[ContainerBuilderSettings, kind_tag("container")]
+    | Annotated[KubernetesBuilderSettings, kind_tag("kubernetes")],
     by_kind(default="process"),
 ]
 """The builder's section; a further kind is a further part of this union."""

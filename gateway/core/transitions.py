@@ -1,7 +1,8 @@
 """How belief changes: each function takes a member's view and an observation, and gives the new view.
 
 Invariant: ``view.state`` is the word that :meth:`MemberView.status` gives at the time of the last observation,
-``view.since`` the time at which that word last changed, and the last of ``view.history`` says why.
+``view.since`` the time at which that word last changed, and the last of ``view.history`` says why.  What befalls a
+member that an operator has taken out changes no word, and stands in its history as well.
 """
 
 from collections.abc import Mapping
@@ -10,18 +11,17 @@ from dataclasses import dataclass, field, replace
 from contract.launches import is_launch_id, short
 from contract.reports import CapacityReport, Check, Sessions
 from gateway.core import outcomes
-from gateway.core.fleet import Counted, Health, Layer, MemberView, Received, Reservation, Transition
+from gateway.core.fleet import Counted, Health, Layer, MemberView, Policy, Received, Reservation, Transition
 from gateway.core.outcomes import Attempt
+from gateway.core.registration import capped, capped_sessions
 from gateway.core.settings import HealthSettings, ProbeSettings
-
-#: Seconds that a member's clock may be ahead of ours.
-CLOCK_SKEW = 10.0
 
 #: Seconds before a report comes in which what it counts may have been counted.
 GATHERED_WITHIN = 1.0
 
-#: Seconds after which a session stands in what a member's health check counts: BinderHub asks its cluster that often.
-COUNTED_WITHIN = 15.0
+#: Seconds after which a session stands in what a member's health check counts: BinderHub asks its cluster for pods once
+#: a minute.  Until then it counts on top, twice at worst: better than a launch that is built and then refused.
+COUNTED_WITHIN = 60.0
 
 #: Transitions that are kept of a member.
 KEEP_HISTORY = 100
@@ -35,6 +35,14 @@ _OUT = frozenset({Health.FAILING, Health.UNREACHABLE, Health.EJECTED, Health.HAL
 
 class StaleReportError(ValueError):
     """A report that is a replay, too old, or from the future; the text says which."""
+
+
+class ClockSkewError(StaleReportError):
+    """A report whose time is not ours: its sender's clock is ``skew`` seconds ahead."""
+
+    def __init__(self, skew: float, what: str) -> None:
+        super().__init__(f"the report is {what} ({skew:+.0f} s): compare the clocks of gateway and member")
+        self.skew = skew
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +77,23 @@ def observed(layer: Layer, ok: bool, reason: str, now: float, settings: ProbeSet
 
 def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSettings) -> MemberView:
     """After a probe."""
-    reachable = observed(view.reachable, result.reachable, result.reason, now, settings.probes)
-    view = replace(view, reachable=reachable, probed_at=now)
+    view = replace(_reached(view, result.reachable, result.reason, now, settings.probes), probed_at=now)
     if result.reachable:
         passing = observed(view.passing, result.passing, result.reason, now, settings.probes)
         answered = result.versions or view.answered_versions
-        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered)
+        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered, counted=None)
         if result.sessions:
             kept = tuple(item for item in view.reservations if not _is_counted(item, now))
-            view = replace(view, counted=Counted(result.sessions, now), reservations=kept)
+            most = view.member.max_sessions
+            sessions = result.sessions if most is None else capped_sessions(result.sessions, most)
+            view = replace(view, counted=Counted(sessions, now), reservations=kept)
     return settled(view, now, settings)
+
+
+def _reached(view: MemberView, ok: bool, reason: str, now: float, settings: ProbeSettings) -> MemberView:
+    """After it was reached, or not; one that is gone has to say anew that it works."""
+    reachable = observed(view.reachable, ok, reason, now, settings)
+    return replace(view, reachable=reachable, passing=Layer() if reachable.ok is False else view.passing)
 
 
 def _is_counted(reservation: Reservation, now: float) -> bool:
@@ -87,8 +102,7 @@ def _is_counted(reservation: Reservation, now: float) -> bool:
 
 def unreached(view: MemberView, reason: str, now: float, settings: HealthSettings) -> MemberView:
     """After a launch that could not reach it: as good an observation as a probe's."""
-    reachable = observed(view.reachable, False, reason, now, settings.probes)
-    return settled(replace(view, reachable=reachable), now, settings)
+    return settled(_reached(view, False, reason, now, settings.probes), now, settings)
 
 
 def succeeded(view: MemberView, attempt: Attempt, now: float, settings: HealthSettings) -> MemberView:
@@ -115,10 +129,11 @@ def check_report(view: MemberView, report: CapacityReport, wall: float, settings
 
     ``wall`` is the time of this machine's clock, which is compared with the member's.
     """
-    if report.sent_at > wall + CLOCK_SKEW:
-        raise StaleReportError("the report is from the future: compare the clocks of gateway and member")
-    if report.sent_at < wall - settings.probes.report_max_age:
-        raise StaleReportError("the report is too old to be believed: compare the clocks of gateway and member")
+    skew = report.sent_at - wall
+    if skew > settings.probes.clock_leeway:
+        raise ClockSkewError(skew, "from the future")
+    if -skew > min(settings.probes.clock_leeway, settings.probes.report_max_age):
+        raise ClockSkewError(skew, "too old to be believed")
     if view.received is None:
         return
     last = view.received.report
@@ -130,7 +145,8 @@ def check_report(view: MemberView, report: CapacityReport, wall: float, settings
 
 
 def reported(view: MemberView, report: CapacityReport, now: float, settings: HealthSettings) -> MemberView:
-    """After a report that :func:`check_report` has passed."""
+    """After a report that :func:`check_report` has passed; it is believed as far as the registration allows."""
+    report = capped(report, view.member)
     seen = {short(launch) if is_launch_id(launch) else launch for launch in report.launches_seen}
     reservations = tuple(
         replace(item, seen=item.seen or item.launch in seen)
@@ -148,6 +164,13 @@ def reported(view: MemberView, report: CapacityReport, now: float, settings: Hea
         registries=frozenset(image.registry for image in report.images if image.registry),
     )
     return settled(view, now, settings)
+
+
+def wanted(view: MemberView, policy: Policy, weight: float | None, now: float, settings: HealthSettings) -> MemberView:
+    """After operators have decided what they want of it; one that is let in starts slowly."""
+    if view.policy is Policy.PENDING and policy is not Policy.PENDING:
+        view = replace(view, returned_at=now, starting_until=None)
+    return settled(replace(view, policy=policy, weight_set=weight), now, settings)
 
 
 def reserved(view: MemberView, reservation: Reservation, now: float, settings: HealthSettings) -> MemberView:
@@ -181,19 +204,23 @@ def released(view: MemberView, launch: str, ready: bool, now: float, settings: H
 def settled(view: MemberView, now: float, settings: HealthSettings) -> MemberView:
     """The view with its state as of now: after an observation, and as time passes (reports and ejections expire)."""
     # A ready launch that no report ever counted does not weigh on for ever.
-    forget = now - 4 * settings.probes.report_max_age
+    forget = now - max(4 * settings.probes.report_max_age, COUNTED_WITHIN)
     if any(item.ready_at is not None and item.ready_at < forget for item in view.reservations):
         kept = tuple(item for item in view.reservations if item.ready_at is None or item.ready_at >= forget)
         view = replace(view, reservations=kept)
-    health = view.health(now)
-    if health != view.settled_health:
+    before, health = view.settled_health, view.health(now)
+    if health != before:
         view = _arrived(view, now) if health == Health.HEALTHY else view
         view = replace(view, settled_health=health)
     state = view.status(now, settings).state
-    if state == view.state:
-        return view
-    transition = Transition(now, view.state, state, _reason(view, state, now, settings))
-    return replace(view, state=state, since=now, history=_recorded(view.history, transition))
+    if state != view.state:
+        transition = Transition(now, view.state, state, _reason(view, state, now, settings))
+        return replace(view, state=state, since=now, history=_recorded(view.history, transition))
+    if health != before:
+        # Out of rotation by an operator's will, it stays so, whatever befalls it.
+        reason = _RETURNS[before] if health == Health.HEALTHY else " ".join(view.reasons(now, settings))
+        return replace(view, history=_recorded(view.history, Transition(now, state, state, reason)))
+    return view
 
 
 def _recorded(history: tuple[Transition, ...], transition: Transition) -> tuple[Transition, ...]:

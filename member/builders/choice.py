@@ -5,10 +5,15 @@ from collections.abc import Mapping
 from member.builders.base import Builder
 from member.builders.container.kind import ContainerKind
 from member.builders.kind import Kind
+from member.builders.kubernetes.kind import KubernetesKind
 from member.builders.process.kind import ProcessKind
 from member.settings import MemberSettings
 
-KINDS: Mapping[str, Kind] = {"process": ProcessKind(), "container": ContainerKind()}
+KINDS: Mapping[str, Kind] = {
+    "process": ProcessKind(),
+    "container": ContainerKind(),
+    "kubernetes": KubernetesKind(),
+}
 
 
 def kind_of(settings: MemberSettings) -> Kind:

@@ -46,6 +46,24 @@ def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path: Path) -> 
     assert shown.count("\n  # ") < EXAMPLE.read_text().count("\n  # ")
 
 
+def test_what_the_example_shows_of_operators_loads(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    block = re.search(r"^# admin:\n(#.*\n)*", text, re.MULTILINE)
+    assert block is not None
+    shown = re.sub(r"^# ", "", block[0], flags=re.MULTILINE)
+    # Then what is commented out in it once more, but for what another role needs.
+    shown = re.sub(r"^(\s*)# ((?!member:)[a-z_]+: )", r"\1\2", shown, flags=re.MULTILINE)
+    settings = load(written(tmp_path, with_keys(text.replace(block[0], shown), tmp_path))).admin
+    (alice,) = settings.tokens
+    assert (alice.name, alice.role, alice.expires is not None) == ("alice", "operator", True)
+    assert settings.public_url == "https://ops.example.org/"
+    oidc = settings.oidc
+    assert oidc is not None
+    assert (oidc.scopes, oidc.name_claim) == (("openid", "email", "profile"), "email")
+    assert (oidc.session, oidc.leeway) == (8 * 3600, 30)
+    assert [grant.role for grant in oidc.roles] == ["operator", "member"]
+
+
 def test_all_errors_are_told_at_once_with_their_paths(tmp_path: Path) -> None:
     key = private_pem(Ed25519PrivateKey.generate()).replace("\n", "\n  ")
     text = f"""
@@ -84,6 +102,32 @@ routing: {{policy: fastest}}
     ):
         assert f"{path}: " in told, told
     assert len(caught.value.problems) == 14, told
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("routing: {assumed_limit: .inf}", "routing.assumed_limit: must be more than 0 and not infinite"),
+        ("launch: {retries_per_second: .inf}", "launch.retries_per_second: must be more than 0 and not infinite"),
+        ("routing: {panic_below: .nan}", "routing.panic_below: must be more than 0"),
+        (
+            "routing: {rules: [{name: docs, members: {site: x}, origins: [docs.example.org]}]}",
+            "routing: rules[0].origins[0]: 'docs.example.org' is not an origin, such as https://docs.example.org",
+        ),
+        (
+            "routing: {rules: [{name: docs, members: {site: x}, origins: ['https://docs.example.org:443/page']}]}",
+            "is not an origin (write https://docs.example.org)",
+        ),
+        ("routing: {rules: [{name: n, members: {site: x}, clients: [10.0.0.1/8]}]}", "rules[0].clients[0]: "),
+    ],
+)
+def test_what_would_never_match_or_could_not_be_reckoned_with_is_an_error(
+    tmp_path: Path, section: str, said: str
+) -> None:
+    key = private_pem(Ed25519PrivateKey.generate()).replace("\n", "\n  ")
+    head = f"schema: 1\npublic_url: http://g/\ndata_dir: /x\nsigning_key: |\n  {key}\n"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(written(tmp_path, head + section))
 
 
 def test_names_and_addresses_are_unique(tmp_path: Path) -> None:
