@@ -1,14 +1,15 @@
 """What an operator may set of a member: one validated tree (see :mod:`servicekit.config` for the file's form)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from contract.units import Duration, Size
 from frontend.settings import SecuritySettings
 from member.builder_settings import BuilderSettings, ProcessBuilderSettings
+from member.registry_settings import OwnRegistrySettings
 from providers.settings import ProvidersSettings
 from servicekit.config import Section
 
@@ -161,6 +162,9 @@ class MemberSettings(Section):
     builder: BuilderSettings = ProcessBuilderSettings()
     """How repositories become environments."""
 
+    registry: OwnRegistrySettings | None = None
+    """Where images are kept that other machines can pull; ``null`` keeps them in the engine alone."""
+
     sessions: SessionSettings = SessionSettings()
     """What visitors' sessions may take."""
 
@@ -183,7 +187,17 @@ class MemberSettings(Section):
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
+    @model_validator(mode="after")
+    def _registry_is_of_use(self) -> Self:
+        if self.registry is not None and not self.builder.named_by_registry:
+            raise ValueError(
+                f"registry: is of no use to the {self.builder.kind} builder, whose images no registry holds"
+            )
+        return self
+
     @property
     def image_prefix(self) -> str:
         """Begins the name of every image; an engine takes what stands before the first slash for a registry."""
-        return f"localhost/{self.builder.image_prefix}" if self.builder.named_by_registry else self.builder.image_prefix
+        if not self.builder.named_by_registry:
+            return self.builder.image_prefix
+        return f"{self.registry.host if self.registry else 'localhost'}/{self.builder.image_prefix}"
