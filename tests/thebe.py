@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 PACKAGE = "thebe-core@0.5.0"
 
@@ -108,6 +108,8 @@ class Thebe:
         return list(await self._page.evaluate("told"))
 
     async def run(self, code: str) -> str:
-        """What a cell shows on the page once the kernel of the launched server has run it."""
+        """What a cell that prints something shows on the page once the kernel of the launched server has run it."""
         await self._page.evaluate("code => run(code)", code)
-        return await self._page.locator("#output").inner_text()
+        shown = self._page.locator("#output .jp-OutputArea-output").first
+        await expect(shown).not_to_be_empty()
+        return (await shown.inner_text()).strip()

@@ -69,9 +69,7 @@ async def test_a_page_of_another_site_runs_a_cell(
     assert await thebe.run("import where; print('in', where.name, 6 * 7)") == "in the repository 42"
     told = await thebe.told()
     assert not [event for event in told if event["kind"] == "error"]
-    phases = [event["message"].split()[2] for event in told if event["message"].startswith("Binder is: ")]
-    assert phases[0] == "waiting"
-    assert "launching" in phases
+    assert any(event["message"].startswith("Binder is: launching - ") for event in told)
 
 
 async def test_a_federation_that_was_not_opened_to_the_site_launches_nothing_for_it(
