@@ -100,7 +100,7 @@ class Thebe:
 
     async def launch(self, gateway: str, repo: str) -> str:
         """Launch a Git repository; returns ``ready``, or ``failed:`` and what thebe says of it."""
-        await self._page.goto(self._origin)
+        await self._page.goto(self._origin, timeout=120_000)
         return str(await self._page.evaluate("([gateway, repo]) => launch(gateway, repo)", [gateway, repo]))
 
     async def told(self) -> list[dict[str, Any]]:
@@ -111,5 +111,5 @@ class Thebe:
         """What a cell that prints something shows on the page once the kernel of the launched server has run it."""
         await self._page.evaluate("code => run(code)", code)
         shown = self._page.locator("#output .jp-OutputArea-output").first
-        await expect(shown).not_to_be_empty()
+        await expect(shown).not_to_be_empty(timeout=60_000)
         return (await shown.inner_text()).strip()
