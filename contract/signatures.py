@@ -4,6 +4,7 @@ All travel as JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037).  A member
 and a gateway only the members'; several keys may be active at a time, so that they can be rotated.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,12 +36,18 @@ _TEXTS = (
 )
 
 
+_PEM_BEGIN = "-----BEGIN PUBLIC KEY-----"
+
 #: What reading a token may raise: a header may also bring bytes that are no text, or JSON that is nested without end.
-_UNREADABLE = (jwt.PyJWTError, UnicodeError, RecursionError)
+UNREADABLE = (jwt.PyJWTError, UnicodeError, RecursionError)
 
 
 class SignatureRefusedError(ValueError):
     """A token that is forged, expired, for another audience or not readable; the text says which."""
+
+
+class UnknownKeyError(SignatureRefusedError):
+    """A token that none of the known keys has signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,18 @@ def public_pem(key: Ed25519PublicKey) -> str:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+def load_public_keys(pem: str) -> tuple[Ed25519PublicKey, ...]:
+    """Read one public key or several, one after the other; raises ``ValueError`` with a sentence."""
+    blocks = [f"{_PEM_BEGIN}{block}" for block in pem.split(_PEM_BEGIN)[1:]]
+    return tuple(load_public_key(block) for block in blocks or [pem])
+
+
+def fingerprint(key: Ed25519PublicKey) -> str:
+    """Names a public key: the SHA-256 of its SubjectPublicKeyInfo, in hex."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
+
+
 def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
     """The launch token of an order."""
     payload = {
@@ -129,19 +148,19 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
 
 
 def verify_launch(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
+    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8
 ) -> LaunchClaims:
     """The order in a launch token, if a gateway signed it for this member and it has not expired.
 
     Raises :class:`SignatureRefusedError`.
     """
-    payload = _verified(token, keys, LAUNCH_TYPE)
+    payload = verified(token, keys, LAUNCH_TYPE)
     texts = {}
     for name in ("aud", "jti", *_TEXTS):
         texts[name] = payload.get(name, "")
         if not isinstance(texts[name], str):
             raise SignatureRefusedError(f"the launch token's {name} is not a text")
-    issued, expires = _time(payload, "iat"), _time(payload, "exp")
+    issued, expires = time_claim(payload, "iat"), time_claim(payload, "exp")
     attempt = payload.get("attempt", 1)
     if not isinstance(attempt, int) or isinstance(attempt, bool) or not 1 <= attempt <= 1000:
         raise SignatureRefusedError("the launch token's attempt is not a count")
@@ -186,15 +205,13 @@ def sign_bans(bans: BanList, key: Ed25519PrivateKey) -> str:
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": BANS_TYPE})
 
 
-def verify_bans(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
-) -> BanList:
+def verify_bans(token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8) -> BanList:
     """The bans in a token, if a gateway signed it for this member; raises :class:`SignatureRefusedError`.
 
     It does not expire: whoever holds a newer one of the same issuer passes an older one over.
     """
-    payload = _verified(token, keys, BANS_TYPE)
-    issuer, issued = payload.get("iss"), _time(payload, "iat")
+    payload = verified(token, keys, BANS_TYPE)
+    issuer, issued = payload.get("iss"), time_claim(payload, "iat")
     if payload.get("aud") != member:
         raise SignatureRefusedError("the bans are for another member")
     if not isinstance(issuer, str) or not issuer:
@@ -219,7 +236,7 @@ def reported_member(token: str) -> str:
     """
     try:
         member = jwt.decode(token, options={"verify_signature": False}).get("member")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable report: {error}") from error
     if not isinstance(member, str):
         raise SignatureRefusedError("the report names no member")
@@ -228,10 +245,14 @@ def reported_member(token: str) -> str:
 
 def verify_report(token: str, keys: Sequence[Ed25519PublicKey]) -> dict[str, Any]:
     """The JSON object of a report that one of the keys has signed; raises :class:`SignatureRefusedError`."""
-    return _verified(token, keys, REPORT_TYPE)
+    return verified(token, keys, REPORT_TYPE)
 
 
-def _verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[str, Any]:
+def verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[str, Any]:
+    """The claims of a token of a type (``typ``) that one of the keys has signed; raises :class:`SignatureRefusedError`.
+
+    Its times are the caller's to check.
+    """
     # Times are checked by the callers, against a clock that they are given.
     options: Any = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False}
     try:
@@ -242,12 +263,13 @@ def _verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[s
                 return jwt.decode(token, key, [ALGORITHM], options=options)
             except (jwt.InvalidSignatureError, InvalidSignature):
                 continue
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable token: {error}") from error
-    raise SignatureRefusedError("the signature is not by a key that is known here")
+    raise UnknownKeyError("the signature is not by a key that is known here")
 
 
-def _time(payload: dict[str, Any], name: str) -> float:
+def time_claim(payload: dict[str, Any], name: str) -> float:
+    """A claim that is a Unix time in seconds; raises :class:`SignatureRefusedError`."""
     value = payload.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**40:
         raise SignatureRefusedError(f"the token's {name} is not a time")

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import aiohttp
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import make_site
@@ -17,11 +17,13 @@ from member.ban_proposals import proposals
 from member.builders.choice import make_builder
 from member.clients.hub import HubClient
 from member.core.builds import BuildLimits
+from member.core.membership import Membership, federation_name, issuer_of
 from member.core.quotas import SessionLimits
 from member.engines.bans import ENFORCE_EVERY_S, Bans
 from member.engines.build_logs import BuildLogs
 from member.engines.builds import Builds
 from member.engines.capacity import Capacity
+from member.engines.federations import Federations
 from member.engines.health import FRESH_S, Health
 from member.engines.hook import Hook
 from member.engines.launch_log import LaunchLog
@@ -59,7 +61,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     builder = make_builder(settings)
     try:
         token = hub_api_token(settings)
-        launch_keys, report_key = _keys(settings)
+        configured = _memberships(settings)
         hook = Hook(settings.launch.hook)
         await builder.start()
     except (RuntimeError, ValueError) as error:
@@ -117,7 +119,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         draining=lambda: pressure.draining,
     )
     bans = Bans(settings.data_dir / "bans.json", hub, launches, settings.admission.parsed_bans)
-    federation = settings.federation
+    federations = Federations(configured, settings.data_dir)
     parts = Parts(
         name=settings.name,
         site=make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version),
@@ -131,8 +133,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         registry=metrics.registry,
         api_only=settings.enable_api_only_mode,
         image_prefix=settings.image_prefix,
-        launch_keys=launch_keys,
-        require_launch_token=federation is not None and federation.require_launch_token,
+        federations=federations,
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -144,6 +145,15 @@ async def make_app(settings: MemberSettings) -> web.Application:
     add_member_routes(app, parts)
     reaper = Reaper(hub, lambda: launches.users)
 
+    def reporter(federation: str) -> Reporter:
+        return Reporter(
+            capacity,
+            http,
+            membership=lambda: federations.get(federation),
+            metrics=metrics,
+            heard=lambda notice: federations.heard(federation, notice),
+        )
+
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks.every("sweep launches", 1.0, launches.sweep)
         tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
@@ -153,16 +163,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
         tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
-        if federation is not None and report_key is not None:
-            reporter = Reporter(
-                capacity,
-                http,
-                url=federation.report_url,
-                key=report_key,
-                interval_s=federation.report_interval,
-                metrics=metrics,
-            )
-            tasks.spawn("report capacity", reporter.run())
+        federations.start(tasks, reporter)
         yield
         await launches.close()
         await health.close()
@@ -224,23 +225,39 @@ def _build_logs(settings: MemberSettings) -> BuildLogs:
     return logs
 
 
-def _keys(settings: MemberSettings) -> tuple[list[Ed25519PublicKey], Ed25519PrivateKey | None]:
-    """The gateway's keys and our own; raises ``ValueError`` with the setting at fault."""
-    if settings.federation is None:
-        return [], None
-    launch_keys = []
-    for n, path in enumerate(settings.federation.launch_keys_files):
-        setting = f"federation.launch_keys_files[{n}]"
+def _memberships(settings: MemberSettings) -> list[Membership]:
+    """The federations of the settings; raises ``ValueError`` with the setting at fault."""
+    found = []
+    for name, federation in settings.all_federations:
+        keys: list[Ed25519PublicKey] = []
+        for n, path in enumerate(federation.launch_keys_files):
+            setting = f"{name}.launch_keys_files[{n}]"
+            try:
+                keys.append(load_public_key(path.read_text()))
+            except OSError as error:
+                raise ValueError(f"{setting}: cannot read {path}: {error.strerror}") from error
+            except ValueError as error:
+                raise ValueError(f"{setting}: {path} is {error}") from error
         try:
-            launch_keys.append(load_public_key(path.read_text()))
-        except OSError as error:
-            raise ValueError(f"{setting}: cannot read {path}: {error.strerror}") from error
+            report_key = load_private_key(federation.report_key.get_secret_value())
         except ValueError as error:
-            raise ValueError(f"{setting}: {path} is {error}") from error
-    try:
-        return launch_keys, load_private_key(settings.federation.report_key.get_secret_value())
-    except ValueError as error:
-        raise ValueError(f"federation.report_key: {error}") from error
+            raise ValueError(f"{name}.report_key: {error}") from error
+        issuer = issuer_of(federation.report_url)
+        found.append(
+            Membership(
+                federation=federation_name(issuer),
+                member=federation.member or settings.name,
+                issuer=issuer,
+                report_url=federation.report_url,
+                keys=tuple(keys),
+                report_key=report_key,
+                share=federation.share,
+                interval=federation.report_interval,
+                leeway=federation.clock_leeway,
+                require_launch_token=federation.require_launch_token,
+            )
+        )
+    return found
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,16 +1,18 @@
 """What an operator may set of a member: one validated tree (see :mod:`servicekit.config` for the file's form)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
 from frontend.settings import SecuritySettings
 from member.admission_settings import AdmissionSettings
 from member.builder_settings import BuilderSettings, ProcessBuilderSettings
+from member.core.membership import federation_name, issuer_of
+from member.registry_settings import OwnRegistrySettings
 from providers.settings import ProvidersSettings
 from servicekit.config import Section
 
@@ -192,7 +194,19 @@ class LaunchSettings(Section):
 
 
 class FederationSettings(Section):
-    """The gateway that this member takes part in."""
+    """A gateway that this member takes part in, and is registered with in that gateway's configuration.
+
+    Federations that this member joins (``manybinder member join``) need no settings.
+    """
+
+    member: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
+    """This member's name there; "" = ``name``."""
+
+    share: float = Field(default=1.0, gt=0, le=1)
+    """How much of this member's sessions are for it."""
+
+    clock_leeway: Duration = Field(default=8.0, gt=0)
+    """How far the gateway's clock may be from ours: a launch token that is off by more is refused."""
 
     report_url: str
     """Where capacity reports go."""
@@ -245,6 +259,9 @@ class MemberSettings(Section):
     builder: BuilderSettings = ProcessBuilderSettings()
     """How repositories become environments."""
 
+    registry: OwnRegistrySettings | None = None
+    """Where images are kept that other machines can pull; ``null`` keeps them in the engine alone."""
+
     admission: AdmissionSettings = AdmissionSettings()
     """Who may launch here."""
 
@@ -258,10 +275,31 @@ class MemberSettings(Section):
     """How launches pass through."""
 
     federation: FederationSettings | None = None
-    """``null`` for a member that stands alone."""
+    """``null`` for a member that stands alone, or has joined its federations."""
+
+    federations: tuple[FederationSettings, ...] = ()
+    """In the place of ``federation``: several, with a share for each."""
 
     providers: ProvidersSettings = ProvidersSettings()
     """The repo providers, for visitors that come without a gateway."""
+
+    @property
+    def all_federations(self) -> tuple[tuple[str, FederationSettings], ...]:
+        """Every federation of the settings, with the setting that it stands in."""
+        if self.federation is not None:
+            return (("federation", self.federation),)
+        return tuple((f"federations[{n}]", item) for n, item in enumerate(self.federations))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.federation is not None and self.federations:
+            raise ValueError("federations: excludes federation: give one of them")
+        if (total := sum(item.share for item in self.federations)) > 1 + 1e-9:
+            raise ValueError(f"federations: their shares come to {total:g}, and there is 1 to share")
+        names = [federation_name(issuer_of(item.report_url)) for item in self.federations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"federations: {twice[0]} is there more than once")
+        return self
 
     @field_validator("public_url")
     @classmethod
@@ -273,7 +311,15 @@ class MemberSettings(Section):
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
+    @model_validator(mode="after")
+    def _registry_is_of_use(self) -> Self:
+        if self.registry is not None and not self.builder.named_by_registry:
+            raise ValueError(f"registry: is for builder.kind container, and builder.kind is {self.builder.kind}")
+        return self
+
     @property
     def image_prefix(self) -> str:
         """Begins the name of every image; an engine takes what stands before the first slash for a registry."""
-        return f"localhost/{self.builder.image_prefix}" if self.builder.named_by_registry else self.builder.image_prefix
+        if not self.builder.named_by_registry:
+            return self.builder.image_prefix
+        return f"{self.registry.host if self.registry else 'localhost'}/{self.builder.image_prefix}"

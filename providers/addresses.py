@@ -26,8 +26,19 @@ class HostNotFoundError(Exception):
 async def public_addresses(host: str, port: int, timeout_s: float = 10.0) -> list[str]:
     """The addresses of a host, if all of them are public.
 
-    Raises :class:`SpecError` if one is not, :class:`HostNotFoundError` if there is none, and
-    :class:`ProviderUnavailableError` if that cannot be told now.
+    Raises :class:`SpecError` if one is not, and as :func:`addresses_of` does.
+    """
+    addresses = await addresses_of(host, port, timeout_s)
+    if not all(text_is_public(address) for address in addresses):
+        raise SpecError(f"{host} is an internal address; repositories must be on the public internet.")
+    return addresses
+
+
+async def addresses_of(host: str, port: int, timeout_s: float = 10.0) -> list[str]:
+    """The addresses of a host, whatever they are.
+
+    Raises :class:`HostNotFoundError` if there is none, and :class:`ProviderUnavailableError` if that cannot be told
+    now.
     """
     look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
@@ -41,10 +52,7 @@ async def public_addresses(host: str, port: int, timeout_s: float = 10.0) -> lis
         raise HostNotFoundError(host) from error
     except UnicodeError as error:  # a label that is empty or too long
         raise HostNotFoundError(host) from error
-    addresses = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-    if not all(text_is_public(address) for address in addresses):
-        raise SpecError(f"{host} is an internal address; repositories must be on the public internet.")
-    return addresses
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
 class PinnedResolver(AbstractResolver):

@@ -57,6 +57,8 @@ class HubUser:
     """What its visitor has asked for, with its provider."""
     client_ip: str = ""
     """What is known of the visitor's address."""
+    launch_host: str = ""
+    """Where its visitor came to: the public URL of a gateway, or of this member."""
 
     @property
     def has_server(self) -> bool:
@@ -216,6 +218,7 @@ def _hub_user(item: Mapping[str, Any]) -> HubUser:
         repo=RepoKey(str(options.get("repo") or repo_key(repo_url))),
         spec=str(options.get("binder_request", "")).removeprefix("v2/"),
         client_ip=str(options.get("binder_client_ip", "")),
+        launch_host=str(options.get("binder_launch_host", "")),
     )
 
 

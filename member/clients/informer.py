@@ -6,6 +6,7 @@ is listed anew now and then, so that an event that never came is made up for.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
@@ -97,6 +98,11 @@ class Informer(Generic[T]):
                     self._failed(error)
                 await asyncio.sleep(max(pause, error.retry_after_s or 0))
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
+            except Exception:
+                # Of an object of a form that nobody expected; what there is is looked at anew.
+                logger.exception("cannot read what the API says of %s", self._plural)
+                self._version = ""
+                await asyncio.sleep(_LONGEST_PAUSE_S)
 
     async def _list(self) -> None:
         items, version = await self._client.list_all(
@@ -119,8 +125,9 @@ class Informer(Generic[T]):
             window_s=min(self._window_s, left),
             on_open=self._heard,
         )
-        async for change in changes:
-            self._apply(change)
+        async with contextlib.aclosing(changes):
+            async for change in changes:
+                self._apply(change)
         self._heard()
 
     def _apply(self, change: Change) -> None:

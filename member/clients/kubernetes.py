@@ -6,7 +6,8 @@ connection pool.  Its models are left out on purpose: they cost much time, and d
 Source: kubernetes.io, "Kubernetes API Concepts"; names of resources and fields are those of the API reference.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -172,15 +173,16 @@ class Kubernetes:
             ("timeoutSeconds", str(max(1, round(window_s)))),
         ]
         within = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=window_s + _WATCH_GRACE_S)
-        async for line in self._lines(_path(plural, namespace), query, within, None, on_open):
-            try:
-                event = loads_object(line)
-                kind, changed = str(event["type"]), event["object"]
-            except (ValueError, KeyError) as error:
-                raise KubernetesError(0, "", "the Kubernetes API broke off in the middle of a watch") from error
-            if kind == "ERROR":
-                raise _of_status(int(changed.get("code") or 500), changed, f"watch {plural}")
-            yield Change(kind, changed)
+        async with contextlib.aclosing(self._lines(_path(plural, namespace), query, within, None, on_open)) as lines:
+            async for line in lines:
+                try:
+                    event = loads_object(line)
+                    kind, changed = str(event["type"]), event["object"]
+                except (ValueError, KeyError) as error:
+                    raise KubernetesError(0, "", "the Kubernetes API broke off in the middle of a watch") from error
+                if kind == "ERROR":
+                    raise _of_status(int(changed.get("code") or 500), changed, f"watch {plural}")
+                yield Change(kind, changed)
 
     async def log(
         self, namespace: str, pod: str, container: str, *, since: str = "", follow: bool = True
@@ -197,8 +199,11 @@ class Kubernetes:
             query.append(("sinceTime", since))
         # A connection that has died silently looks like a container that is silent: the reader asks again, for both.
         within = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=_LOG_SILENCE_S)
-        async for line in self._lines(_path("pods", namespace, pod, "log"), query, within, MAX_LINE):
-            yield line
+        async with contextlib.aclosing(
+            self._lines(_path("pods", namespace, pod, "log"), query, within, MAX_LINE)
+        ) as lines:
+            async for line in lines:
+                yield line
 
     async def _lines(
         self,
@@ -207,7 +212,7 @@ class Kubernetes:
         within: aiohttp.ClientTimeout,
         max_line: int | None,
         on_open: Callable[[], None] = lambda: None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         response = await self._send("GET", path, query, None, within)
         try:
             if response.status >= 300:

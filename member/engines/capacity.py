@@ -4,17 +4,29 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
 from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest
+from contract.repos import RepoKey
 from member.builders.base import Builder, Resources
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
+from member.core.membership import Membership, shared
 from member.engines.builds import Builds
 from member.engines.health import DEADLINE_S, FRESH_S, Health
 from member.engines.launches import Launches
+from member.joined import is_draining
 from member.settings import MemberSettings
+
+
+class _Held(NamedTuple):
+    """A session, or a launch under way: where its visitor came from, and what it is of."""
+
+    launch_host: str
+    repo: RepoKey
+    running: bool
 
 
 class Capacity:
@@ -44,6 +56,7 @@ class Capacity:
         self._last = Sessions()
         self._seen: tuple[str, ...] = ()
         self._by_repo: dict[str, int] = {}
+        self._held: list[_Held] = []
         self._lock = asyncio.Lock()
 
     async def recent(self) -> CapacityReport:
@@ -58,6 +71,14 @@ class Capacity:
         self._recent, self._recent_at = await self._count(), time.monotonic()
         return self._recent
 
+    async def report_to(self, membership: Membership) -> CapacityReport:
+        """The state now, as a federation is told it: its share."""
+        report = await self.report()
+        own = [item for item in self._held if item.launch_host == membership.issuer]
+        running = sum(item.running for item in own)
+        by_repo = capacity.by_repo(item.repo for item in own)
+        return shared(report, membership, Sessions(running, len(own) - running), by_repo)
+
     async def _count(self) -> CapacityReport:
         checks = list(await self._health.checks())
         settings = self._settings
@@ -71,8 +92,12 @@ class Capacity:
             # At one moment with the count: what is said to be counted is.
             under_way = self._launches.users - {user.name for user in users}
             self._seen = self._launches.seen
-            repos = [item.order.repo for item in self._launches.under_way if item.user in under_way]
-            self._by_repo = capacity.by_repo([*(user.repo for user in users), *repos])
+            orders = [item.order for item in self._launches.under_way if item.user in under_way]
+            self._held = [
+                *(_Held(user.launch_host, user.repo, user.ready) for user in users),
+                *(_Held(order.launch_host, order.repo, False) for order in orders),
+            ]
+            self._by_repo = capacity.by_repo(item.repo for item in self._held)
             running = sum(user.ready for user in users)
             sessions = capacity.sessions(
                 running,
@@ -110,7 +135,7 @@ class Capacity:
             providers=self._prefixes,
             builder=self._builder.kind,
             confined=self._builder.confined,
-            draining=self._draining(),
+            draining=self._draining() or is_draining(settings.data_dir),
             ban_proposals=await asyncio.to_thread(self._proposals),
             versions=self._versions(),
         )

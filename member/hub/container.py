@@ -6,6 +6,7 @@ server's user options; the image is there already.
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,6 +23,10 @@ _LOOK_EVERY_S = 0.3
 
 #: Of what a session has said that ended while it started.
 _SHOWN_LINES, _SHOWN = 5, 400
+
+#: Files that a session may have open, and processes of one user in all sessions, where this machine allows so many.
+#: Podman's service lowers its own limit of processes to this, and can grant no more.
+_MAX_FILES, _MAX_PROCESSES = 65536, 32768
 
 
 class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships no types
@@ -64,6 +69,7 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
             "memswap_limit": self.mem_limit,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
+            "ulimits": _ulimits(),
             **self.extra_host_config,
         }
         try:
@@ -125,3 +131,17 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
             said = await self.docker("logs", self.container_id, tail=_SHOWN_LINES)
             return " ".join(said.decode(errors="replace").split())[-_SHOWN:]
         return ""
+
+
+def _ulimits() -> list[dict[str, Any]]:
+    """Limits that this machine can grant: an engine's own defaults may be above what it can.
+
+    Processes are counted by user over all sessions, so that only ``pids_limit`` limits those of one.
+    """
+    found = []
+    wanted = (("nofile", resource.RLIMIT_NOFILE, _MAX_FILES), ("nproc", resource.RLIMIT_NPROC, _MAX_PROCESSES))
+    for name, kind, most in wanted:
+        _, hard = resource.getrlimit(kind)
+        granted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        found.append({"Name": name, "Soft": granted, "Hard": granted})
+    return found

@@ -14,7 +14,7 @@ from contract.bans import ban_text, spec_ban_text
 from contract.events import Failure, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
 from contract.repos import RepoKey, repo_key
-from contract.signatures import LaunchClaims, SignatureRefusedError, verify_launch
+from contract.signatures import LaunchClaims, SignatureRefusedError
 from frontend.admission import accepts_event_stream, admit, provider_failure
 from frontend.refusals import Refused
 from member.core.images import image_name
@@ -33,7 +33,7 @@ def is_true(request: web.Request, name: str) -> bool:
 def gateway_token(request: web.Request, parts: Parts) -> str:
     """The launch token that a request claims to bear, not verified; "" for a visitor's."""
     authorization = request.headers.get("Authorization", "")
-    return authorization.removeprefix(_BEARER) if parts.launch_keys and authorization.startswith(_BEARER) else ""
+    return authorization.removeprefix(_BEARER) if parts.federations.any and authorization.startswith(_BEARER) else ""
 
 
 async def read_order(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
@@ -50,7 +50,7 @@ async def read_order(request: web.Request, parts: Parts) -> tuple[LaunchOrder, d
 async def _read(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
     if token := gateway_token(request, parts):
         return _from_gateway(request, token, parts), {}
-    if parts.require_launch_token:
+    if parts.federations.require_launch_token:
         message = "This member takes launches from its federation only; launch at the federation's own address.\n"
         raise Refused(failed(Failure.REFUSED, message, status_code=403))
     return await _from_visitor(request, parts)
@@ -60,7 +60,7 @@ def _from_gateway(request: web.Request, token: str, parts: Parts) -> LaunchOrder
     if not accepts_event_stream(request.headers.getall("Accept", [])):
         raise Refused(failed(Failure.GATEWAY, "Missing Accept header: text/event-stream\n", status_code=400))
     try:
-        claims = verify_launch(token, parts.launch_keys, member=parts.name, now=time.time())
+        claims = parts.federations.verify_launch(token)
     except SignatureRefusedError as error:
         # Nobody was refused: gateway and member do not agree on keys or clocks, and no launch succeeds until they do.
         raise Refused(failed(Failure.MEMBER, f"Launch token refused: {error}\n", status_code=403)) from error

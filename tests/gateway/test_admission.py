@@ -137,9 +137,9 @@ async def test_a_ban_is_in_force_everywhere_within_two_seconds(start: Starter) -
     await until(lambda: not any("network" in name for gateway in replicas for name in _names(gateway)), 2)
     assert (await final(three, SPEC, "203.0.113.77")).phase == Phase.READY
     await until(lambda: len(_heard(one, member)) == 2)
-    status, audit = await ask(three, "GET", "audit")
+    status, audit = await ask(three, "GET", "log?kind=act")
     assert status == 200
-    assert [(act["operator"], act["kind"], act["value"] is None) for act in audit["acts"]] == [
+    assert [(act["who"], act["what"], act["value"] is None) for act in audit["entries"]] == [
         ("alice", "ban", True),
         *[("alice", "ban", False)] * 3,
     ]

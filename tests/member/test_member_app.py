@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,9 +30,11 @@ from member.admission_settings import RateLimitSettings
 from member.app import CannotStartError, make_app
 from member.builder_settings import ProcessBuilderSettings
 from member.core.launching import Outcome
+from member.core.membership import Membership
 from member.engines import capacity as capacity_module
 from member.engines.bans import Bans
 from member.engines.capacity import Capacity
+from member.engines.federations import Federations
 from member.engines.health import Health
 from member.settings import (
     BuildsSettings,
@@ -164,6 +166,15 @@ async def member_of(
             public_url="http://member.example/",
             version="1.2.3",
         )
+        membership = Membership(
+            federation="gateway.example",
+            member="member-1",
+            issuer="https://gateway.example/",
+            report_url="https://gateway.example/api/v1/reports",
+            keys=(Ed25519PrivateKey.generate().public_key(), key.public_key()),
+            report_key=Ed25519PrivateKey.generate(),
+            require_launch_token=required,
+        )
         parts = Parts(
             name="member-1",
             site=site,
@@ -186,8 +197,7 @@ async def member_of(
             registry=engines.metrics.registry,
             image_prefix="test-",
             api_only=api_only,
-            launch_keys=[Ed25519PrivateKey.generate().public_key(), key.public_key()] if federated else [],
-            require_launch_token=required,
+            federations=Federations([membership] if federated else [], data_dir),
             versions=lambda: {"builder_info": {}, "binderhub": "manybinder 1.2.3", "builder": "process"},
         )
         app = web.Application()
@@ -274,12 +284,22 @@ async def test_the_same_order_twice_is_one_launch_and_both_get_all_of_it(member:
     claims = member.claims()
     first = asyncio.create_task(member.events(member.bearer(claims)))
     await until(lambda: member.engines.builder.running)
-    second = asyncio.create_task(member.events(member.bearer(claims)))
+    again = [member.bearer(replace(claims, issued_at=claims.issued_at - n)) for n in (1, 2)]
+    second = asyncio.create_task(member.events(again[0]))
     await until(lambda: (launch := member.engines.launches.find(claims.launch_id)) and launch.watchers == 2)
     gate.set()
     assert await first == await second
     assert len(member.engines.hub.users) == 1
-    assert await member.events(member.bearer(claims)) == await first
+    assert await member.events(again[1]) == await first
+
+
+async def test_a_token_that_somebody_sends_a_second_time_is_refused(member: Member) -> None:
+    headers = member.bearer(member.claims())
+    assert (await member.events(headers))[-1][1].phase == Phase.READY
+    event = await member.refusal(headers)
+    assert (event.failure, event.fields["status_code"]) == (Failure.MEMBER, 403)
+    assert "was used before" in event.message
+    assert "token" not in event.fields
 
 
 async def test_a_stream_goes_on_from_the_last_event_id_and_after_the_end_there_is_204(member: Member) -> None:

@@ -41,6 +41,9 @@ _LET_GO_S = 20.0
 #: Tries, and seconds between them, to see in the registry what a build says that it has pushed.
 _LOOKS, _LOOK_EVERY_S = 5, 2.0
 
+#: Seconds that a registry which has answered is taken to be well.
+_REGISTRY_FRESH_S = 30.0
+
 #: Images that are remembered as built here.
 _REMEMBERED = 500
 
@@ -60,6 +63,8 @@ class KubernetesBuilder:
         self._rules = rules.build_pod_rules(self._settings, settings.name, self._namespace)
         self._tasks = Tasks()
         self._known: dict[str, BuiltImage] = {}
+        self._registry_said: Check | None = None
+        self._ask_registry_at = 0.0
         self._closing = False
         self._client: Kubernetes | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -257,6 +262,14 @@ class KubernetesBuilder:
         return Check("Kubernetes API", True, f"{len(self._builds.objects)} build pods in {self._namespace}")
 
     async def _registry_check(self) -> Check:
+        """Not asked anew each time: registries count who asks."""
+        now = time.monotonic()
+        if self._registry_said is None or now >= self._ask_registry_at:
+            self._registry_said = await self._ask_registry()
+            self._ask_registry_at = now + (_REGISTRY_FRESH_S if self._registry_said.ok else 0)
+        return self._registry_said
+
+    async def _ask_registry(self) -> Check:
         try:
             async with asyncio.timeout(_CHECK_S):
                 await self._registry.check(self._settings.image_prefix)

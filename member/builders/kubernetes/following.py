@@ -1,6 +1,7 @@
 """One build pod, from its creation to its end: what happens to it, and its log."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
@@ -43,11 +44,12 @@ class Following:
         log: asyncio.Task[None] | None = None
         status = PodStatus(Stage.UNPLACED)
         try:
-            async for status in self._statuses():
-                if status.started and log is None:
-                    log = asyncio.create_task(self._read_log(), name=f"log of {self._pods.name(self._pod)}")
-                if status.stage.ended:
-                    break
+            async with contextlib.aclosing(self._statuses()) as statuses:
+                async for status in statuses:
+                    if status.started and log is None:
+                        log = asyncio.create_task(self._read_log(), name=f"log of {self._pods.name(self._pod)}")
+                    if status.stage.ended:
+                        break
             if log is not None:
                 self._ended.set()
                 _, late = await asyncio.wait({log}, timeout=_LOG_PATIENCE_S)
@@ -110,11 +112,11 @@ class Following:
             last_stream = self._ended.is_set()
             position.reopen()
             try:
-                async for line in self._pods.log(self._pod, CONTAINER, position.since):
-                    text = position.take(line)
-                    if text is not None:
-                        pause = _FIRST_PAUSE_S
-                        await self._say(text)
+                async with contextlib.aclosing(self._pods.log(self._pod, CONTAINER, position.since)) as lines:
+                    async for line in lines:
+                        if (text := position.take(line)) is not None:
+                            pause = _FIRST_PAUSE_S
+                            await self._say(text)
                 if last_stream:
                     return
             except KubernetesError as error:

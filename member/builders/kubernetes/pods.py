@@ -31,6 +31,9 @@ PATIENCE_S = 60.0
 #: Seconds after which a replica says again that it follows a build, and after which it is thought dead.
 _REMIND_S, _FORGOTTEN_S = 30.0, 120.0
 
+#: Seconds that a pod gets to go away; one on a node that is lost may take very long.
+_GOING_S = 60.0
+
 #: Builds whose pods' names meet by chance.
 _MOST_SALTS = 8
 
@@ -76,8 +79,10 @@ class Pods:
         raise BuildFailedError(Failure.MEMBER, "This member could not build: all names for the build are taken.")
 
     async def _claim(self, name: str, request: BuildRequest, node: str | None) -> Pod | None:
-        """The pod of this name, made or joined; ``None`` if it is of another build."""
-        while True:
+        """The pod of this name, made or joined; ``None`` if it is of another build, or does not go away."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _GOING_S
+        while loop.time() < deadline:
             if (made := await self._make(name, request, node)) is not None:
                 return made
             try:
@@ -90,6 +95,7 @@ class Pods:
                 if error.status != 404:
                     raise
             await asyncio.sleep(0.5)
+        return None
 
     async def _make(self, name: str, request: BuildRequest, node: str | None) -> Pod | None:
         """A new pod; ``None`` if there is one of this name (which may be the one of a try whose answer was lost)."""

@@ -29,8 +29,8 @@ IMAGE = os.environ.get("MANYBINDER_TEST_IMAGE", "")
 #: Seconds that a cluster may take for anything that is waited for here.
 PATIENCE_S = 180.0
 
-#: Three seconds of work, and much more than any test waits for.
-LINES = 'for n in 1 2 3 4 5 6 7 8 9 10; do echo "line $n of $#"; sleep 0.3; done'
+#: Some seconds of work, and much more than any test waits for.
+LINES = 'for n in 1 2 3 4 5 6 7 8 9 10; do echo "line $n of $#"; sleep 0.15; done'
 LONG = "echo begun; sleep 120"
 
 
@@ -122,7 +122,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         # No pod can be made before its controller has made this.
         await until(lambda: is_there(client, "serviceaccounts", namespace, "default"))
         async with contextlib.AsyncExitStack() as builders:
-            start_timeout = "3s" if request.param == "fake" else "45s"
+            start_timeout = "2s" if request.param == "fake" else "45s"
             yield Place(kubeconfig, namespace, client, tmp_path, builders, image, start_timeout)
 
 
@@ -177,7 +177,7 @@ async def test_a_build_that_is_given_up_leaves_no_pod(place: Place) -> None:
     ("script", "more", "failure", "words"),
     [
         ("echo no; exit 3", {}, Failure.USER, "exit status 3"),
-        (LONG, {"timeout": "3s"}, Failure.USER, "longer than 3 seconds"),
+        (LONG, {"timeout": "2s"}, Failure.USER, "longer than 2 seconds"),
         (LONG, {"image": "registry.invalid/none:1"}, Failure.MEMBER, "cannot be pulled"),
         (LONG, {"git_credentials_secret": {"name": "none", "key": "none"}}, Failure.MEMBER, "lacks a Secret"),
         (LONG, {"node_selector": {"manybinder.org/none": "none"}}, Failure.MEMBER, "no node has room"),
