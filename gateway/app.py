@@ -286,7 +286,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
 
     if path is not None:
         app[RELOAD] = Reload(
-            path, settings, registry, keys, guard, admission, operators.configure, build_token_secrets, tallies
+            path, settings, registry, keys, guard, records, admission, operators.configure, build_token_secrets, tallies
         )
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)
