@@ -16,7 +16,7 @@ from gateway.clients.state.protocol import (
     StateUnavailableError,
     StoredRecord,
 )
-from gateway.clients.state.sealing import BrokenSealError, FederationSeal
+from gateway.clients.state.sealing import BrokenSealError, Seal
 from gateway.core.ports import RecordsAwayError
 from gateway.core.records import Book, Change, Record, dump_record, load_record, stamp_after
 
@@ -37,7 +37,7 @@ class Records:
         file: RecordFile,
         known: Iterable[Record],
         state: SharedState,
-        seal: FederationSeal,
+        seal: Seal,
         replica: str,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -55,9 +55,9 @@ class Records:
         """Is called after each change of the book."""
 
     def seal_anew(self) -> None:
-        """Look at all that the store holds, soon, and seal under the federation's key what is under another one.
+        """Look at all that the store holds, soon; what no key opens any more is written anew.
 
-        To be called where the key has changed: who comes later may not know the old one.
+        To be called where the federation's keys have changed: who comes later does not know the old one.
         """
         self._cursor = RecordCursor()
 
@@ -112,8 +112,6 @@ class Records:
             await asyncio.to_thread(self._file.close)
 
     async def _hear(self) -> None:
-        # Not what is new only: replicas of which some have the next key already would seal it to and fro.
-        whole = self._cursor == RecordCursor()
         while True:
             stored, cursor = await self._state.get_records(self._cursor)
             self._met(cursor.life)
@@ -123,8 +121,6 @@ class Records:
                 known = self._untold.get(record.name)
                 if known is not None and known.stamp <= record.stamp:
                     del self._untold[record.name]
-            if whole:
-                self._replace_old(stored)
             self._cursor = cursor
             if len(stored) < RECORDS_AT_ONCE:
                 return
@@ -169,12 +165,6 @@ class Records:
             self._replace(item)
             return None
         return record
-
-    def _replace_old(self, stored: Sequence[StoredRecord]) -> None:
-        """Seal anew what only the federation's other key opens."""
-        for item in stored:
-            if self._seal.is_old(item.body, _about(item.name, item.stamp)):
-                self._replace(item)
 
     def _replace(self, item: StoredRecord) -> None:
         """Put what is known here in the place of what no replica has written, or one under a key that is gone."""

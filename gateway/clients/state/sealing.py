@@ -76,14 +76,6 @@ class FederationSeal(Seal):
                 return self._of(key).open(sealed, about)
         return self._of(last).open(sealed, about)
 
-    def is_old(self, sealed: bytes, about: str) -> bool:
-        """Whether it was sealed under a key that does not sign any more, or not yet."""
-        try:
-            self._of(self._keys.current).open(sealed, about)
-        except BrokenSealError:
-            return True
-        return False
-
     def _of(self, key: Ed25519PrivateKey) -> Seal:
         secret = key.private_bytes_raw()
         if secret not in self._seals:
