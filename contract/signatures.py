@@ -23,7 +23,17 @@ REPORT_TYPE = "manybinder-report+jwt"
 BANS_TYPE = "manybinder-bans+jwt"
 
 #: The claims that are texts and bear the same name on the wire.
-_TEXTS = ("provider", "spec", "repo_url", "resolved_ref", "client", "launch_host", "ref_url", "persistent_spec")
+_TEXTS = (
+    "provider",
+    "spec",
+    "repo_url",
+    "resolved_ref",
+    "client",
+    "launch_host",
+    "ref_url",
+    "persistent_spec",
+    "repo",
+)
 
 
 _PEM_BEGIN = "-----BEGIN PUBLIC KEY-----"
@@ -48,7 +58,8 @@ class LaunchClaims:
     build; ``client`` the visitor's address in the form that the member's registration allows ("" = not told).
     ``launch_host`` is the gateway's public URL, ``ref_url`` shows the commit to people, ``persistent_spec`` is the spec
     with the commit: what a session is told of its origin.  ``attempt`` counts the attempts of a launch at all members:
-    a higher one begins anew what an earlier one has failed at.
+    a higher one begins anew what an earlier one has failed at.  ``force``: the visitor wants a build tried again that
+    has failed not long ago.  ``repo`` is the repository's key ("" = that of ``repo_url``).
     """
 
     member: str
@@ -64,6 +75,8 @@ class LaunchClaims:
     ref_url: str = ""
     persistent_spec: str = ""
     attempt: int = 1
+    force: bool = False
+    repo: str = ""
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -127,7 +140,9 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "launch_host": claims.launch_host,
         "ref_url": claims.ref_url,
         "persistent_spec": claims.persistent_spec,
+        "repo": claims.repo,
         "attempt": claims.attempt,
+        **({"force": True} if claims.force else {}),
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 
@@ -163,6 +178,7 @@ def verify_launch(
         issued_at=issued,
         expires_at=expires,
         attempt=attempt,
+        force=payload.get("force") is True,
         **{name: texts[name] for name in _TEXTS},
     )
 

@@ -128,7 +128,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     seal, pseudonym = FederationSeal(keys), Pseudonyms(keys.current)
     records = Records(record_file, known_records, state, seal, sharing.replica)
     admission = Admission(settings.admission, records, state, pseudonym)
-    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
+    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym, providers.quota)
     queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
     log = Log(log_file, records)
     fleet.noted = log.changed
@@ -286,7 +286,17 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
 
     if path is not None:
         app[RELOAD] = Reload(
-            path, settings, registry, keys, guard, records, admission, operators.configure, build_token_secrets, tallies
+            path,
+            settings,
+            registry,
+            keys,
+            guard,
+            records,
+            admission,
+            operators.configure,
+            build_token_secrets,
+            tallies,
+            providers,
         )
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from contract.addresses import ClientForm, IPNetwork, networks
 from contract.signatures import load_private_key, load_public_keys
 from contract.units import Duration
 from frontend.settings import SecuritySettings
 from gateway.admin_settings import AdminSettings
 from gateway.core import origins
-from gateway.core.addresses import ClientForm, IPNetwork, networks
 from gateway.core.admission import AdmissionSettings, admission_problems
 from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member

@@ -49,6 +49,11 @@ cli.add_command(member)
     show_default=True,
     help="Everything that is kept.",
 )
+@click.option(
+    "--builder",
+    type=click.Choice(["process", "container"]),
+    help="How members build: with uv, or with repo2docker on Docker or Podman.  [default: process]",
+)
 @click.option("--member-config", type=_CONFIG, help="YAML that is merged over the settings of each member.")
 @click.option("--gateway-config", type=_CONFIG, help="YAML that is merged over the settings of the gateway.")
 def up(
@@ -56,22 +61,29 @@ def up(
     members: int,
     gateways: int,
     data_dir: Path,
+    builder: str | None,
     member_config: Path | None,
     gateway_config: Path | None,
 ) -> Exit:
     """Run a gateway and its members on this machine, until Ctrl-C."""
     from manybinder import up as command
 
-    return command.up(command.Options(port, members, gateways, data_dir, member_config, gateway_config))
+    return command.up(command.Options(port, members, gateways, data_dir, member_config, gateway_config, builder))
 
 
 @cli.command()
-@click.option("--config", type=_CONFIG, required=True, help="The gateway's settings (YAML).")
+@click.option("--config", type=_CONFIG, help="The gateway's settings (YAML).")
 @click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
-def gateway(config: Path, check_config: bool) -> Exit:
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the settings and do nothing else.")
+@click.pass_context
+def gateway(context: click.Context, config: Path | None, check_config: bool, schema: bool) -> Exit:
     """Run a gateway."""
     from manybinder import services
 
+    if schema:
+        return services.print_schema("gateway")
+    if config is None:
+        raise click.UsageError("Missing option '--config'.", context)
     return services.gateway(config, check=check_config)
 
 

@@ -43,6 +43,7 @@ _federation = click.argument("url", required=False, default="", callback=_url)
 @click.group(invoke_without_command=True)
 @_config
 @click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the settings and do nothing else.")
 @click.option("--only", type=click.Choice(["api"]), help="Run this process, and not those that belong to it.")
 @click.option(
     "--join", "gateway", metavar="URL", default="", callback=_url, help="Join this gateway's federation first."
@@ -64,6 +65,7 @@ def member(
     context: click.Context,
     config: Path | None,
     check_config: bool,
+    schema: bool,
     only: str | None,
     gateway: str,
     token: str,
@@ -82,6 +84,8 @@ def member(
         return Exit.DONE
     from manybinder import services
 
+    if schema:
+        return services.print_schema("member")
     if gateway:
         from manybinder import joining
 

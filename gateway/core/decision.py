@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from contract.rendezvous import uniform
 from contract.repos import RepoKey
 from gateway.core.fleet import CapacityState, FleetSnapshot, Health, MemberView, Policy, Status
-from gateway.core.policies import POLICIES, Option, Tier, uniform
+from gateway.core.policies import POLICIES, Option, Tier
 from gateway.core.rules import Ruling, rule_problems, ruling
 from gateway.core.settings import RoutingSettings
 

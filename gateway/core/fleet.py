@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from contract.addresses import ClientForm
 from contract.reports import CapacityReport, Check, Sessions
 from contract.repos import RepoKey
-from gateway.core.addresses import ClientForm
 from gateway.core.outcomes import Outcomes
 from gateway.core.settings import HealthSettings
 

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from contract.addresses import truncated
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.signatures import LaunchClaims, sign_launch
 from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.kinds import Clients
 from gateway.clients.orders import LaunchOrder
-from gateway.core.addresses import truncated
 from gateway.core.decision import Candidate, Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch
@@ -437,6 +437,7 @@ class Journey:
             launch_id=self._launch.id,
             client=self._told_client(member),
             attempt=self._launch.attempt,
+            force=self._launch.visitor.force,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
             repo_url=resolved.spec.repo_url,
@@ -446,6 +447,7 @@ class Journey:
             launch_host=self._means.public_url,
             ref_url=resolved.ref_url,
             persistent_spec=resolved.resolved_spec,
+            repo=resolved.spec.repo,
         )
 
     def _told_client(self, member: Member) -> str:

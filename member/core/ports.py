@@ -1,6 +1,6 @@
 """What ``web`` may ask of engines, without importing them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -22,8 +22,21 @@ class BansPort(Protocol):
     def find(self, spec: str, repo: RepoKey, client: str) -> Ban | None:
         """The ban in force that hits a launch."""
 
+    def find_client(self, client: str) -> Ban | None:
+        """The ban in force that hits all launches of a visitor."""
+
     async def take(self, told: BanList) -> None:
         """Take a gateway's list in place of its last one; raises :class:`OlderBansError`."""
+
+
+class BuildLogsPort(Protocol):
+    """The logs of builds."""
+
+    def find(self, log_id: str) -> bool:
+        """Whether there is such a log."""
+
+    def follow(self, log_id: str, *, live: bool = True) -> AsyncGenerator[bytes, None]:
+        """A log from its beginning, to the end of its build or (not ``live``) as far as it goes now."""
 
 
 class FederationsPort(Protocol):

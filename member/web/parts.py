@@ -7,7 +7,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from frontend.site import Site
-from member.core.ports import BansPort, CapacityPort, FederationsPort, HealthPort, LaunchesPort
+from member.core.ports import BansPort, BuildLogsPort, CapacityPort, FederationsPort, HealthPort, LaunchesPort
+from member.web.visitors import Visitors
 from providers.registry import Providers
 
 
@@ -15,7 +16,8 @@ from providers.registry import Providers
 class Parts:
     """The member as its web side sees it.
 
-    ``versions`` gives the answer of ``/versions``.
+    ``versions`` gives the answer of ``/versions``.  ``api_only``: no pages are served, and who wants no session may
+    have an image built.
     """
 
     name: str
@@ -25,10 +27,13 @@ class Parts:
     health: HealthPort
     capacity: CapacityPort
     bans: BansPort
+    logs: BuildLogsPort
+    visitors: Visitors
     registry: CollectorRegistry
     image_prefix: str
     federations: FederationsPort
     versions: Callable[[], dict[str, object]]
+    api_only: bool = False
 
 
 PARTS = web.AppKey("PARTS", Parts)

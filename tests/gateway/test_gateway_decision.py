@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.rendezvous import uniform
 from contract.reports import CapacityReport, Image, Sessions
 from contract.repos import RepoKey
 from gateway.core.decision import Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import FleetSnapshot, Layer, Member, MemberView, Policy, Received, Reservation
 from gateway.core.outcomes import Ejection, Outcomes
-from gateway.core.policies import POLICIES, Option, Tier, tiered, uniform
+from gateway.core.policies import POLICIES, Option, Tier, tiered
 from gateway.core.settings import HealthSettings, RoutingSettings, RuleSettings
 
 NOW = 1000.0
