@@ -195,6 +195,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         client=client,
         providers=providers,
         session=to_joined,
+        trusted=to_members,
         state=state,
         replica=sharing.replica,
         keys=keys,

@@ -56,6 +56,9 @@ from gateway.engines.registry import Registry
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two questions to the other replicas about what they have written.
+ASK_EVERY = 0.2
+
 #: Seconds beyond a join token's end for which it is remembered that it was used.
 REMEMBERED = 3600.0
 
@@ -79,6 +82,8 @@ class Joining:
         self._records, self._registry, self._fleet, self._state = records, registry, fleet, state
         self._keys, self._guard, self._alerts, self._issuer, self._wall = keys, guard, alerts, issuer, wall
 
+        self._heard_at = 0.0
+
     def make_token(self, offer: Offer) -> tuple[JoinToken, Change]:
         """A new join token, and the record to write of it; raises :class:`JoinRefusedError`."""
         name = offer.member
@@ -99,8 +104,7 @@ class Joining:
         ``address`` is whom the request comes from, for the log.
         """
         token, request = self._read(bearer, body)
-        # Another replica may have made the token just now.
-        await self._records.sync()
+        await self._hear_others()
         offer = self._offer(token)
         key = fingerprint(request.key)
         if offer.used_by:
@@ -188,6 +192,13 @@ class Joining:
         view = self._fleet.snapshot.get(name)
         policy = view.policy.value if view else ""
         return sign_notice(Notice(name, self._issuer, self._keys.public, policy, self._wall()), self._keys.current)
+
+    async def _hear_others(self) -> None:
+        """Another replica may have made the token just now; anybody may ask, so the others are not asked each time."""
+        now = self._fleet.now()
+        if now - self._heard_at >= ASK_EVERY:
+            self._heard_at = now
+            await self._records.sync()
 
     def _read(self, bearer: str, body: str) -> tuple[JoinToken, JoinRequest]:
         try:

@@ -128,6 +128,9 @@ async def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_key(clus
     assert (await cluster.join(token))[0] == 0
     (known,) = joined.read_all(cluster.data_dir)
     assert known.report_key.public_key() == key.public_key()
+    # Whoever starts it again with the same command, once it has joined, is not refused.
+    code, said = await cluster.join(token)
+    assert (code, "already" in said) == (0, True), said
     joined.forget(cluster.data_dir, known)
     code, said = await cluster.join(token)
     assert (code, "was used before" in said) == (4, True), said
