@@ -115,6 +115,7 @@ class Joining:
         if self._records.book.of(REVOKED_KEY).get(key) is not None:
             raise JoinRefusedError(403, "Revoked", "This key was revoked; make a new one to join.")
         await self._check_addresses(request, offer)
+        self._check_free(request, token.member)
         await self._use(token, offer, address)
         await self._register(token, request, offer, address)
         return self._welcome(token)
@@ -238,6 +239,11 @@ class Joining:
             if problem is not None:
                 raise JoinRefusedError(422, "Not Allowed There", f"{name}: {problem}.")
 
+    def _check_free(self, request: JoinRequest, name: str) -> None:
+        taken = [view.name for view in self._fleet.snapshot.members if view.member.url == _base(request.url)]
+        if taken and taken != [name]:
+            raise JoinRefusedError(409, "Address Taken", f"{taken[0]} is at {request.url} already.")
+
     async def _use(self, token: JoinToken, offer: Offer, address: str) -> None:
         """Use a token up: of all that try at the same time, one succeeds."""
         lasts = max(1.0, offer.expires_at - self._wall()) + REMEMBERED
@@ -251,12 +257,12 @@ class Joining:
 
     async def _register(self, token: JoinToken, request: JoinRequest, offer: Offer, address: str) -> None:
         name, now = token.member, self._wall()
-        before = self._registry.joined.get(name)
+        before, url = self._registry.joined.get(name), _base(request.url)
         if name in self._registry.configured or (before is not None and not offer.replaces):
             raise JoinRefusedError(409, "A Member Already", f"A member of the name {name} belongs here already.")
         registration = Registration(
             name=name,
-            url=request.url.rstrip("/") + "/",
+            url=url,
             hub_origin=origin(request.hub_origin),
             keys=(public_pem(request.key),),
             terms=offer.terms,
@@ -344,6 +350,10 @@ class Joining:
             detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
             raise JoinRefusedError(503, "Not Kept", detail) from error
         self._registry.refresh()
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/") + "/"
 
 
 def _revoked(pems: Sequence[str], name: str) -> list[Change]:

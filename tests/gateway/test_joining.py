@@ -176,6 +176,15 @@ async def test_a_request_signed_with_another_key_than_the_one_in_it_is_refused(
     assert (await post(gateway, "join", forged, token)).title == "Not Signed"
 
 
+async def test_no_member_takes_the_address_of_another(start: Starter, gateway: Gateway) -> None:
+    one, two = await start.member("newcomer"), await start.member("another")
+    await joined(gateway, one)
+    token = await join_token(gateway, "another")
+    answer = await post(gateway, "join", request_of(two, token, url=one.url), token)
+    assert (answer.status, answer.title) == (409, "Address Taken")
+    await join(gateway, two, token)
+
+
 async def test_only_an_operator_makes_join_tokens_and_what_is_wrong_is_named(gateway: Gateway) -> None:
     assert (await ask(gateway, "POST", "join-tokens", {"name": "x", "hosts": ["h"]}, token="wrong")).status == 401
     for body, field in (
