@@ -12,6 +12,7 @@ from frontend.settings import SecuritySettings
 from member.admission_settings import AdmissionSettings
 from member.builder_settings import BuilderSettings, ProcessBuilderSettings
 from member.core.membership import federation_name, issuer_of
+from member.registry_settings import OwnRegistrySettings
 from providers.settings import ProvidersSettings
 from servicekit.config import Section
 
@@ -258,6 +259,9 @@ class MemberSettings(Section):
     builder: BuilderSettings = ProcessBuilderSettings()
     """How repositories become environments."""
 
+    registry: OwnRegistrySettings | None = None
+    """Where images are kept that other machines can pull; ``null`` keeps them in the engine alone."""
+
     admission: AdmissionSettings = AdmissionSettings()
     """Who may launch here."""
 
@@ -307,7 +311,15 @@ class MemberSettings(Section):
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
+    @model_validator(mode="after")
+    def _registry_is_of_use(self) -> Self:
+        if self.registry is not None and not self.builder.named_by_registry:
+            raise ValueError(f"registry: is for builder.kind container, and builder.kind is {self.builder.kind}")
+        return self
+
     @property
     def image_prefix(self) -> str:
         """Begins the name of every image; an engine takes what stands before the first slash for a registry."""
-        return f"localhost/{self.builder.image_prefix}" if self.builder.named_by_registry else self.builder.image_prefix
+        if not self.builder.named_by_registry:
+            return self.builder.image_prefix
+        return f"{self.registry.host if self.registry else 'localhost'}/{self.builder.image_prefix}"

@@ -9,9 +9,11 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import aiohttp
 import psutil
 
 from contract.events import BuildEvent, Failure
@@ -25,6 +27,7 @@ from member.builders.container.client import EngineClient, EngineError
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
 from member.builders.container.kind import own_settings
 from member.builders.container.sessions import Sessions
+from member.builders.container.sharing import Sharing, check_sources
 from member.builders.container.words import why
 from member.builders.relay import Tell, relay
 from member.confine import warden
@@ -63,6 +66,8 @@ class ContainerBuilder:
         self._engine: repo2docker.Engine | None = None
         self._client: EngineClient | None = None
         self._confinement: Confinement | None = None
+        self._sharing: Sharing | None = None
+        self._http: aiohttp.ClientSession | None = None
         self._systemd = False
         self._disk = settings.data_dir
 
@@ -88,8 +93,14 @@ class ContainerBuilder:
             plugin = await asyncio.to_thread(_plugin, found)
         except (OSError, EngineError) as error:
             raise RuntimeError(str(error)) from error
+        if self._settings.registry is not None:
+            # Before the session, which somebody would have to close.
+            check_sources(self._settings.registry)
         self._confinement = await asyncio.to_thread(detect, self._data_dir, "auto")
         self._engine, self._client = repo2docker.Engine(found, plugin), client
+        if self._settings.registry is not None:
+            self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._sharing = Sharing(self._settings.registry, self._settings.image_prefix, client, self._http)
         if left := await asyncio.to_thread(groups.end_all, self._settings.name):
             logger.info("ended %d processes of builds that an earlier run has left", left)
         await asyncio.to_thread(_clear, self._builds_dir)
@@ -98,6 +109,8 @@ class ContainerBuilder:
     async def close(self) -> None:
         """End builds."""
         await self._tasks.close()
+        if self._http is not None:
+            await self._http.close()
 
     async def has_image(self, image: str) -> bool:
         """Whether the engine holds it; it then counts as just used."""
@@ -115,7 +128,15 @@ class ContainerBuilder:
             return
 
         async def job(tell: Tell) -> BuildFailedError | None:
-            return await self._repo2docker(request, tell)
+            try:
+                if self._sharing is not None and await self._sharing.fetch(request.image, tell):
+                    return None
+            except BuildFailedError as error:
+                return error
+            failed = await self._repo2docker(request, tell)
+            if failed is None and self._sharing is not None:
+                await self._sharing.push(request.image, tell)
+            return failed
 
         async with contextlib.aclosing(relay(self._tasks, f"build {request.image[-60:]}", job)) as events:
             async for item in events:
@@ -126,10 +147,11 @@ class ContainerBuilder:
 
     async def images(self) -> Sequence[BuiltImage]:
         """What the engine holds of ours, the most recently used first; as it was last known while it is away."""
-        return [image.built for image in await self._held()]
+        registry_of = self._sharing.registry_of if self._sharing else lambda _: None
+        return [replace(image.built, registry=registry_of(image.built.image)) for image in await self._held()]
 
     async def clean(self) -> None:
-        """Remove old images by watermarks and age, and what sessions have left behind."""
+        """Remove old images by watermarks and age, and what sessions have left behind; push what is not yet pushed."""
         client = self._ask()
         try:
             await self._sessions().clean()
@@ -145,6 +167,8 @@ class ContainerBuilder:
                 if await client.remove_image(image.built.image):
                     await asyncio.to_thread(self._used.forget, image.built.image)
                     logger.info("removed the image %s", image.built.image)
+            if self._sharing is not None:
+                await self._sharing.push_missing(one.built.image for one in images if one not in doomed)
             if doomed:
                 await client.remove_untagged(older_than="1h")
         except EngineError as error:
@@ -152,15 +176,19 @@ class ContainerBuilder:
         self._images_at = float("-inf")
 
     async def checks(self) -> Sequence[Check]:
-        """Whether the engine answers."""
-        try:
-            return (Check("Builder", True, await self._ask().version()),)
-        except EngineError as error:
-            return (Check("Builder", False, str(error)),)
+        """Whether the engine answers, and the registry."""
+        asked = [self._engine_check(), *([self._sharing.check()] if self._sharing else [])]
+        return await asyncio.gather(*asked)
 
     async def resources(self) -> Resources:
         """Those of this machine, with the disk that images are on."""
         return await machine.resources(self._disk)
+
+    async def _engine_check(self) -> Check:
+        try:
+            return Check("Builder", True, await self._ask().version())
+        except EngineError as error:
+            return Check("Builder", False, str(error))
 
     @property
     def _builds_dir(self) -> Path:

@@ -53,9 +53,7 @@ def find(settings: ContainerBuilderSettings, data_dir: Path, environ: Mapping[st
         if engine is None:
             raise NoEngineError(f"builder.socket: no container engine answers at {settings.socket} ({problem})")
         if wanted not in ("auto", engine):
-            raise NoEngineError(
-                f"builder.socket: {settings.socket} is a {engine}, and builder.engine asks for {wanted}"
-            )
+            raise NoEngineError(f"builder.socket: {settings.socket} is {engine}'s, and builder.engine is {wanted}")
         return Endpoint(engine, settings.socket)
     for url in candidates(environ):
         engine, _ = identify(url)
