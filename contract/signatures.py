@@ -23,7 +23,17 @@ REPORT_TYPE = "manybinder-report+jwt"
 BANS_TYPE = "manybinder-bans+jwt"
 
 #: The claims that are texts and bear the same name on the wire.
-_TEXTS = ("provider", "spec", "repo_url", "resolved_ref", "client", "launch_host", "ref_url", "persistent_spec")
+_TEXTS = (
+    "provider",
+    "spec",
+    "repo_url",
+    "resolved_ref",
+    "client",
+    "launch_host",
+    "ref_url",
+    "persistent_spec",
+    "repo",
+)
 
 
 _PEM_BEGIN = "-----BEGIN PUBLIC KEY-----"
@@ -36,6 +46,10 @@ class SignatureRefusedError(ValueError):
     """A token that is forged, expired, for another audience or not readable; the text says which."""
 
 
+class UnknownKeyError(SignatureRefusedError):
+    """A token that none of the known keys has signed."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchClaims:
     """What a gateway orders of a member, and until when (Unix time in seconds).
@@ -44,7 +58,8 @@ class LaunchClaims:
     build; ``client`` the visitor's address in the form that the member's registration allows ("" = not told).
     ``launch_host`` is the gateway's public URL, ``ref_url`` shows the commit to people, ``persistent_spec`` is the spec
     with the commit: what a session is told of its origin.  ``attempt`` counts the attempts of a launch at all members:
-    a higher one begins anew what an earlier one has failed at.
+    a higher one begins anew what an earlier one has failed at.  ``force``: the visitor wants a build tried again that
+    has failed not long ago.  ``repo`` is the repository's key ("" = that of ``repo_url``).
     """
 
     member: str
@@ -60,6 +75,8 @@ class LaunchClaims:
     ref_url: str = ""
     persistent_spec: str = ""
     attempt: int = 1
+    force: bool = False
+    repo: str = ""
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -123,13 +140,15 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "launch_host": claims.launch_host,
         "ref_url": claims.ref_url,
         "persistent_spec": claims.persistent_spec,
+        "repo": claims.repo,
         "attempt": claims.attempt,
+        **({"force": True} if claims.force else {}),
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 
 
 def verify_launch(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
+    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8
 ) -> LaunchClaims:
     """The order in a launch token, if a gateway signed it for this member and it has not expired.
 
@@ -159,6 +178,7 @@ def verify_launch(
         issued_at=issued,
         expires_at=expires,
         attempt=attempt,
+        force=payload.get("force") is True,
         **{name: texts[name] for name in _TEXTS},
     )
 
@@ -185,9 +205,7 @@ def sign_bans(bans: BanList, key: Ed25519PrivateKey) -> str:
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": BANS_TYPE})
 
 
-def verify_bans(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
-) -> BanList:
+def verify_bans(token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8) -> BanList:
     """The bans in a token, if a gateway signed it for this member; raises :class:`SignatureRefusedError`.
 
     It does not expire: whoever holds a newer one of the same issuer passes an older one over.
@@ -247,7 +265,7 @@ def verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[st
                 continue
     except UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable token: {error}") from error
-    raise SignatureRefusedError("the signature is not by a key that is known here")
+    raise UnknownKeyError("the signature is not by a key that is known here")
 
 
 def time_claim(payload: dict[str, Any], name: str) -> float:

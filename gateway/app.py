@@ -62,6 +62,9 @@ from providers.registry import Providers
 from servicekit import logs, serving
 from servicekit.tasks import Tasks
 
+#: Seconds for which the store keeps a finished launch longer than a replica does.
+KEPT_LONGER = 300.0
+
 RELOAD = web.AppKey("RELOAD", Reload)
 DRAINING = web.AppKey("DRAINING", Draining)
 
@@ -118,14 +121,14 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     providers = Providers(settings.providers, to_providers)
     directory = archive_directory(settings.archive, settings.data_dir)
     archive = Archive(directory, settings.archive.keep_days) if directory else None
-    terms = Terms()
+    terms = Terms(keep=settings.launch.keep_finished + KEPT_LONGER)
     state = connect(settings.redis, terms)
     sharing = Sharing(state, terms, providers.parse, fleet.now)
     keys = SigningKeys(*settings.signing_keys)
     seal, pseudonym = FederationSeal(keys), Pseudonyms(keys.current)
     records = Records(record_file, known_records, state, seal, sharing.replica)
     admission = Admission(settings.admission, records, state, pseudonym)
-    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
+    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym, providers.quota)
     queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
     log = Log(log_file, records)
     fleet.noted = log.changed
@@ -283,7 +286,16 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
 
     if path is not None:
         app[RELOAD] = Reload(
-            path, settings, registry, keys, guard, admission, operators.configure, build_token_secrets, tallies
+            path,
+            settings,
+            registry,
+            keys,
+            guard,
+            admission,
+            operators.configure,
+            build_token_secrets,
+            tallies,
+            providers,
         )
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from contract.addresses import ClientForm, IPNetwork, networks
 from contract.signatures import load_private_key, load_public_keys
 from contract.units import Duration
 from frontend.settings import SecuritySettings
 from gateway.admin_settings import AdminSettings
 from gateway.core import origins
-from gateway.core.addresses import ClientForm, IPNetwork, networks
 from gateway.core.admission import AdmissionSettings, admission_problems
 from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member
@@ -123,7 +123,8 @@ class MemberSettings(Section):
     """Whose repositories it takes (``gh``, ``git``); empty: those that it reports, or all."""
 
     build_token_secret: SecretStr = SecretStr("")
-    """Of a BinderHub: its ``build_token_secret``; without it a token is fetched from a page of it for each launch."""
+    """Of a BinderHub: its ``build_token_secret``; without it a token is fetched from a page of it for each launch.  In
+    redirect mode of any member that requires build tokens: they are made here, for visitors who come from a page."""
 
     report_key: SecretStr = SecretStr("")
     """The public key of its capacity reports (PEM); two, one after the other, while it is rotated.  Without one its
@@ -282,7 +283,7 @@ class GatewaySettings(Section):
 
     @property
     def build_token_secrets(self) -> dict[str, str]:
-        """The secrets of BinderHubs' build tokens, by member."""
+        """The secrets of the build tokens that are made here for members, by member."""
         given = {member.name: member.build_token_secret.get_secret_value() for member in self.members}
         return {name: secret for name, secret in given.items() if secret}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from manybinder.admin_members_cli import alerts, join_token, join_tokens, members
 from manybinder.admin_state_cli import backup, export, import_, restore
 from manybinder.admin_tokens_cli import tokens
 from manybinder.errors import Exit
@@ -42,17 +43,8 @@ def admin(context: click.Context, gateway: str, token_file: Path | None, as_json
     context.obj = Operator(gateway, token_file, as_json)
 
 
-for command in (tokens, export, import_, backup, restore):
+for command in (members, join_token, join_tokens, alerts, tokens, export, import_, backup, restore):
     admin.add_command(command)
-
-
-@admin.command()
-@click.pass_obj
-def members(operator: "Operator") -> Exit:
-    """Show every member as routing sees it, and what operators have set."""
-    from manybinder import admin as command
-
-    return asyncio.run(command.show_members(operator))
 
 
 @admin.command()

@@ -114,7 +114,7 @@ class Plan:
     def member(self, member: MemberPlan, changes: Mapping[str, Any]) -> dict[str, Any]:
         """A member's settings, with those of the user over them."""
         _, proxy, hub, proxy_api = member.ports
-        settings = {
+        settings: dict[str, Any] = {
             "schema": SCHEMA,
             "name": member.name,
             "listen": {"host": HOST, "port": member.ports[0]},
@@ -126,8 +126,6 @@ class Plan:
                 "public_url": f"{member.origin}/",
                 "managed": {"hub_port": hub, "proxy_port": proxy, "proxy_api_port": proxy_api},
             },
-            # What is downloaded once serves all members.
-            "builder": {"cache_dir": str(self.data_dir / "cache")},
             "federation": {
                 "report_url": f"{self.url}/api/v1/reports",
                 "launch_keys_files": [str(self.launch_key)],
@@ -136,6 +134,9 @@ class Plan:
             },
             "providers": _PROVIDERS,
         }
+        if _kind(changes) == "process":
+            # What is downloaded once serves all members.
+            settings["builder"] = {"cache_dir": str(self.data_dir / "cache")}
         return merged(settings, changes)
 
     def _security(self) -> dict[str, Any]:
@@ -146,6 +147,11 @@ class Plan:
             "require_build_token": True,
             "confirm_cross_site": True,
         }
+
+
+def _kind(changes: Mapping[str, Any]) -> Any:
+    builder = changes.get("builder")
+    return builder.get("kind", "process") if isinstance(builder, Mapping) else "process"
 
 
 # Whoever runs `up` may launch what is on this machine or in the network around it.

@@ -20,7 +20,7 @@ from gateway.settings import GatewaySettings
 from manybinder import supervised_member
 from manybinder.datadir import DataDir
 from manybinder.errors import CommandError, Exit
-from manybinder.plan import PORTS, MemberPlan, Plan, RedisPlan
+from manybinder.plan import PORTS, MemberPlan, Plan, RedisPlan, merged
 from manybinder.ports import check_port, free_ports
 from manybinder.progress import Progress
 from manybinder.redis_program import redis_program
@@ -50,12 +50,16 @@ class Options:
     data_dir: Path
     member_config: Path | None = None
     gateway_config: Path | None = None
+    builder: str | None = None
+    """What ``builder.kind`` of each member is to be, where its configuration does not say it."""
 
 
 def up(options: Options) -> Exit:
     """Run until told to end; raises :class:`CommandError`."""
     _check_machine()
     member_changes = _read_changes(options.member_config) if options.member_config else {}
+    if options.builder is not None:
+        member_changes = merged({"builder": {"kind": options.builder}}, member_changes)
     gateway_changes = _read_changes(options.gateway_config) if options.gateway_config else {}
     data_dir = DataDir.open(options.data_dir)
     try:
@@ -198,7 +202,7 @@ async def _tell_confinement(http: aiohttp.ClientSession, plan: Plan, progress: P
             "launch only what you trust"
         )
     elif members and all(member.get("confined") for member in members):
-        progress.say("What runs of a repository is confined with bubblewrap.")
+        progress.say("What runs of a repository is confined.")
     progress.say("Ctrl-C ends everything.")
 
 

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from member.builders.choice import kind_of
+from member.builders.kind import HubParts
 from member.settings import ManagedHubSettings, MemberSettings
 from servicekit.processes import ProcessSpec
 
@@ -39,6 +41,7 @@ def hub_api_token(settings: MemberSettings) -> str:
 
 def processes(settings: MemberSettings, config_path: Path) -> list[ProcessSpec]:
     """What to run, the files that it needs being written; ``config_path`` is the member's configuration file."""
+    parts = None if settings.hub.managed is None else kind_of(settings).hub(settings, config_path)
     api = ProcessSpec(
         name=f"{settings.name}/api",
         argv=(sys.executable, "-m", "manybinder", "member", "--only", "api", "--config", str(config_path)),
@@ -46,15 +49,15 @@ def processes(settings: MemberSettings, config_path: Path) -> list[ProcessSpec]:
         ready_url=f"http://{_local(settings.listen.host)}:{settings.listen.port}/readyz",
         after=(),
     )
-    if settings.hub.managed is None:
+    if settings.hub.managed is None or parts is None:
         return [api]
-    return [*_hub_processes(settings, settings.hub.managed, config_path), api]
+    return [*_hub_processes(settings, settings.hub.managed, parts), api]
 
 
-def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, config_path: Path) -> list[ProcessSpec]:
+def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, parts: HubParts) -> list[ProcessSpec]:
     traefik = _program("traefik")
     static_config = _write_proxy_config(settings, hub)
-    hub_config = _write_hub_config(settings, hub, config_path)
+    hub_config = _write_hub_config(settings, hub, parts)
     logs = settings.data_dir / "logs"
     name = settings.name
     hub_url = f"http://127.0.0.1:{hub.hub_port}/"
@@ -66,13 +69,14 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, config_pat
             log=str(logs / "proxy.log"),
             foreign=True,
         ),
+        *parts.processes,
         ProcessSpec(
             name=f"{name}/hub",
             argv=(sys.executable, "-m", "jupyterhub", "--config", str(_HUB_CONFIG)),
             log=str(logs / "hub.log"),
             env={"MANYBINDER_HUB_CONFIG": str(hub_config)},
             ready_url=f"{hub_url}hub/api/",
-            after=(f"{name}/proxy",),
+            after=(f"{name}/proxy", *(spec.name for spec in parts.processes)),
             foreign=True,
         ),
         ProcessSpec(
@@ -119,7 +123,7 @@ def _write_proxy_config(settings: MemberSettings, hub: ManagedHubSettings) -> Pa
     return _write(settings.data_dir / "proxy" / "traefik.yaml", yaml.safe_dump(static))
 
 
-def _write_hub_config(settings: MemberSettings, hub: ManagedHubSettings, config_path: Path) -> Path:
+def _write_hub_config(settings: MemberSettings, hub: ManagedHubSettings, parts: HubParts) -> Path:
     data_dir = settings.data_dir / "hub"
     data_dir.mkdir(parents=True, exist_ok=True)
     _secret(settings, "hub_cookie_secret")
@@ -131,7 +135,8 @@ def _write_hub_config(settings: MemberSettings, hub: ManagedHubSettings, config_
         "data_dir": str(data_dir),
         "cookie_secret_file": str(settings.data_dir / "secrets" / "hub_cookie_secret"),
         "log_level": settings.log_level,
-        "session_command": [sys.executable, "-m", "member.session", "--config", str(config_path)],
+        "spawner": parts.spawner,
+        "traits": parts.traits,
         "start_timeout_s": int(settings.launch.timeout),
         "concurrent_spawn_limit": 2 * settings.launch.concurrent,
         "secrets": {

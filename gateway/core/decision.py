@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from contract.rendezvous import uniform
 from contract.repos import RepoKey
 from gateway.core.fleet import CapacityState, FleetSnapshot, Health, MemberView, Policy, Status
-from gateway.core.policies import POLICIES, Option, Tier, uniform
+from gateway.core.policies import POLICIES, Option, Tier
 from gateway.core.rules import Ruling, rule_problems, ruling
 from gateway.core.settings import RoutingSettings
 
@@ -249,9 +250,9 @@ def decide(
 
 def _panic(statuses: Sequence[Status], settings: RoutingSettings) -> bool:
     """Whether too few of the members that operators want are in rotation; full ones are."""
-    active = [status for status in statuses if status.policy is Policy.ACTIVE and status.health is not Health.UNKNOWN]
-    well = sum(status.health is Health.HEALTHY for status in active)
-    return well < settings.panic_below * len(active)
+    active = [status.health for status in statuses if status.policy is Policy.ACTIVE]
+    known = len(active) - active.count(Health.UNKNOWN)
+    return active.count(Health.HEALTHY) < settings.panic_below * known
 
 
 def _unfit(view: MemberView, request: LaunchRequest, rules: Ruling) -> str | None:
@@ -265,7 +266,7 @@ def _unfit(view: MemberView, request: LaunchRequest, rules: Ruling) -> str | Non
 
 
 def _tries(view: MemberView, status: Status, request: LaunchRequest, now: float) -> bool:
-    """Whether a launch may be a trial of a member that is half-open."""
+    """Whether a launch may be a trial of a member that is half-open; one that has failed once is not sent on trial."""
     return status.capacity is not CapacityState.FULL and not (view.on_trial(now) or request.tried or request.avoid)
 
 
@@ -277,20 +278,25 @@ def _standing(
         return None
     if view.name in request.tried:
         return Standing.AGAIN
-    if status.health is Health.UNKNOWN:
-        return Standing.UNPROBED
-    if status.health in (Health.FAILING, Health.EJECTED, Health.HALF_OPEN):
-        # A visitor who has had one failure is not sent on trial.
-        if status.health is Health.HALF_OPEN and _tries(view, status, request, now):
-            return Standing.TRIAL
-        return Standing.PANIC if panic else Standing.LAST_RESORT
+    if status.health is not Health.HEALTHY:
+        return _standing_out(view, status, request, panic, now)
     if status.capacity is CapacityState.FULL:
         return Standing.FULL
     if view.name in request.avoid:
         return Standing.AVOIDED
-    if status.slow_start < 1 and uniform(repr(draw), view.name) >= status.slow_start:
+    # A chance of its own: policies place members by the draw, too.
+    if status.slow_start < 1 and uniform(f"slow start {draw!r}", view.name) >= status.slow_start:
         return Standing.RETURNING
     return Standing.STICKY if view.name == request.sticky else Standing.IN_ROTATION
+
+
+def _standing_out(view: MemberView, status: Status, request: LaunchRequest, panic: bool, now: float) -> Standing:
+    """Where a member stands that can be reached, and is out of rotation."""
+    if status.health is Health.UNKNOWN:
+        return Standing.UNPROBED
+    if status.health is Health.HALF_OPEN and _tries(view, status, request, now):
+        return Standing.TRIAL
+    return Standing.PANIC if panic else Standing.LAST_RESORT
 
 
 def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSettings, draw: float) -> list[Candidate]:

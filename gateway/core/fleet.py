@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from contract.addresses import ClientForm
 from contract.reports import CapacityReport, Check, Sessions
 from contract.repos import RepoKey
-from gateway.core.addresses import ClientForm
 from gateway.core.outcomes import Outcomes
 from gateway.core.settings import HealthSettings
 
 #: What a member counts for at the start of its slow start.
 SLOW_START_FLOOR = 0.1
-
 
 #: Seconds after which a trial launch that has not ended (it may have a long build before it) bars no other one.
 TRIAL_AT_MOST = 60.0
@@ -310,9 +309,7 @@ class MemberView:
     def status(self, now: float, settings: HealthSettings) -> Status:
         """What follows of all this now."""
         free, used, limit = self._room(now, settings)
-        capacity = CapacityState.UNKNOWN
-        if free is not None:
-            capacity = CapacityState.FREE if free > 0 else CapacityState.FULL
+        capacity = CapacityState.UNKNOWN if free is None else CapacityState.FREE if free > 0 else CapacityState.FULL
         slow_start = 1.0 if self.returned_at is None else self.slow_start(now, settings)
         return Status(self.health(now), capacity, self.effective_policy(now, settings), free, used, limit, slow_start)
 

@@ -5,12 +5,13 @@ Additive: a field may come and never changes its meaning; what a reader does not
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from contract.events import Phase, parse_event
 from contract.journal import Entry
 from contract.json_types import loads_object
+from contract.repos import RepoKey
 from gateway.core.launch import Launch, Outcome, Trail, Visitor
 from providers.base import RepoSpec, Resolved
 
@@ -26,6 +27,9 @@ def dump_launch(launch: Launch) -> bytes:
         "commit": resolved.commit,
         "resolved_spec": resolved.resolved_spec,
         "ref_url": resolved.ref_url,
+        "repo_url": resolved.spec.repo_url,
+        "repo": resolved.spec.repo,
+        "listed": resolved.listed,
     }
     wire = {
         "schema": SCHEMA,
@@ -46,13 +50,14 @@ def load_launch(launch_id: str, body: bytes, parse: Callable[[str], RepoSpec]) -
     wire = loads_object(body)
     try:
         spec = parse(wire["spec"])
-        visitor = wire["visitor"]
+        visitor, trail = wire["visitor"], _trail(wire["trail"], spec)
         return Launch(
             launch_id,
-            spec,
+            # As it counts since it was resolved: a redirect may have led to another repository.
+            replace(spec, repo=trail.resolved.spec.repo) if trail.resolved else spec,
             float(wire["created_at"]),
             Visitor(**{**_known(Visitor, visitor), "avoid": frozenset(visitor["avoid"])}),
-            trail=_trail(wire["trail"], spec),
+            trail=trail,
             member=wire["member"],
             attempt=int(wire["attempt"]),
             phase=_phase(wire["phase"]),
@@ -86,15 +91,21 @@ def _outcome(text: str | None) -> Outcome | None:
 
 
 def _trail(wire: dict[str, Any], spec: RepoSpec) -> Trail:
-    resolved = wire["resolved"]
     return Trail(
-        resolved=resolved and Resolved(spec, resolved["commit"], resolved["resolved_spec"], resolved["ref_url"]),
+        resolved=wire["resolved"] and _resolved(wire["resolved"], spec),
         attempting=bool(wire["attempting"]),
         heard=int(wire["heard"]),
         tried=tuple(wire["tried"]),
         begun=int(wire["begun"]),
         met=dict(wire["met"]),
     )
+
+
+def _resolved(wire: dict[str, Any], spec: RepoSpec) -> Resolved:
+    # Where the spec has led to; an earlier version does not tell.
+    found = replace(spec, repo_url=wire.get("repo_url", spec.repo_url), repo=RepoKey(wire.get("repo", spec.repo)))
+    listed = wire.get("listed") is True
+    return Resolved(found, wire["commit"], wire["resolved_spec"], wire["ref_url"], listed=listed)
 
 
 def _known(kind: type[Any], wire: dict[str, Any]) -> dict[str, Any]:

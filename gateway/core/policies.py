@@ -4,12 +4,12 @@ A policy places each member for one launch; the lowest tier goes first, and with
 signature :data:`PlacingPolicy`, and are deterministic in their arguments.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+from contract.rendezvous import score
 from contract.repos import RepoKey
 from gateway.core.settings import RoutingSettings
 
@@ -60,7 +60,7 @@ def random(
     settings: RoutingSettings,  # noqa: ARG001
 ) -> list[tuple[Tier, float]]:
     """By chance, in proportion to weight times free capacity; images do not matter."""
-    return [(Tier.ROOM, _hashed(_roomy(option), repr(draw), option.name)) for option in options]
+    return [(Tier.ROOM, score(_roomy(option), repr(draw), option.name)) for option in options]
 
 
 def rendezvous(
@@ -73,7 +73,7 @@ def rendezvous(
 
     A member's score depends on that member and the repository alone: removing one moves only its own repositories.
     """
-    return [(Tier.ROOM, _hashed(_roomy(option), repo, option.name)) for option in options]
+    return [(Tier.ROOM, score(_roomy(option), repo, option.name)) for option in options]
 
 
 def tiered(
@@ -103,30 +103,17 @@ def _placed(option: Option, repo: RepoKey, comes: float, settings: RoutingSettin
         return Tier.WARM, option.weight * limit / load
     within = load <= max(comes * option.weight * limit, settings.idle_share * limit)
     if option.pullable and within:
-        return Tier.PULL, _hashed(_roomy(option), repo, option.name)
+        return Tier.PULL, score(_roomy(option), repo, option.name)
     if option.builds and within:
-        return Tier.COLD, _hashed(option.weight, repo, option.name)
+        return Tier.COLD, score(option.weight, repo, option.name)
     if option.warm and load < limit:
-        return Tier.WARM_BUSY, _hashed(_roomy(option), repo, option.name)
-    return Tier.ROOM, _hashed(_roomy(option), repo, option.name)
+        return Tier.WARM_BUSY, score(_roomy(option), repo, option.name)
+    return Tier.ROOM, score(_roomy(option), repo, option.name)
 
 
 def _roomy(option: Option) -> float:
     # Among members without room their weights decide: one of them may have some by now.
     return option.weight * (option.free or option.limit / 1000)
-
-
-def _hashed(size: float, key: str, member: str) -> float:
-    """Source: Schindelhauer and Schomaker, "Weighted distributed hash tables" (SPAA 2005), the logarithmic method."""
-    return size / -math.log(uniform(key, member))
-
-
-def uniform(key: str, member: str) -> float:
-    """A number that is evenly spread over (0, 1), both ends excluded, and the same on every machine."""
-    text = f"{len(key)}:{key}{member}".encode(errors="surrogateescape")
-    digest = hashlib.sha256(text).digest()
-    # 52 bits and a half: all of them, and their distance from 1, are exact in a float.
-    return ((int.from_bytes(digest[:8]) >> 12) + 0.5) / 2**52
 
 
 POLICIES: Mapping[str, PlacingPolicy] = {"random": random, "rendezvous": rendezvous, "tiered": tiered}

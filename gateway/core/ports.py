@@ -177,7 +177,7 @@ class RedirectsPort(Protocol):
 
     @property
     def build_token_secrets(self) -> Mapping[str, str]:
-        """The secrets of BinderHubs' build tokens, by member."""
+        """The secrets of the build tokens that are made here for members, by member."""
 
     def choose(self, spec: RepoSpec, visitor: Visitor) -> tuple[Member | None, Decision]:
         """The member for a launch, and why; ``None``: nobody can take it."""

@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+from contract.addresses import ClientForm
 from contract.reports import CapacityReport, Sessions
 from gateway.core import origins
-from gateway.core.addresses import ClientForm
 from gateway.core.fleet import Member
 
 #: Kinds of records: a member that has joined, a token to join with (under its digest), how a member was checked, and a

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from contract.addresses import IPNetwork, in_networks
 from contract.repos import RepoKey
+from gateway.core.origins import origin as origin_of
 from gateway.core.settings import RuleSettings
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: As a label's value in a rule: any.
 ANY = "*"
@@ -65,7 +64,7 @@ def matches(rule: RuleSettings, repo: RepoKey, client: str, origin: str) -> bool
     """Whether all that a rule names matches; what it does not name matches anything."""
     if rule.repos and not any(_pattern(text).match(repo) for text in rule.repos):
         return False
-    if rule.clients and not _is_in(client, rule.clients):
+    if rule.clients and not in_networks(client, [_network(text) for text in rule.clients]):
         return False
     return not rule.origins or origin.rstrip("/").lower() in (item.rstrip("/").lower() for item in rule.origins)
 
@@ -93,17 +92,19 @@ def rule_problems(rules: Sequence[RuleSettings]) -> list[str]:
                 _network(text)
             except ValueError as error:
                 problems.append(f"rules[{index}].clients[{n}]: {error}")
+        for n, text in enumerate(rule.origins):
+            if problem := _origin_problem(text):
+                problems.append(f"rules[{index}].origins[{n}]: {problem}")
     return problems
 
 
-def _is_in(client: str, networks: Sequence[str]) -> bool:
+def _origin_problem(text: str) -> str | None:
+    """Why no page ever has this origin; ``None``: one may."""
     try:
-        address: Address = ipaddress.ip_address(client)
+        found = origin_of(text)
     except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address in _network(text) for text in networks)
+        return f"{text!r} is not an origin, such as https://docs.example.org"
+    return None if text.rstrip("/").lower() == found else f"{text!r} is not an origin (write {found})"
 
 
 @lru_cache(maxsize=1024)
@@ -112,5 +113,5 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=1024)
-def _network(text: str) -> Network:
+def _network(text: str) -> IPNetwork:
     return ipaddress.ip_network(text)

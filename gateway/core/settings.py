@@ -1,5 +1,6 @@
 """What an operator may tune of the rules; times are in seconds, and written with a unit in a configuration."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,7 +10,7 @@ from contract.units import Duration
 
 @dataclass(frozen=True, slots=True)
 class Above:
-    """Marks a number that must be more than ``bound``; pydantic finds the method below."""
+    """Marks a number that must be more than ``bound``, and finite; pydantic finds the method below."""
 
     bound: float
 
@@ -19,6 +20,8 @@ class Above:
         def check(value: float) -> float:
             if not value > self.bound:
                 raise ValueError(f"must be more than {self.bound:g}")
+            if value == math.inf:
+                raise ValueError(f"must be more than {self.bound:g} and not infinite")
             return value
 
         function = {"type": "no-info", "function": check}

@@ -1,7 +1,8 @@
 """How belief changes: each function takes a member's view and an observation, and gives the new view.
 
 Invariant: ``view.state`` is the word that :meth:`MemberView.status` gives at the time of the last observation,
-``view.since`` the time at which that word last changed, and the last of ``view.history`` says why.
+``view.since`` the time at which that word last changed, and the last of ``view.history`` says why.  What befalls a
+member that an operator has taken out changes no word, and stands in its history as well.
 """
 
 from collections.abc import Mapping
@@ -18,8 +19,9 @@ from gateway.core.settings import HealthSettings, ProbeSettings
 #: Seconds before a report comes in which what it counts may have been counted.
 GATHERED_WITHIN = 1.0
 
-#: Seconds after which a session stands in what a member's health check counts: BinderHub asks its cluster that often.
-COUNTED_WITHIN = 15.0
+#: Seconds after which a session stands in what a member's health check counts: BinderHub asks its cluster for pods once
+#: a minute.  Until then it counts on top, twice at worst: better than a launch that is built and then refused.
+COUNTED_WITHIN = 60.0
 
 #: Transitions that are kept of a member.
 KEEP_HISTORY = 100
@@ -75,12 +77,11 @@ def observed(layer: Layer, ok: bool, reason: str, now: float, settings: ProbeSet
 
 def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSettings) -> MemberView:
     """After a probe."""
-    reachable = observed(view.reachable, result.reachable, result.reason, now, settings.probes)
-    view = replace(view, reachable=reachable, probed_at=now)
+    view = replace(_reached(view, result.reachable, result.reason, now, settings.probes), probed_at=now)
     if result.reachable:
         passing = observed(view.passing, result.passing, result.reason, now, settings.probes)
         answered = result.versions or view.answered_versions
-        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered)
+        view = replace(view, passing=passing, checks=result.checks, answered_versions=answered, counted=None)
         if result.sessions:
             kept = tuple(item for item in view.reservations if not _is_counted(item, now))
             most = view.member.max_sessions
@@ -89,14 +90,19 @@ def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSe
     return settled(view, now, settings)
 
 
+def _reached(view: MemberView, ok: bool, reason: str, now: float, settings: ProbeSettings) -> MemberView:
+    """After it was reached, or not; one that is gone has to say anew that it works."""
+    reachable = observed(view.reachable, ok, reason, now, settings)
+    return replace(view, reachable=reachable, passing=Layer() if reachable.ok is False else view.passing)
+
+
 def _is_counted(reservation: Reservation, now: float) -> bool:
     return reservation.ready_at is not None and now - reservation.ready_at >= COUNTED_WITHIN
 
 
 def unreached(view: MemberView, reason: str, now: float, settings: HealthSettings) -> MemberView:
     """After a launch that could not reach it: as good an observation as a probe's."""
-    reachable = observed(view.reachable, False, reason, now, settings.probes)
-    return settled(replace(view, reachable=reachable), now, settings)
+    return settled(_reached(view, False, reason, now, settings.probes), now, settings)
 
 
 def succeeded(view: MemberView, attempt: Attempt, now: float, settings: HealthSettings) -> MemberView:
@@ -198,19 +204,23 @@ def released(view: MemberView, launch: str, ready: bool, now: float, settings: H
 def settled(view: MemberView, now: float, settings: HealthSettings) -> MemberView:
     """The view with its state as of now: after an observation, and as time passes (reports and ejections expire)."""
     # A ready launch that no report ever counted does not weigh on for ever.
-    forget = now - 4 * settings.probes.report_max_age
+    forget = now - max(4 * settings.probes.report_max_age, COUNTED_WITHIN)
     if any(item.ready_at is not None and item.ready_at < forget for item in view.reservations):
         kept = tuple(item for item in view.reservations if item.ready_at is None or item.ready_at >= forget)
         view = replace(view, reservations=kept)
-    health = view.health(now)
-    if health != view.settled_health:
+    before, health = view.settled_health, view.health(now)
+    if health != before:
         view = _arrived(view, now) if health == Health.HEALTHY else view
         view = replace(view, settled_health=health)
     state = view.status(now, settings).state
-    if state == view.state:
-        return view
-    transition = Transition(now, view.state, state, _reason(view, state, now, settings))
-    return replace(view, state=state, since=now, history=_recorded(view.history, transition))
+    if state != view.state:
+        transition = Transition(now, view.state, state, _reason(view, state, now, settings))
+        return replace(view, state=state, since=now, history=_recorded(view.history, transition))
+    if health != before:
+        # Out of rotation by an operator's will, it stays so, whatever befalls it.
+        reason = _RETURNS[before] if health == Health.HEALTHY else " ".join(view.reasons(now, settings))
+        return replace(view, history=_recorded(view.history, Transition(now, state, state, reason)))
+    return view
 
 
 def _recorded(history: tuple[Transition, ...], transition: Transition) -> tuple[Transition, ...]:

@@ -76,8 +76,9 @@ class Banning:
 
     async def _tell(self, view: MemberView, bans: tuple[Ban, ...]) -> None:
         try:
-            # As of their last change, so that a replica that has not heard of it does not take it back.
-            told_at = self._admission.rules.bans_at
+            # As of their last change, so that a replica that has not heard of it does not take it back; but not of a
+            # time to come, by the clock of another replica, which members would not believe.
+            told_at = min(self._admission.rules.bans_at, self._wall())
             token = sign_bans(BanList(view.name, self._issuer, told_at, bans), self._keys.current)
             problem = await self._client.put_bans(view.member, token)
         finally:

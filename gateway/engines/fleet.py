@@ -17,10 +17,8 @@ from gateway.core.transitions import ProbeResult
 
 logger = logging.getLogger(__name__)
 
-
 #: What a launch shows of a member.
 LaunchFact = Succeeded | Failed | Refused
-
 
 #: Seconds by which a fact may be late; an older one says nothing any more, and may be a replay.
 HEARD_AT_MOST = 60.0
@@ -158,7 +156,7 @@ class Fleet:
             return
         members = tuple(after if view.name == name else view for view in self._snapshot.members)
         self._snapshot = FleetSnapshot(members, self._snapshot.settings, self._snapshot.version + 1)
-        if after.state != before.state:
+        if after.history is not before.history:
             status = self._snapshot.status(after, now)
             level = logging.INFO if status.available else logging.WARNING
             self.noted(name, after.history[-1])

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from contract.addresses import truncated
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.signatures import LaunchClaims, sign_launch
 from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.kinds import Clients
 from gateway.clients.orders import LaunchOrder
-from gateway.core.addresses import truncated
 from gateway.core.decision import Candidate, Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch
@@ -120,8 +120,7 @@ class Journey:
         """From the spec, or from where another replica has got to, to the final event."""
         spec = self._launch.spec
         if self._trail.resolved is not None:
-            # Another replica has begun it, and claimed its place.
-            await self._means.quotas.claim(self._launch)
+            await self._means.quotas.keep(self._launch)
             return await self._attempts(self._trail.resolved)
         if (full := await self._means.quotas.claim(self._launch)) is not None:
             return failed(Failure.REFUSED, full, retry_after_s=RETRY_AFTER)
@@ -151,12 +150,16 @@ class Journey:
         begun = (
             self._means.fleet.member(self._launch.member) if self._trail.attempting and self._launch.member else None
         )
-        if begun is not None and (final := await self._try(begun, resolved)) is not None:
-            return final
         while True:
             # Anew each time: a ban may have come meanwhile, or while nobody ran this launch.
             if (refusal := self._means.refusal(resolved.spec, self._launch.visitor.client)) is not None:
+                if begun is not None:
+                    self._cancel_at(begun)
                 return failed(Failure.REFUSED, refusal, status_code=403)
+            if begun is not None:
+                if (final := await self._try(begun, resolved)) is not None:
+                    return final
+                begun = None
             decision = self._decide(resolved)
             chosen = decision.chosen
             member = self._means.fleet.member(chosen.member) if chosen else None
@@ -260,7 +263,7 @@ class Journey:
                 async for item, heard in stream:
                     if item.is_final:
                         return self._final(member, resolved, item)
-                    patience.heard(item.phase)
+                    patience.heard(item)
                     await self._served()
                     self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
                     self._launch.journal.append(item.with_fields(**self._own_fields()))
@@ -321,9 +324,11 @@ class Journey:
                 means.fleet.unreached(member.name, f"A launch met a problem: it {fault}.")
             means.prober.hint(member.name)
         if fault.begun:
-            self._cancels[member.name] = means.tasks.spawn(
-                f"cancel {launch.short}", means.client.cancel(member, launch.id)
-            )
+            self._cancel_at(member)
+
+    def _cancel_at(self, member: Member) -> None:
+        means, launch = self._means, self._launch
+        self._cancels[member.name] = means.tasks.spawn(f"cancel {launch.short}", means.client.cancel(member, launch.id))
 
     def _is_hopeless(self) -> bool:
         """Whether it has failed too often; a connection that could not be had has cost little."""
@@ -432,6 +437,7 @@ class Journey:
             launch_id=self._launch.id,
             client=self._told_client(member),
             attempt=self._launch.attempt,
+            force=self._launch.visitor.force,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
             repo_url=resolved.spec.repo_url,
@@ -441,6 +447,7 @@ class Journey:
             launch_host=self._means.public_url,
             ref_url=resolved.ref_url,
             persistent_spec=resolved.resolved_spec,
+            repo=resolved.spec.repo,
         )
 
     def _told_client(self, member: Member) -> str:
@@ -490,12 +497,14 @@ class _Patience:
         finally:
             watch.cancel()
 
-    def heard(self, phase: Phase) -> None:
-        """Take in that the member has sent an event of a phase."""
+    def heard(self, item: BuildEvent) -> None:
+        """Take in that the member has sent an event; one with a position stands in a queue, for a build or a start."""
         self._heard_at = self._means.fleet.now()
-        if phase in _BUILDING:
+        if "position" in item.fields:
+            self._enter("in its queue", self._settings.waiting_timeout)
+        elif item.phase in _BUILDING:
             self._enter("building", self._settings.build_timeout)
-        elif phase in _STARTING:
+        elif item.phase in _STARTING:
             self._enter("starting the session", self._settings.start_timeout)
 
     def fault(self) -> MemberFault:

@@ -171,6 +171,15 @@ class Launches:
         """End a launch whose visitor has told another replica so."""
         self._end(launch, _CANCELLED)
 
+    def watched_elsewhere(self, launch: Launch) -> None:
+        """Take in that a launch that runs here is watched at another replica."""
+        launch.unwatched_since = self._means.fleet.now()
+
+    def lost_sight_of(self, launch: Launch) -> None:
+        """Show a launch of another replica no more; whoever watches it is to ask again, perhaps that one."""
+        self._launches.pop(launch.id, None)
+        launch.journal.close()
+
     def refuse(self, launch: Launch, message: str) -> None:
         """End a launch that runs here and should not; ``message`` is what its visitor is told."""
         self._end(launch, _Ending(Outcome.REFUSED, failed(Failure.REFUSED, message, status_code=403)))
@@ -281,6 +290,7 @@ class Launches:
             phase=reached,
             build_token=launch.visitor.build_token,
             request_origin=launch.visitor.request_origin,
+            known_public=launch.trail.resolved is not None and launch.trail.resolved.listed,
         )
 
     def _tell_member(self, launch: Launch) -> None:

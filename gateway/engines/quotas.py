@@ -10,6 +10,7 @@ from gateway.clients.state.protocol import LimitState, Quota, StateUnavailableEr
 from gateway.core.admission import PER_REPO, TOTAL, Rules, sessions_of
 from gateway.core.launch import Launch
 from gateway.engines.fleet import Fleet
+from providers.base import NO_RULE, SpecQuota
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,15 @@ class Quotas:
     """A launch claims a place before it begins; it gives the place back unless it becomes a session."""
 
     def __init__(
-        self, state: LimitState, fleet: Fleet, rules: Callable[[], Rules], pseudonym: Callable[[str], str]
+        self,
+        state: LimitState,
+        fleet: Fleet,
+        rules: Callable[[], Rules],
+        pseudonym: Callable[[str], str],
+        ruled: Callable[[str], SpecQuota] = lambda _: NO_RULE,
     ) -> None:
+        self._ruled = ruled
+        """What the rules of its provider say of a spec."""
         self._state, self._fleet, self._rules, self._pseudonym = state, fleet, rules, pseudonym
         self._alone = MemoryRules(time.monotonic)
         self._held: dict[str, tuple[Launch, list[Quota]]] = {}
@@ -40,7 +48,7 @@ class Quotas:
         self._lock = asyncio.Lock()
 
     async def claim(self, launch: Launch) -> str | None:
-        """Claim a place for a launch that begins or goes on here; the message for its visitor if there is none."""
+        """Claim a place for a launch that begins here; the message for its visitor if there is none."""
         quotas = self._quotas(launch)
         if not quotas:
             return None
@@ -54,6 +62,14 @@ class Quotas:
         if quotas[full].name == TOTAL:
             return "Too many users on this BinderHub! Try again soon.\n"
         return f"Too many users running {launch.spec.repo_url}! Try again soon.\n"
+
+    async def keep(self, launch: Launch) -> None:
+        """Hold the place of a launch that another replica has begun, whatever the quota is and the store holds."""
+        quotas = self._quotas(launch)
+        if quotas:
+            self._held[launch.id] = (launch, quotas)
+            self._sure.add(launch.id)
+            await self._claim(launch.short, _whatever(quotas))
 
     async def ended(self, launch: Launch, *, ready: bool) -> None:
         """A launch runs here no more; ``ready``: it is a session now, or goes on elsewhere, and keeps its place."""
@@ -80,8 +96,7 @@ class Quotas:
         for launch, quotas in list(self._held.values()):
             async with self._lock:
                 if launch.id in self._sure:
-                    # Whatever the quota is by now: the place is taken.
-                    await self._claim(launch.short, [Quota(quota.name, _ANY) for quota in quotas])
+                    await self._claim(launch.short, _whatever(quotas))
 
     async def _claim(self, launch: str, quotas: list[Quota]) -> int | None:
         # Here as well, so that a store that goes away leaves a count behind.
@@ -90,13 +105,12 @@ class Quotas:
         except StateUnavailableError:
             return await self._alone.claim(launch, quotas, LEASE)
         if full is None:
-            everywhere = [Quota(quota.name, _ANY) for quota in quotas]
-            await self._alone.claim(launch, everywhere, LEASE)
+            await self._alone.claim(launch, _whatever(quotas), LEASE)
         return full
 
     def _quotas(self, launch: Launch) -> list[Quota]:
         quotas, repo = self._rules().quotas, launch.spec.repo
-        limit = quotas.limit(repo)
+        limit = quotas.limit(repo, self._ruled(launch.spec.raw))
         if quotas.total is None and limit is None:
             return []
         total, of_repo, seen = sessions_of(self._fleet.snapshot, repo)
@@ -106,3 +120,8 @@ class Quotas:
         if limit is not None:
             found.append(Quota(f"{PER_REPO}:{self._pseudonym(repo)}", limit, of_repo, seen))
         return found
+
+
+def _whatever(quotas: list[Quota]) -> list[Quota]:
+    """The same quotas for a place that is taken already: nothing is too many."""
+    return [Quota(quota.name, _ANY) for quota in quotas]

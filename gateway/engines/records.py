@@ -93,7 +93,7 @@ class Records:
                     await self._tell()
         except StateUnavailableError:
             # It may come back as an older copy of itself.
-            self._life = ""
+            self._life, self._cursor = "", RecordCursor()
         except RecordFileError as error:
             logger.error("what other replicas have written cannot be kept: %s", error)  # noqa: TRY400 - says all
 

@@ -22,7 +22,7 @@ COUNTED_AFTER = 30.0
 
 
 class Redirects:
-    """Chooses members for visitors; ``build_token_secrets`` are those of BinderHubs, by member."""
+    """Chooses members for visitors; ``build_token_secrets`` are those of members whose build tokens are made here."""
 
     def __init__(self, means: Means, build_token_secrets: Mapping[str, str]) -> None:
         self._means = means

@@ -11,11 +11,12 @@ from gateway.core.tallies import Tallies
 from gateway.engines.admission import Admission
 from gateway.engines.registry import Registry
 from gateway.settings import GatewaySettings, load
+from providers.registry import Providers
 from servicekit.config import ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: What takes effect at once; the rest of the settings needs a restart.
+#: What takes effect at once, as do the rules of specs of providers; the rest of the settings needs a restart.
 AT_ONCE = frozenset(
     {
         "members",
@@ -46,10 +47,11 @@ class Reload:
         configure_operators: Callable[[AdminSettings], None],
         build_token_secrets: dict[str, str],
         tallies: Tallies,
+        providers: Providers,
     ) -> None:
         self._path, self._started_with = path, settings
         self._registry, self._keys, self._guard, self._tallies = registry, keys, guard, tallies
-        self._admission, self._configure_operators = admission, configure_operators
+        self._admission, self._configure_operators, self._providers = admission, configure_operators, providers
         self._build_token_secrets = build_token_secrets
 
     def __call__(self) -> None:
@@ -67,6 +69,7 @@ class Reload:
         self._guard.settings = settings.joining
         self._admission.configure(settings.admission)
         self._configure_operators(settings.admin)
+        self._providers.configure(settings.providers)
         self._build_token_secrets.clear()
         self._build_token_secrets.update(settings.build_token_secrets)
         logger.info("the settings were read again")
@@ -78,6 +81,8 @@ class Reload:
         names = GatewaySettings.model_fields.keys() - AT_ONCE
         late = [name for name in names if getattr(settings, name) != getattr(before, name)]
         urls = [{member.url for member in each.members} for each in (before, settings)]
+        if settings.providers.without_rules() == before.providers.without_rules():
+            late = [name for name in late if name != "providers"]
         if before.mode == "redirect" and urls[0] != urls[1]:
             late.append("members (their addresses, for the pages of redirect mode)")
         if before.admin.public_url != settings.admin.public_url:

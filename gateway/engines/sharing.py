@@ -6,28 +6,25 @@ that is not known here.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
-from contract.journal import Entry
 from gateway.clients.state.protocol import (
     Adoption,
-    Batch,
     Hold,
     SharedState,
     StateUnavailableError,
     StoredLaunch,
     Terms,
-    Writing,
 )
-from gateway.clients.state.sealing import BrokenSealError, Seal, launch_key, launch_seal
+from gateway.clients.state.sealing import launch_key
 from gateway.core.launch import Launch
-from gateway.core.launch_records import dump_entries, dump_launch, load_entries, load_launch
-from providers.base import ProviderError, RepoSpec
+from gateway.engines.shared_launch import NotUnderstoodError, SharedLaunch
+from providers.base import RepoSpec
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +42,8 @@ ROOM_FOR_UNWRITTEN = 100_000
 #: Launches that are written, or looked at, at a time.
 AT_ONCE = 30
 
-#: Bytes of events that are sealed in one piece, roughly: what the store drops for want of room, it drops by the piece.
-BATCH_BYTES = 64 * 1024
-
-#: Visitors who wait at a time for a launch that no replica seems to know; the next ones hear at once.
+#: Visitors who wait at a time for a launch that no replica seems to know; the next ones are to ask again.
 PATIENT = 50
-
-_RECORD, _EVENTS = "the record of a launch", "the events of a launch"
 
 
 class Runner(Protocol):
@@ -69,20 +61,11 @@ class Runner(Protocol):
     def asked_to_cancel(self, launch: Launch) -> None:
         """End a launch whose visitor has told another replica so."""
 
+    def watched_elsewhere(self, launch: Launch) -> None:
+        """Take in that a launch that runs here is watched at another replica."""
 
-@dataclass
-class _Shared:
-    """A launch in the store: what of it has been written or read."""
-
-    launch: Launch
-    key: str
-    seal: Seal
-    cursor: int = -1
-    """The number of the last entry that both sides have."""
-    gone_since: float | None = None
-    strange_since: float | None = None
-    """Since when what another replica writes of it is not understood."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def lost_sight_of(self, launch: Launch) -> None:
+        """Show a launch of another replica no more: nobody knows here how it goes on."""
 
 
 class Sharing:
@@ -99,8 +82,10 @@ class Sharing:
         self.replica = secrets.token_hex(8)
         """Names this process among the replicas."""
         self._runner: Runner | None = None
-        self._own: dict[str, _Shared] = {}
-        self._followed: dict[str, _Shared] = {}
+        self._own: dict[str, SharedLaunch] = {}
+        self._followed: dict[str, SharedLaunch] = {}
+        self._ended: dict[str, SharedLaunch] = {}
+        """Launches that have ended here and stand in the store, the latest last: an emptied one gets them again."""
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._trusted_from = clock()
@@ -117,7 +102,7 @@ class Sharing:
 
     def begin(self, launch: Launch) -> None:
         """Keep a launch of this replica from now on."""
-        self._add(_Shared(launch, launch_key(launch.id), launch_seal(launch.id)))
+        self._add(SharedLaunch.begun(launch))
 
     def note(self, launch: Launch) -> None:
         """Write a launch soon: its record or its journal has changed."""
@@ -137,39 +122,43 @@ class Sharing:
 
     async def find(self, launch_id: str) -> Launch | None:
         """Another replica's launch, which is followed from now on; raises :class:`StateUnavailableError`."""
-        key, seal = launch_key(launch_id), launch_seal(launch_id)
+        key = launch_key(launch_id)
         stored = (await self._asked(self._state.read({key: -1}))).get(key)
         if stored is None:
             return None
         if (item := self._own.get(launch_id) or self._followed.get(launch_id)) is not None:
             return item.launch
         try:
-            launch = load_launch(launch_id, seal.open(stored.meta, _RECORD), self._parse)
-        except (BrokenSealError, ProviderError, ValueError) as error:
+            item = SharedLaunch.found(launch_id, stored, self._parse)
+        except NotUnderstoodError as error:
             logger.warning("a launch of another replica is not understood: %s", error)
             # The replica that runs it does understand it, and the visitor may meet that one next time.
             raise StateUnavailableError("the launch is not understood here") from error
-        item = self._followed[launch_id] = _Shared(launch, key, seal)
+        self._followed[launch_id] = item
         self._take(item, stored)
-        return launch
+        return item.launch
 
     async def find_patiently(self, launch_id: str) -> Launch | None:
         """As :meth:`find`, with some patience: a store that was emptied gets its launches back at their renewal."""
-        patient = self._state.shared and self._patient < PATIENT
-        until = self._clock() + (self._terms.lease / 2 if patient else 0)
+        launch = await self.find(launch_id)
+        if launch is not None or not self._state.shared:
+            return launch
+        if self._patient >= PATIENT:
+            raise StateUnavailableError("too many wait for launches that the store does not know")
+        until = self._clock() + self._terms.lease / 2
         self._patient += 1
         try:
-            while True:
-                launch = await self.find(launch_id)
-                if launch is not None or self._clock() >= until:
-                    return launch
+            while launch is None and self._clock() < until:
                 await asyncio.sleep(READ_EVERY)
+                launch = await self.find(launch_id)
+            return launch
         finally:
             self._patient -= 1
 
     def forget(self, launch: Launch) -> None:
         """Follow a launch no more, or keep one no more that has finished."""
         self._followed.pop(launch.id, None)
+        self._ended.pop(launch.id, None)
         if launch.finished_at is not None:
             self._own.pop(launch.id, None)
 
@@ -194,7 +183,7 @@ class Sharing:
         for begin in range(0, len(items), AT_ONCE):
             await asyncio.gather(*map(self._write_guarded, items[begin : begin + AT_ONCE]))
 
-    async def _write_guarded(self, item: _Shared) -> None:
+    async def _write_guarded(self, item: SharedLaunch) -> None:
         """Write a launch; whatever goes wrong with one keeps no other from being written."""
         try:
             await self._write(item)
@@ -203,26 +192,48 @@ class Sharing:
             self._changed.add(item.launch.id)
 
     async def renew(self) -> None:
-        """Keep the leases on what is run here, and write what the store has lost or not had yet."""
+        """Keep the leases on what is run here, say what is watched here, and write what the store does not have."""
         if not self._state.shared:
             return
+        await self._renew_leases()
+        watched = [item.key for item in self._followed.values() if item.launch.watchers]
+        if watched:
+            with contextlib.suppress(StateUnavailableError):
+                await self._asked(self._state.watch(watched))
+
+    async def _renew_leases(self) -> None:
         keys = {item.key: item for item in self._own.values()}
+        # One that has ended stands for all of these.
+        latest = next(reversed(self._ended.values()), None)
+        if latest is not None:
+            keys[latest.key] = latest
         try:
             renewals = await self._asked(self._state.renew(tuple(keys), self.replica))
         except StateUnavailableError:
             self._changed.update(self._own)
+            # Whoever watched them does so still, and will be back.
+            self._tell_watched()
             return
         for key, renewal in renewals.items():
             item = keys[key]
+            item.watched = renewal.watched
             if renewal.hold is Hold.LOST:
                 self._lose(item)
             elif renewal.hold is Hold.GONE:
-                item.cursor = -1
-                self.note(item.launch)
+                for lost in self._ended.values() if item is latest else [item]:
+                    lost.cursor = -1
+                    self._own[lost.launch.id] = lost
+                    self.note(lost.launch)
             elif renewal.cancelled and self._runner is not None:
                 self._runner.asked_to_cancel(item.launch)
+        self._tell_watched()
         if self._changed:
             self._wake.set()
+
+    def _tell_watched(self) -> None:
+        for item in self._own.values():
+            if item.watched and self._runner is not None:
+                self._runner.watched_elsewhere(item.launch)
 
     async def follow(self) -> None:
         """Bring over what is new in the launches of others, and go on with those that nobody runs any more."""
@@ -232,12 +243,14 @@ class Sharing:
         try:
             found = await self._asked(self._state.read({key: item.cursor for key, item in items.items()}))
         except StateUnavailableError:
+            for item in items.values():
+                self._lose_sight_of(item)
             return
         followed = [(item, found.get(key)) for key, item in items.items() if item.launch.id in self._followed]
         for begin in range(0, len(followed), AT_ONCE):
             await asyncio.gather(*(self._look_guarded(*each) for each in followed[begin : begin + AT_ONCE]))
 
-    async def _look_guarded(self, item: _Shared, stored: StoredLaunch | None) -> None:
+    async def _look_guarded(self, item: SharedLaunch, stored: StoredLaunch | None) -> None:
         """Look after a launch; whatever goes wrong with one holds up no other."""
         try:
             await self._look_after(item, stored)
@@ -257,17 +270,18 @@ class Sharing:
         except StateUnavailableError as error:
             logger.warning("launches could not be handed over, and wait for their leases to run out: %s", error)
 
-    async def _look_after(self, item: _Shared, stored: StoredLaunch | None) -> None:
+    async def _look_after(self, item: SharedLaunch, stored: StoredLaunch | None) -> None:
         if stored is not None:
             item.gone_since = None
             if not self._take(item, stored):
-                self._puzzle_over(item)
+                self._lose_sight_of(item)
                 return
             if stored.over or not item.launch.watchers or not self._leases_count:
                 return
             if await self._asked(self._state.adopt(item.key, self.replica)) is Adoption.ADOPTED:
                 await self._adopted(item)
             return
+        item.hidden_since = None
         item.gone_since = item.gone_since or self._clock()
         # Who runs it writes it anew at the next renewal; if nobody does, it is gone with its replica.
         if self._clock() - item.gone_since > self._terms.lease and item.launch.watchers:
@@ -279,14 +293,15 @@ class Sharing:
         """Whether a lease that has run out says that its holder is dead: not while the store was away for all."""
         return self._clock() >= self._trusted_from and self._state.steady() >= self._terms.lease
 
-    def _puzzle_over(self, item: _Shared) -> None:
-        """A launch is not understood here: after a while its watchers had better ask another replica."""
-        item.strange_since = item.strange_since or self._clock()
-        if self._clock() - item.strange_since > self._terms.lease:
-            self._followed.pop(item.launch.id, None)
-            item.launch.journal.close()
+    def _lose_sight_of(self, item: SharedLaunch) -> None:
+        """Nobody knows here how a launch goes on: after a while its watchers had better ask another replica."""
+        item.hidden_since = item.hidden_since or self._clock()
+        if self._clock() - item.hidden_since <= self._terms.lease:
+            return
+        if self._followed.pop(item.launch.id, None) is not None and self._runner is not None:
+            self._runner.lost_sight_of(item.launch)
 
-    async def _adopted(self, item: _Shared) -> None:
+    async def _adopted(self, item: SharedLaunch) -> None:
         """Run a launch from here on, with all that the replica before has written of it."""
         if item.cursor >= 0:
             stored = (await self._asked(self._state.read({item.key: item.cursor}))).get(item.key)
@@ -302,23 +317,16 @@ class Sharing:
         if self._runner is not None:
             self._runner.go_on_with(launch)
 
-    def _take(self, item: _Shared, stored: StoredLaunch) -> bool:
+    def _take(self, item: SharedLaunch, stored: StoredLaunch) -> bool:
         """Bring a launch that is followed up to date; whether what is stored was understood."""
         launch = item.launch
         try:
-            seen = load_launch(launch.id, item.seal.open(stored.meta, _RECORD), self._parse)
-            entries = [entry for batch in stored.batches for entry in load_entries(item.seal.open(batch.body, _EVENTS))]
-        except (BrokenSealError, ProviderError, ValueError) as error:
-            if item.strange_since is None:
+            item.take(stored, self._parse)
+        except NotUnderstoodError as error:
+            if item.hidden_since is None:
                 logger.warning("launch %s: what another replica wrote is not understood: %s", launch.short, error)
             return False
-        item.strange_since = None
-        launch.trail, launch.member, launch.attempt = seen.trail, seen.member, seen.attempt
-        launch.phase, launch.outcome = seen.phase, seen.outcome
-        for entry in entries:
-            if launch.journal.final is None:
-                launch.journal.take(entry)
-        item.cursor = max([item.cursor, *(batch.last for batch in stored.batches)])
+        item.hidden_since = None
         if launch.journal.final is not None and launch.finished_at is None:
             launch.finished_at = self._clock()
             self._followed.pop(launch.id, None)
@@ -326,7 +334,7 @@ class Sharing:
                 self._runner.ended_elsewhere(launch)
         return True
 
-    async def _write(self, item: _Shared) -> None:
+    async def _write(self, item: SharedLaunch) -> None:
         launch = item.launch
         async with item.lock:
             if launch.id not in self._own:
@@ -340,10 +348,7 @@ class Sharing:
                 # Nothing is sealed for a store that will not take it.
                 self._changed.add(launch.id)
                 return
-            entries, over = launch.journal.since(item.cursor), launch.journal.final is not None
-            batches = [Batch(some[-1].n, item.seal.close(dump_entries(some), _EVENTS)) for some in _in_batches(entries)]
-            meta = item.seal.close(dump_launch(launch), _RECORD)
-            writing = Writing(meta, batches, whole=item.cursor < 0, over=over)
+            writing = item.writing()
             try:
                 hold = await self._asked(self._state.write(item.key, self.replica, writing))
             except StateUnavailableError:
@@ -355,16 +360,16 @@ class Sharing:
                 item.cursor = -1
                 self.note(launch)
             else:
-                item.cursor = entries[-1].n if entries else item.cursor
-                if over:
-                    self._own.pop(launch.id, None)
+                item.written(writing)
+                if writing.over and self._own.pop(launch.id, None) is not None:
+                    self._ended[launch.id] = item
 
-    def _add(self, item: _Shared) -> None:
+    def _add(self, item: SharedLaunch) -> None:
         self._own[item.launch.id] = item
         item.launch.journal.changed = partial(self.note, item.launch)
         self.note(item.launch)
 
-    def _lose(self, item: _Shared) -> None:
+    def _lose(self, item: SharedLaunch) -> None:
         """Another replica has taken a launch over, for this one seemed dead; follow it."""
         launch = item.launch
         if self._own.pop(launch.id, None) is None:
@@ -381,17 +386,3 @@ class Sharing:
         except StateUnavailableError:
             self._trusted_from = self._clock() + self._terms.lease
             raise
-
-
-def _in_batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Entries in pieces of a size that suits the store."""
-    batch: list[Entry] = []
-    size = 0
-    for entry in entries:
-        batch.append(entry)
-        size += len(entry.event.message)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -1,7 +1,8 @@
 """Launches on their way through a simulated federation.
 
 What happens to a launch between decisions follows :class:`gateway.engines.journey.Journey`: refusals send it on,
-faults do within the retry budget and up to ``max_attempts``, and where nobody can take it, it waits a while.
+faults do within the retry budget and up to ``max_attempts``, and where nobody can take it, it waits a while.  Simpler
+here: each fault counts as an attempt, a refusal holds for as long as was told, and who waits has no place in a queue.
 """
 
 import math

@@ -121,8 +121,13 @@ async def explain(request: web.Request) -> web.Response:
 
 def _spec(parts: Parts, text: str) -> RepoSpec:
     try:
-        if text.partition("/")[0] in parts.providers.prefixes and text.count("/") > 1:
-            return parts.providers.parse(text)
+        if text.partition("/")[0] in parts.providers.prefixes:
+            try:
+                return parts.providers.parse(text)
+            except ProviderError:
+                if text.count("/") > 1:
+                    raise
+                # A repository at GitHub may have such an owner: ckan/ckan.
         return parts.providers.parse(parse_link(text).path_spec)
     except (LinkError, ProviderError) as error:
         raise Problem(400, "Bad Request", str(error), parameter="repo") from error

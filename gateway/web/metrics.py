@@ -18,6 +18,7 @@ class GatewayCollector(Collector):
     def __init__(self, parts: Parts) -> None:
         self._fleet, self._launches, self._archive = parts.fleet, parts.launches, parts.archive
         self._version, self._alerts, self._replicas = parts.site.version, parts.alerts, parts.replicas
+        self._providers = parts.providers
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the gateway."""
@@ -41,6 +42,10 @@ class GatewayCollector(Collector):
             events.add_metric(["written"], self._archive.written)
             events.add_metric(["lost"], self._archive.lost)
             yield events
+        if (quota := self._providers.github_quota) is not None:
+            yield GaugeMetricFamily(
+                "binderhub_github_rate_limit_remaining", "Requests that GitHub's API still allows", value=quota
+            )
         yield GaugeMetricFamily(
             "manybinder_gateway_launches_running", "Launches that are not finished", value=self._launches.running
         )

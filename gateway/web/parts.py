@@ -5,8 +5,8 @@ from typing import Literal
 
 from aiohttp import web
 
+from contract.addresses import IPNetwork
 from frontend.site import Site
-from gateway.core.addresses import IPNetwork
 from gateway.core.ports import (
     AdmissionPort,
     AlertsPort,

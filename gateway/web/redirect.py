@@ -71,5 +71,7 @@ def _location(request: web.Request, parts: Parts, admitted: Admitted, member: Me
     secret = parts.redirects.build_token_secrets.get(member.name)
     if secret and admitted.with_token:
         origin = origin_of(request.headers.get(hdrs.ORIGIN), urlsplit(member.url).netloc)
-        query.append(("build_token", make_build_token(secret_bytes(secret), spec, origin, time.time())))
+        # BinderHub reads its secret as hexadecimal, a member of manybinder as it stands.
+        key = secret_bytes(secret) if member.kind == "binderhub" else secret
+        query.append(("build_token", make_build_token(key, spec, origin, time.time())))
     return f"{member.url}build/{spec}" + (f"?{urlencode(query)}" if query else "")

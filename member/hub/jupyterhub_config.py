@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from member.hub.spawner import SessionSpawner
+from member.hub.ended import SessionAuthenticator, Sessions, remember
 
 given = json.loads(Path(os.environ["MANYBINDER_HUB_CONFIG"]).read_text())
 secrets = {name: Path(path).read_text().strip() for name, path in given["secrets"].items()}
@@ -33,7 +33,9 @@ c.TraefikProxy.traefik_entrypoint = "http"
 c.TraefikFileProviderProxy.dynamic_config_file = given["proxy_rules_file"]
 
 # Nobody logs in: launches come from the member alone, each visitor holds the token of one session.
-c.JupyterHub.authenticator_class = "null"
+SessionAuthenticator.sessions = Sessions(Path(given["data_dir"]) / "sessions")
+c.JupyterHub.authenticator_class = SessionAuthenticator
+c.Spawner.pre_spawn_hook = remember
 c.JupyterHub.services = [
     {"name": "binder", "api_token": secrets["hub_api"]},
     {"name": "culler", "api_token": secrets["culler"]},
@@ -47,9 +49,9 @@ c.JupyterHub.load_roles = [
     },
 ]
 
-c.JupyterHub.spawner_class = SessionSpawner
-c.SessionSpawner.session_command = given["session_command"]
-c.SessionSpawner.lifeline_fd = int(os.environ.get("MANYBINDER_LIFELINE_FD", "-1"))
+c.JupyterHub.spawner_class = given["spawner"]
+for owner, traits in given["traits"].items():
+    c[owner].update(traits)
 c.Spawner.start_timeout = given["start_timeout_s"]
 c.Spawner.http_timeout = given["start_timeout_s"]
 c.Spawner.poll_interval = 5

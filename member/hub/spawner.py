@@ -1,7 +1,6 @@
 """Starts sessions as processes of this machine, each by a command of the member's that confines it.
 
-A session has a token of its own and knows nothing of the Hub: whoever holds the token is let in, and no Hub login is
-asked for.  As with BinderHub, image and token come as the server's user options.
+As with BinderHub, image and token come as the server's user options.
 """
 
 import asyncio
@@ -12,30 +11,12 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
-from tornado import web
-from traitlets import Integer, List, Unicode
+from traitlets import Integer, List, Unicode, default
 
-#: User options that a session sees in its environment; the names are BinderHub's.
-_BINDER_OPTIONS = (
-    "repo_url",
-    "binder_ref_url",
-    "binder_launch_host",
-    "binder_request",
-    "binder_persistent_request",
-    "binder_client_ip",
-)
-
+from member.hub.binder import SessionEndedError, check_options, session_environ
 
 #: Seconds between two looks at a session that starts.
 _LOOK_EVERY_S = 0.2
-
-
-class SessionEndedError(Exception):
-    """A session ended before it listened; the Hub tells ``jupyterhub_message`` to whoever waits for it."""
-
-    def __init__(self, status: int) -> None:
-        self.jupyterhub_message = f"The session ended while it started (exit status {status})."
-        super().__init__(self.jupyterhub_message)
 
 
 class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # JupyterHub ships no types
@@ -48,8 +29,12 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
     )
 
     lifeline_fd = Integer(
-        -1, config=True, help="A pipe whose end tells a session that the member's supervisor is gone; -1 = none."
+        config=True, help="A pipe whose end tells a session that the member's supervisor is gone; -1 = none."
     )
+
+    @default("lifeline_fd")
+    def _lifeline_fd(self) -> int:
+        return int(os.environ.get("MANYBINDER_LIFELINE_FD", "-1"))
 
     def get_args(self) -> list[str]:
         """What the session command needs to know; nothing secret, since every process can read an argv."""
@@ -63,11 +48,7 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
     def get_env(self) -> dict[str, str]:
         """The Hub's environment without the Hub's own secrets, and what the session is to know."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTERHUB_")}
-        environ["JUPYTER_TOKEN"] = str(self.user_options["token"])
-        for name in _BINDER_OPTIONS:
-            if value := self.user_options.get(name):
-                environ[name.upper() if name.startswith("binder") else f"BINDER_{name.upper()}"] = str(value)
-        return environ
+        return environ | session_environ(self.user_options)
 
     def make_preexec_fn(self, name: str) -> Callable[[], None] | None:  # noqa: ARG002 - the base class's signature
         """Nothing: the session command makes the home, and not in a place that all users share."""
@@ -75,9 +56,7 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
 
     async def start(self) -> Any:
         """Start the session; raises a 400 where image or token is missing."""
-        for option in ("image", "token"):
-            if not isinstance(self.user_options.get(option), str) or not self.user_options[option]:
-                raise web.HTTPError(400, f"{option} is required")
+        check_options(self.user_options)
         self.cmd = list(self.session_command)
         self.popen_kwargs = {"pass_fds": (self.lifeline_fd,)} if self.lifeline_fd >= 0 else {}
         address = await super().start()

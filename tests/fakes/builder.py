@@ -1,11 +1,14 @@
 """A builder that keeps the builder's contract and does as it is told."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from contract.events import BuildEvent, Phase, event
-from member.builders.base import BuildFailedError, BuildRequest, BuiltImage
+from contract.reports import Check
+from member.builders import machine
+from member.builders.base import BuildFailedError, BuildRequest, BuiltImage, Resources
 
 
 @dataclass
@@ -26,8 +29,21 @@ class FakeBuilder:
     running: int = 0
     most_running: int = 0
 
+    @property
+    def confinement_reason(self) -> str:
+        """What it is."""
+        return "a fake"
+
+    @property
+    def info(self) -> Mapping[str, str]:
+        """Nothing."""
+        return {}
+
     async def start(self) -> None:
         """Nothing to check."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
 
     async def has_image(self, image: str) -> bool:
         """Whether it was built."""
@@ -61,6 +77,14 @@ class FakeBuilder:
 
     async def clean(self) -> None:
         """Nothing is ever too old."""
+
+    async def checks(self) -> Sequence[Check]:
+        """All is well."""
+        return (Check("Builder", True, self.confinement_reason),)
+
+    async def resources(self) -> Resources:
+        """Whoever asks gets those of this machine."""
+        return await machine.resources(Path("/"))
 
     def hold(self, image: str) -> asyncio.Event:
         """Have an image's build wait until the event is set."""

@@ -44,6 +44,8 @@ class Knobs:
     """The last event, where it is not ``ready``."""
     first: dict[str, Any] | None = None
     """The only event."""
+    queues: bool = False
+    """A built image waits for its turn to start."""
     room: int | None = None
     """Sessions that it has room for; with none left it refuses, as a member does."""
     content_type: str = sse.CONTENT_TYPE
@@ -262,6 +264,9 @@ class FakeMember:
         events: list[dict[str, Any]] = [{"phase": "waiting", "message": "Waiting for build to start...\n"}]
         events += [{"phase": "building", "message": f"line {n}{self.line}\n"} for n in range(self.lines)]
         events.append({"phase": "built", "message": "Built image, launching...\n", "imageName": "image"})
+        if self.knobs.queues:
+            events.append({"phase": "launching", "message": "Waiting for other sessions to start.\n", "position": 40})
+            events.append({"phase": "launching", "message": "Server requested\n"})
         ready = {
             "phase": "ready",
             "message": "server running\n",

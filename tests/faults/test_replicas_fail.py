@@ -30,9 +30,15 @@ from tests.faults.conftest import GATEWAY, MEMBERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-REPLICAS = 3
 NPM_CLIENT = "@jupyterhub/binderhub-client@0.5.0"
 SLOW = {"requirements.txt": "six\n", "postBuild": "#!/bin/sh\necho begun\nsleep 8\necho done\n"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Three replicas in all tests, and in those in which one is killed two as well."""
+    if "replicated" in metafunc.fixturenames:
+        counts = (3, 2) if metafunc.function.__name__.startswith("test_a_replica_is_killed") else (3,)
+        metafunc.parametrize("replicated", counts, indirect=True, scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +50,18 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def replicated(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Federation]:
-    """Three replicas of a gateway behind one port, and three members, each of real processes."""
+def replicated(
+    tmp_path_factory: pytest.TempPathFactory, redis: RedisServer, request: pytest.FixtureRequest
+) -> Iterator[Federation]:
+    """Some replicas of a gateway behind one port, and three members, each of real processes."""
     config = tmp_path_factory.mktemp("config")
     cache = shared_cache_dir(tmp_path_factory.getbasetemp())
-    gateway = {**GATEWAY, "redis": {"url": redis.url}}
+    gateway = {**GATEWAY, "redis": {"url": redis.url, "prefix": f"{request.param}-replicas:"}}
     (config / "gateway.yaml").write_text(yaml.safe_dump(gateway))
     (config / "members.yaml").write_text(yaml.safe_dump({**MEMBERS, "builder": {"cache_dir": str(cache)}}))
     federation = Federation.start(
-        tmp_path_factory.mktemp("replicated"),
-        *("--members", "3", "--gateways", str(REPLICAS)),
+        tmp_path_factory.mktemp("replicated") / "up",
+        *("--members", "3", "--gateways", str(request.param)),
         *("--gateway-config", str(config / "gateway.yaml"), "--member-config", str(config / "members.yaml")),
         deadline_s=300,
     )
@@ -78,7 +86,8 @@ async def _all_there(federation: Federation) -> bool:
     with contextlib.suppress(aiohttp.ClientError, KeyError):
         async with aiohttp.ClientSession() as http, http.get(f"{federation.url}/api/v1/federation") as response:
             wire = await response.json()
-            return len(wire["replicas"]) == REPLICAS and wire["degraded_since"] is None
+            expected = len(list(federation.data_dir.glob("gateway-*.yaml")))
+            return len(wire["replicas"]) == expected and wire["degraded_since"] is None
     return False
 
 
@@ -154,11 +163,13 @@ class Script:
                         await self.act(self.events[-1], replica)
 
 
-@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.BUILDING, Phase.LAUNCHING])
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FETCHING, Phase.BUILDING, Phase.BUILT, Phase.LAUNCHING])
 async def test_a_replica_is_killed_at_each_phase_and_the_stream_resumes_at_another(
     replicated: Federation, http: aiohttp.ClientSession, git_server: GitServer, phase: Phase
 ) -> None:
-    make_repo(git_server.root, f"resumed-{phase}", {**SLOW, "phase.txt": phase.value})
+    # Another one for each number of replicas, so that there is something to build.
+    name = f"resumed-{phase}-{replicated.data_dir.parent.name}"
+    make_repo(git_server.root, name, {**SLOW, "name.txt": name})
     killed: list[int] = []
 
     async def kill(event: BuildEvent, replica: psutil.Process) -> None:
@@ -166,7 +177,7 @@ async def test_a_replica_is_killed_at_each_phase_and_the_stream_resumes_at_anoth
             killed.append(replica.pid)
             replica.kill()
 
-    script = Script(replicated, git_spec(git_server.url(f"resumed-{phase}")), kill)
+    script = Script(replicated, git_spec(git_server.url(name)), kill)
     events = await script.run()
     assert killed
     assert script.connections > 1
@@ -209,11 +220,28 @@ async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) 
         page = await browser.new_page()
         await page.goto(f"{replicated.url}/v2/{git_spec(git_server.url('by-browser'))}")
         await expect(page.locator("#log")).to_contain_text("begun", timeout=200_000)
-        # Whichever has the stream, and those to which it may come back at once: one stays.
-        for replica in replicas(replicated)[1:]:
+        # Whichever has the stream is among those that the browser is connected to.
+        connected = _talking_to_browsers(replicated)
+        assert connected
+        for replica in connected:
             replica.kill()
         await page.wait_for_url("**/user/**/lab**", timeout=300_000)
         await browser.close()
+
+
+def _talking_to_browsers(federation: Federation) -> list[psutil.Process]:
+    """The replicas that a browser of this test has connections to."""
+    port = URL(federation.url).port
+    ports = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "chrom" in process.name():
+                ports |= {c.laddr.port for c in process.net_connections("tcp") if c.raddr and c.raddr.port == port}
+    return [
+        replica
+        for replica in replicas(federation)
+        if any(c.raddr and c.raddr.port in ports for c in replica.net_connections("tcp"))
+    ]
 
 
 @contextlib.asynccontextmanager

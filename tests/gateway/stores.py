@@ -1,10 +1,10 @@
-"""Both stores behind one face: what holds of one must hold of the other."""
+"""All stores behind one face: what holds of one must hold of the others."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from redisserver import RedisServer
+from redisserver import RedisServer, redis_program, valkey_program
 
 from gateway.clients.state.memory import MemoryState
 from gateway.clients.state.protocol import SharedState, Terms
@@ -17,7 +17,7 @@ SHORT = Terms(lease=LEASE)
 Make = Callable[..., SharedState]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "valkey"])
 async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
     """Makes replicas' ends of one store."""
     made: list[SharedState] = []
@@ -29,7 +29,8 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
         yield make_memory
         return
-    server = await RedisServer(tmp_path / "redis").start()
+    programs = {"redis": redis_program, "valkey": valkey_program}
+    server = await RedisServer(tmp_path / "redis", program=programs[request.param]).start()
 
     def make_redis(terms: Terms = SHORT) -> SharedState:
         made.append(RedisState(server.client(socket_timeout=30), "test:", timeout=30, terms=terms))

@@ -4,15 +4,17 @@ import string
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.rendezvous import uniform
 from contract.reports import CapacityReport, Image, Sessions
 from contract.repos import RepoKey
 from gateway.core.decision import Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import FleetSnapshot, Layer, Member, MemberView, Policy, Received, Reservation
 from gateway.core.outcomes import Ejection, Outcomes
-from gateway.core.policies import POLICIES, Option, Tier, tiered, uniform
+from gateway.core.policies import POLICIES, Option, Tier, tiered
 from gateway.core.settings import HealthSettings, RoutingSettings, RuleSettings
 
 NOW = 1000.0
@@ -300,11 +302,14 @@ def test_an_ejected_member_gets_one_trial_launch_at_a_time() -> None:
         assert order(choose(fleet(back, other), "repo", **request)) == ["other", "back"]
 
 
-def test_slow_start_is_a_growing_share() -> None:
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_slow_start_is_a_growing_share(policy: str) -> None:
+    routing = RoutingSettings(policy=policy)
+
     def share(age: float) -> float:
-        returned = replace(idle("back", 300), returned_at=NOW - age)
+        snapshot = fleet(replace(idle("back", 300), returned_at=NOW - age), idle("b", 300))
         draws = [uniform(str(n), "draw") for n in range(1000)]
-        first = [order(choose(fleet(returned, idle("b", 300)), f"repo-{n}", draw))[0] for n, draw in enumerate(draws)]
+        first = [order(choose(snapshot, f"repo-{n}", draw, routing))[0] for n, draw in enumerate(draws)]
         return first.count("back") / 1000
 
     shares = [share(age) for age in (0, 15, 30, 60)]

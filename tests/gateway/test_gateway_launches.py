@@ -5,9 +5,11 @@ import time
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from contract.events import Failure, Phase
 from contract.launches import parse_event_id, short
+from frontend.tokens import make_build_token
 from tests.gateway.harness import COMMIT, SPEC, Starter, spec_of, until
 
 #: For a member that hangs; the other one has to begin within the same time.
@@ -211,6 +213,20 @@ async def test_no_stretch_of_a_launch_may_take_for_ever(start: Starter, bounds: 
     assert said in " ".join(event.message for event in events)
     assert (events[-1].phase, events[-1].fields["member"]) == (Phase.READY, second.name)
     await until(lambda: first.cancelled)
+
+
+async def test_a_launch_that_waits_for_its_turn_to_start_is_in_a_queue_and_not_slow(start: Starter) -> None:
+    """A crowd of one repository: its image is built, and each session waits for those before it."""
+    gateway = await start.gateway(launch={"start_timeout": "4s"})
+    first, _ = gateway.first_choice()
+    first.knobs.queues, first.knobs.gate_at = True, 6
+    messages = []
+    async for _, event in gateway.events():
+        messages.append(event.message)
+        if event.fields.get("position") == 40:
+            await asyncio.sleep(6)
+            first.gate.set()
+    assert (event.phase, event.fields["member"], event.fields["attempt"]) == (Phase.READY, first.name, 1), messages
 
 
 async def test_a_silent_stream_of_a_member_that_cannot_be_reached_is_given_up_early(start: Starter) -> None:
@@ -452,3 +468,14 @@ async def test_without_an_event_stream_in_accept_nothing_is_launched(start: Star
     async with gateway.http.head(f"{gateway.url}build/{SPEC}") as response:
         assert response.status == 405
     assert not gateway.members[0].builds
+
+
+async def test_the_wish_to_build_again_reaches_the_member_from_a_page_only(start: Starter) -> None:
+    gateway = await start.gateway(1, security={"build_token_secret": "s" * 64})
+    (member,) = gateway.members
+    token = make_build_token("s" * 64, SPEC, URL(gateway.url).authority, time.time())
+    for query, forced in (("", False), ("?force=true", False), (f"?build_token={token}", False)):
+        await gateway.launch(SPEC + query)
+        assert member.claims(gateway.key, time.time()).force is forced, query
+    await gateway.launch(f"{SPEC}?force=true&build_token={token}")
+    assert member.claims(gateway.key, time.time()).force

@@ -104,6 +104,32 @@ routing: {{policy: fastest}}
     assert len(caught.value.problems) == 14, told
 
 
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("routing: {assumed_limit: .inf}", "routing.assumed_limit: must be more than 0 and not infinite"),
+        ("launch: {retries_per_second: .inf}", "launch.retries_per_second: must be more than 0 and not infinite"),
+        ("routing: {panic_below: .nan}", "routing.panic_below: must be more than 0"),
+        (
+            "routing: {rules: [{name: docs, members: {site: x}, origins: [docs.example.org]}]}",
+            "routing: rules[0].origins[0]: 'docs.example.org' is not an origin, such as https://docs.example.org",
+        ),
+        (
+            "routing: {rules: [{name: docs, members: {site: x}, origins: ['https://docs.example.org:443/page']}]}",
+            "is not an origin (write https://docs.example.org)",
+        ),
+        ("routing: {rules: [{name: n, members: {site: x}, clients: [10.0.0.1/8]}]}", "rules[0].clients[0]: "),
+    ],
+)
+def test_what_would_never_match_or_could_not_be_reckoned_with_is_an_error(
+    tmp_path: Path, section: str, said: str
+) -> None:
+    key = private_pem(Ed25519PrivateKey.generate()).replace("\n", "\n  ")
+    head = f"schema: 1\npublic_url: http://g/\ndata_dir: /x\nsigning_key: |\n  {key}\n"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        load(written(tmp_path, head + section))
+
+
 def test_names_and_addresses_are_unique(tmp_path: Path) -> None:
     key = private_pem(Ed25519PrivateKey.generate()).replace("\n", "\n  ")
     head = f"schema: 1\npublic_url: http://g/\ndata_dir: /x\nsigning_key: |\n  {key}\n"

@@ -14,6 +14,7 @@ from gateway.core.fleet import CapacityState, Health, Member, MemberView, Policy
 from gateway.core.outcomes import Attempt
 from gateway.core.settings import EjectionSettings, HealthSettings, ProbeSettings
 from gateway.core.transitions import (
+    KEEP_HISTORY,
     ProbeResult,
     StaleReportError,
     check_report,
@@ -86,6 +87,14 @@ def test_hysteresis(results: list[ProbeResult], down: int, up: int) -> None:
             assert len({result.reachable for result in recent}) == 1
             assert len(recent) == needed
         assert now.state == now.status(float(length + 1), settings).state
+
+
+def test_a_member_that_returns_is_not_taken_for_what_it_was_before_it_went() -> None:
+    broken = after(GOOD, REFUSED, REFUSED, BROKEN)
+    assert (broken.state, broken.reasons(4, SETTINGS)) == ("failing", (BROKEN.reason,))
+    assert [item.after for item in broken.history] == ["available", "unreachable", "failing"]
+    mended = after(BROKEN, REFUSED, REFUSED, GOOD, settings=HealthSettings(ProbeSettings(healthy_after=1)))
+    assert mended.state == "available"
 
 
 def test_a_launch_that_could_not_reach_it_counts_as_a_probe() -> None:
@@ -307,6 +316,18 @@ def test_a_member_that_returns_starts_slowly_and_one_that_was_there_from_the_sta
     assert (mended.returned_at, mended.history[-1].reason) == (4.0, "Its checks pass again.")
 
 
+def test_what_befalls_a_member_that_drains_stands_in_its_history() -> None:
+    view = settled(replace(after(GOOD), policy=Policy.DRAINING), 2, SETTINGS)
+    for at, result in ((3, REFUSED), (4, REFUSED), (5, GOOD), (6, GOOD)):
+        view = probed(view, result, at, SETTINGS)
+    assert (view.state, view.since) == ("draining", 2)
+    assert [(item.at, item.after, item.reason) for item in view.history[-3:]] == [
+        (2, "draining", "An operator has set it to draining."),
+        (4, "draining", f"An operator has set it to draining. {REFUSED.reason}"),
+        (5, "draining", "It answers again."),
+    ]
+
+
 def test_a_member_that_starts_with_its_gateway_does_not_start_slowly_the_first_time() -> None:
     starting = replace(NEW, starting_until=60.0)
     view = probed(probed(probed(starting, REFUSED, 0, SETTINGS), BROKEN, 1, SETTINGS), GOOD, 10, SETTINGS)
@@ -342,9 +363,19 @@ def test_a_binderhubs_ready_sessions_count_once() -> None:
         view = reserved(view, Reservation(f"l{n}", RepoKey("r"), "c", 2), 2, SETTINGS)
         view = released(view, f"l{n}", True, 5, SETTINGS)
     taken = replace(GOOD, sessions=Sessions(running=5, limit=10, free=5))
-    # Its count may be a few seconds old.
-    assert probed(view, taken, 10, SETTINGS).free(10, SETTINGS) == 0
-    assert probed(view, taken, 20, SETTINGS).free(20, SETTINGS) == 5
+    # Its count may be a minute old.
+    for at in (10, 30, 64):
+        view = probed(view, taken, at, SETTINGS)
+        assert view.free(at, SETTINGS) == 0
+    assert probed(view, taken, 66, SETTINGS).free(66, SETTINGS) == 5
+
+
+def test_a_binderhub_that_counts_no_more_is_of_unknown_capacity_at_once() -> None:
+    full = replace(GOOD, sessions=Sessions(running=10, limit=10, free=0))
+    view = probed(probed(NEW, full, 1, SETTINGS), GOOD, 2, SETTINGS)
+    assert (view.state, view.status(2, SETTINGS).capacity) == ("available", CapacityState.UNKNOWN)
+    # One that did not answer has not taken it back.
+    assert probed(probed(NEW, full, 1, SETTINGS), REFUSED, 2, SETTINGS).free(2, SETTINGS) == 0
 
 
 def test_a_member_drains_itself_for_as_long_as_it_says_so() -> None:
@@ -378,3 +409,12 @@ def test_a_member_near_its_limit_does_not_drown_its_history() -> None:
         assert view.history[-1].after == view.state
     assert "ejected" in [item.after for item in view.history]
     assert len(view.history) < 10
+
+
+def test_of_a_long_history_the_latest_transitions_are_kept() -> None:
+    view = after(GOOD)
+    for n in range(2, 500, 3):
+        for at, result in ((n, REFUSED), (n + 1, REFUSED), (n + 2, GOOD)):
+            view = probed(view, result, at, SETTINGS)
+    assert len(view.history) == KEEP_HISTORY
+    assert [(item.at, item.after) for item in view.history[-2:]] == [(498, "unreachable"), (499, "available")]

@@ -1,7 +1,10 @@
 """What operators have decided outlives every process and every store, and nobody else can decide."""
 
 import asyncio
+import contextlib
 import json
+import math
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,6 +188,34 @@ async def test_a_store_that_lost_a_part_or_is_an_older_copy_of_itself_is_mended(
     await client.aclose()
 
 
+async def test_after_an_outage_nothing_is_missed_that_was_written_over_an_older_copy(
+    start: Starter, tmp_path: Path
+) -> None:
+    redis = await start.redis()
+    client = redis.client()
+    one, two = (_records(tmp_path, start.state(redis.client()), name) for name in ("one", "two"))
+    await one.write(Change("ban", "a", {"v": 1}))
+    names = [f"manybinder:records{part}" for part in ("", ":stamps", ":changes", ":life")]
+    copies = {name: await client.dump(name) for name in names}
+    for n in range(4):
+        await one.write(Change("ban", f"b{n}", {"v": n}))
+    one._state._away_until = math.inf
+    await one.sync()
+    one._state._away_until = 0.0
+    # It comes back as it was before, and who has not read it yet writes past where the first one had got to.
+    for name, copy in copies.items():
+        await client.restore(name, 0, copy, replace=True)
+    for n in range(5):
+        await two.write(Change("ban", f"c{n}", {"v": n}))
+    for each in (one, two):
+        await each.sync()
+        assert set(each.book.of("ban")) == {"a", *(f"b{n}" for n in range(4)), *(f"c{n}" for n in range(5))}
+    for each in (one, two):
+        await each.close()
+        await each._state.close()
+    await client.aclose()
+
+
 async def test_whoever_goes_away_while_a_decision_is_kept_has_made_it(tmp_path: Path) -> None:
     one = _records(tmp_path, MemoryState(), "one")
     changed = asyncio.Event()
@@ -225,6 +256,28 @@ async def test_what_is_decided_while_the_store_is_away_arrives_later(tmp_path: P
     assert set(one.book.of("ban")) == set(two.book.of("ban")) == {"a", "b"}
     await one.close()
     await two.close()
+
+
+def test_a_file_of_the_next_version_is_read_and_one_of_a_later_one_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "records.sqlite3"
+    file = RecordFile(path)
+    file.save([_record("a", 1, "w", {"v": 1})])
+    file.close()
+    for version, change in ((2, "ALTER TABLE records ADD COLUMN more TEXT"), (3, "CREATE TABLE more (x)")):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(change)
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.commit()
+        if version == 2:
+            file = RecordFile(path)
+            file.save([_record("b", 1, "w", {"v": 2})])
+            assert {record.key for record in file.load()} == {"a", "b"}
+            file.close()
+    with pytest.raises(RecordFileError, match="too far ahead"):
+        RecordFile(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        # The version stays that of who has made it.
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
 
 
 def test_a_file_that_cannot_be_used_is_told_with_its_path(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from redisserver import RedisServer
+from redisserver import RedisServer, redis_program, valkey_program
 
 from gateway.clients.state.connect import connect
 from gateway.clients.state.protocol import (
@@ -45,10 +45,10 @@ async def state_of(**settings: Any) -> AsyncIterator[SharedState]:
         await state.close()
 
 
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """A Redis that is ended with the test, whatever it was started with."""
-    server = RedisServer(tmp_path / "redis")
+@pytest.fixture(params=[redis_program, valkey_program])
+async def server(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RedisServer]:
+    """A Redis or Valkey that is ended with the test, whatever it was started with."""
+    server = RedisServer(tmp_path / "redis", program=request.param)
     yield server
     await server.stop()
 
@@ -59,6 +59,7 @@ async def use(state: SharedState, key: str = "k") -> None:
     await state.renew([key], "a")
     await state.adopt(key, "a")
     await state.ask_to_cancel(key)
+    await state.watch([key])
     assert (await state.read({key: -1}))[key].meta == b"m"
     await state.give_up([key], "a")
     await state.tell([b"fact"])

@@ -1,4 +1,4 @@
-"""Rates, quotas, queues and records in the shared state: one suite for both stores, whatever the interleaving."""
+"""Rates, quotas, queues and records in the shared state: one suite for all stores, whatever the interleaving."""
 
 import asyncio
 import random
@@ -113,6 +113,10 @@ async def test_what_is_counted_elsewhere_is_not_counted_twice(make: Make) -> Non
     assert await two.claim("l4", [Quota("repo", 5, 3, seen)], 60) == 0
     assert await two.claim("l4", [Quota("repo", 5, 2, seen)], 60) is None
     assert await one.claim("l5", [Quota("zero", 0)], 60) == 0
+    # Two members have told of the same launch, which has gone from one to the other: it is one all the same.
+    assert await one.claim("m0", [Quota("moved", 2)], 60) is None
+    assert await two.claim("m1", [Quota("moved", 2, 1, ["m0", "m0"])], 60) is None
+    assert await two.claim("m2", [Quota("moved", 2, 1, ["m0", "m0"])], 60) == 0
 
 
 async def _enter(state: SharedState, ticket: str, client: str, repo: str = "r", terms: QueueTerms = EVEN) -> int | str:

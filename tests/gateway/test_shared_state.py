@@ -1,4 +1,4 @@
-"""The shared state: one suite for both stores, the real Redis among them."""
+"""The shared state: one suite for all stores, the real Redis and Valkey among them."""
 
 import asyncio
 import random
@@ -141,6 +141,23 @@ async def test_word_is_left_for_the_replica_that_runs_a_launch(make: Make) -> No
     assert not (await one.renew(["k"], "a"))["k"].cancelled
     assert await two.ask_to_cancel("k")
     assert (await one.renew(["k"], "a"))["k"].cancelled
+
+
+async def test_who_runs_a_launch_hears_that_it_is_watched_elsewhere_for_a_while(make: Make) -> None:
+    one, two = make(), make()
+    for key in ("k", "l"):
+        await one.write(key, "a", Writing(b"m", whole=True))
+    await two.watch(["k", "missing"])
+    await two.watch([])
+    await two.ask_to_cancel("k")
+    renewed = await one.renew(["k", "l", "missing"], "a")
+    assert (renewed["k"].watched, renewed["k"].cancelled) == (True, True)
+    assert (renewed["l"].watched, renewed["l"].cancelled) == (False, False)
+    assert renewed["missing"].hold is Hold.GONE
+    assert await two.read({"missing": -1}) == {}
+    await asyncio.sleep(LEASE * 1.2)
+    renewed = await one.renew(["k"], "a")
+    assert (renewed["k"].watched, renewed["k"].cancelled) == (False, True)
 
 
 async def test_many_leases_are_renewed(make: Make) -> None:

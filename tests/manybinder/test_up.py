@@ -90,3 +90,46 @@ def test_interrupted_before_it_is_ready_it_ends_what_it_has_started(tmp_path: Pa
     assert (process.returncode, out) == (0, "")
     _, alive = psutil.wait_procs(started, timeout=0)
     assert not alive
+
+
+@pytest.fixture
+async def replicated(tmp_path: Path, config: Path) -> AsyncIterator[Federation]:
+    arguments = ("--gateways", "2", "--members", "1", "--member-config", str(config))
+    federation = await asyncio.to_thread(Federation.start, tmp_path / "up", *arguments)
+    yield federation
+    federation.stop()
+
+
+async def test_several_gateways_share_a_redis_of_their_own_which_may_die(replicated: Federation) -> None:
+    async def agree() -> None:
+        """Wait until both replicas see each other, whichever answers."""
+        seen: set[str] = set()
+        async with asyncio.timeout(120):
+            while len(seen) < 2:
+                # Each time by a connection of its own, for that is what goes to one replica or another.
+                async with aiohttp.ClientSession() as own, own.get(f"{replicated.url}/api/v1/federation") as response:
+                    wire = await response.json()
+                if len(wire["replicas"]) == 2 and wire["degraded_since"] is None:
+                    seen |= {item["name"] for item in wire["replicas"] if item["this"]}
+                await asyncio.sleep(0.1)
+
+    def redis() -> list[psutil.Process]:
+        # It writes over its command line.
+        titles = ("redis-server", "valkey-server")
+        return [it for it, command in replicated.commands() if command and any(name in command[0] for name in titles)]
+
+    await agree()
+    (before,) = redis()
+    # It answers only those who have its password.
+    (port,) = {c.laddr.port for c in before.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"PING\r\n")
+    assert (await reader.readline()).startswith(b"-NOAUTH")
+    writer.close()
+    before.kill()
+    async with asyncio.timeout(60):
+        while before in redis() or not redis():
+            await asyncio.sleep(0.1)
+    await agree()
+    for name in ("gateway-1", "gateway-2"):
+        assert (replicated.data_dir / name / "records.sqlite3").exists()

@@ -1,12 +1,13 @@
 """Settings: every error at once, with its path."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from contract.units import Duration, Size
-from servicekit.config import ConfigError, Section, load, parse
+from servicekit.config import ConfigError, Section, by_kind, kind_tag, load, parse
 
 
 class Inner(Section):
@@ -116,3 +117,47 @@ def test_a_secret_that_cannot_be_read_hides_no_other_error(tmp_path: Path) -> No
         *("inner.password_file", "inner.wait", "doors[0].key_file", "doors[1].key", "doors[1].keys", "port")
     ]
     assert f"cannot read {tmp_path}/{{absent}}: No such file" in said[0]
+
+
+class Square(Section):
+    kind: Literal["square"] = "square"
+    side: int = Field(default=1, ge=1)
+
+
+class Circle(Section):
+    kind: Literal["circle"] = "circle"
+    radius: int = 1
+    key: SecretStr = SecretStr("")
+
+
+class Drawing(Section):
+    shape: Annotated[
+        Annotated[Square, kind_tag("square")] | Annotated[Circle, kind_tag("circle")], by_kind(default="square")
+    ] = Square()
+
+
+def _shape(text: str, environ: dict[str, str] | None = None) -> Square | Circle:
+    return parse(Drawing, f"schema: 1\nshape: {text}\n", "test.yaml", environ or {}).shape
+
+
+def test_a_section_of_several_kinds_is_chosen_by_its_kind() -> None:
+    assert _shape("{}") == Square()
+    assert _shape("{side: 2}") == Square(side=2)
+    assert _shape("{kind: circle, radius: 3}") == Circle(radius=3)
+    assert _shape("{}", {"MANYBINDER__SHAPE__KIND": "circle"}) == Circle()
+
+
+def test_a_kind_has_only_its_own_keys_and_errors_name_paths_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    for text, problem in (
+        ("{kind: circle, side: 2}", "shape.side: is not a setting (misspelt?)"),
+        ("{radius: 2}", "shape.radius: is not a setting (misspelt?)"),
+        ("{kind: square, square: 2}", "shape.square: is not a setting (misspelt?)"),
+        ("{side: 0}", "shape.side: Input should be greater than or equal to 1"),
+        ("{kind: oval}", "shape.kind: must be one of square, circle, got 'oval'"),
+        ("{kind: [1]}", "shape.kind: must be one of square, circle, got '[1]'"),
+        (f"{{kind: circle, key_file: {tmp_path}/none}}", f"shape.key_file: cannot read {tmp_path}/none: No such file"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            _shape(text)
+        (said,) = caught.value.problems
+        assert said.startswith(problem)

@@ -32,6 +32,7 @@ class _Launch:
     last: int = -1
     over: bool = False
     cancelled: bool = False
+    watched_until: float = 0.0
 
 
 class MemoryState(MemoryRules):
@@ -91,8 +92,15 @@ class MemoryState(MemoryRules):
                 renewals[key] = Renewal(Hold.LOST)
             else:
                 self._prolong(launch)
-                renewals[key] = Renewal(Hold.MINE, launch.cancelled)
+                renewals[key] = Renewal(Hold.MINE, launch.cancelled, launch.watched_until > self._clock())
         return renewals
+
+    async def watch(self, keys: Sequence[str]) -> None:
+        """See the protocol."""
+        for key in keys:
+            launch = self._find(key)
+            if launch is not None:
+                launch.watched_until = self._clock() + self._terms.lease
 
     async def adopt(self, key: str, owner: str) -> Adoption:
         """See the protocol."""

@@ -58,10 +58,11 @@ class Writing:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """Whose a launch is, and whether somebody wants it cancelled."""
+    """Whose a launch is, whether somebody wants it cancelled, and whether somebody watches it at another replica."""
 
     hold: Hold
     cancelled: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,9 @@ class LaunchState(Protocol):
 
     async def renew(self, keys: Sequence[str], owner: str) -> Mapping[str, Renewal]:
         """Prolong the leases on launches."""
+
+    async def watch(self, keys: Sequence[str]) -> None:
+        """Say, for as long as a lease, that launches are watched at a replica that does not run them."""
 
     async def adopt(self, key: str, owner: str) -> Adoption:
         """Take a launch over whose lease has run out or was given up."""

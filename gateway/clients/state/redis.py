@@ -60,9 +60,15 @@ class RedisState(RedisRules):
             names = [name for key in some for name in self._launch_keys(key)]
             answers = await self._run("renew", names, [owner, *self._lease_and_keep()])
             for key, answer in zip(some, answers, strict=True):
-                cancelled = answer == b"cancelled"
-                renewals[key] = Renewal(Hold.MINE if cancelled else Hold(answer.decode()), cancelled)
+                hold, *said = answer.decode().split()
+                renewals[key] = Renewal(Hold(hold), "cancelled" in said, "watched" in said)
         return renewals
+
+    async def watch(self, keys: Sequence[str]) -> None:
+        """See the protocol."""
+        for begin in range(0, len(keys), _RENEWED_AT_ONCE):
+            some = [self._launch_keys(key)[0] for key in keys[begin : begin + _RENEWED_AT_ONCE]]
+            await self._run("watch", some, [ms(self._terms.lease)])
 
     async def adopt(self, key: str, owner: str) -> Adoption:
         """See the protocol."""

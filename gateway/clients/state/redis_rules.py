@@ -36,7 +36,8 @@ class RedisRules(RedisStore):
         arguments: list[Any] = [launch, ms(lease)]
         for quota in quotas:
             arguments += [quota.limit, quota.taken]
-        arguments.append(json.dumps([list(quota.seen) for quota in quotas]))
+        # Each once: of a launch that has gone from one member to another, both may have told.
+        arguments.append(json.dumps([sorted(set(quota.seen)) for quota in quotas]))
         full = int(await self._run("claim", [self._quota(item.name) for item in quotas], arguments))
         return full - 1 if full else None
 

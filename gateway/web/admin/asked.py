@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from aiohttp import hdrs, web
 
+from contract.addresses import client_address
 from contract.json_types import loads_object
 from contract.units import parse_duration
-from gateway.core.addresses import client_address
 from gateway.core.operators import Operator, Scope, refusal
 from gateway.core.ports import RecordsAwayError
 from gateway.core.records import AUDIT, Change, Record

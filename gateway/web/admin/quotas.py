@@ -10,7 +10,14 @@ from gateway.web.admin.asked import Asked, answer, done, not_found, text, unproc
 async def show(asked: Asked) -> web.Response:
     """The quotas as of now, with those of single repositories and owners."""
     quotas = asked.parts.admission.rules.quotas
-    return answer({"total": quotas.total, "per_repo": quotas.per_repo, "repos": dict(quotas.repos)})
+    return answer(
+        {
+            "total": quotas.total,
+            "per_repo": quotas.per_repo,
+            "per_repo_higher": quotas.per_repo_higher,
+            "repos": dict(quotas.repos),
+        }
+    )
 
 
 async def put(asked: Asked) -> web.Response:

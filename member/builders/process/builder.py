@@ -4,16 +4,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from importlib.metadata import version
 
 from contract.events import BuildEvent, Failure, Phase, event
-from member.builders.base import BuildFailedError, BuildRequest, BuiltImage
-from member.builders.process import steps
+from contract.reports import Check
+from member.builders import machine
+from member.builders.base import BuildFailedError, BuildRequest, BuiltImage, Resources
+from member.builders.process import contents, steps
 from member.builders.process.bases import BaseFailedError, Bases
 from member.builders.process.interpreters import Interpreters
+from member.builders.process.kind import own_settings
 from member.builders.process.log import BoundedLog
 from member.builders.process.site import Site
 from member.builders.process.store import ImageMeta, Partial, Store
+from member.builders.relay import Tell, relay
 from member.confine import layers
 from member.confine.confinement import Confinement, detect
 from member.confine.ending import to_its_end
@@ -28,9 +33,6 @@ from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
-#: Events that a slow reader may lag behind before the build waits for it.
-_LAG = 200
-
 #: Seconds for which a base environment is kept that no image needs.
 _UNUSED_BASE_S = 3600.0
 
@@ -41,12 +43,13 @@ class ProcessBuilder:
     kind = "process"
 
     def __init__(self, settings: MemberSettings, confinement: Confinement | None = None) -> None:
-        self._settings = settings.builder
+        self._settings = own_settings(settings)
+        self._providers = settings.providers
         self._data_dir = settings.data_dir
-        self._cache = settings.builder.cache_dir or settings.data_dir / "uv-cache"
+        self._cache = self._settings.cache_dir or settings.data_dir / "uv-cache"
         self._store = Store(settings.data_dir)
         self._interpreters = Interpreters(
-            settings.data_dir / "pythons", settings.data_dir, downloads=settings.builder.python_downloads
+            settings.data_dir / "pythons", settings.data_dir, downloads=self._settings.python_downloads
         )
         self._tasks = Tasks()
         self._confinement = confinement
@@ -61,6 +64,11 @@ class ProcessBuilder:
     def confinement_reason(self) -> str:
         """How commands are confined, or why not: a sentence for the operator."""
         return self._ready().reason
+
+    @property
+    def info(self) -> Mapping[str, str]:
+        """Whose rules it reads repositories by."""
+        return {"repo2docker-version": version("jupyter-repo2docker")}
 
     async def start(self) -> None:
         """Try what works here, clear away what a crash left; raises ``RuntimeError`` with a sentence."""
@@ -91,19 +99,13 @@ class ProcessBuilder:
 
     async def build(self, request: BuildRequest) -> AsyncGenerator[BuildEvent, None]:
         """See :meth:`member.builders.base.Builder.build`."""
-        events: asyncio.Queue[BuildEvent] = asyncio.Queue(_LAG)
-        work = self._tasks.spawn(f"build {request.image[-60:]}", self._guarded(request, events))
-        try:
-            while not (work.done() and events.empty()):
-                item = await _next(work, events)
-                if item is not None:
-                    yield item
-            error = BuildFailedError(Failure.MEMBER, "The member is ending.") if work.cancelled() else work.result()
-            if error:
-                raise error
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+
+        async def job(tell: Tell) -> BuildFailedError | None:
+            return await self._guarded(request, tell)
+
+        async with contextlib.aclosing(relay(self._tasks, f"build {request.image[-60:]}", job)) as events:
+            async for item in events:
+                yield item
 
     async def images(self) -> Sequence[BuiltImage]:
         """What is there, the most recently used first."""
@@ -123,6 +125,14 @@ class ProcessBuilder:
         # A base is noted as used when a build begins with it, and is needed until that build has ended.
         await asyncio.to_thread(self._store.clear_unusable, _UNUSED_BASE_S + self._settings.timeout)
 
+    async def checks(self) -> Sequence[Check]:
+        """What it needs was found when it started."""
+        return (Check("Builder", True, self.confinement_reason),)
+
+    async def resources(self) -> Resources:
+        """Those of this machine."""
+        return await machine.resources(self._data_dir)
+
     def _ready(self) -> Confinement:
         if self._confinement is None:
             raise RuntimeError("the builder was not started")
@@ -140,11 +150,11 @@ class ProcessBuilder:
         except BaseFailedError as error:
             logger.error("the first base environment was not made: %s", error)  # noqa: TRY400 - the sentence says all
 
-    async def _guarded(self, request: BuildRequest, events: asyncio.Queue[BuildEvent]) -> BuildFailedError | None:
+    async def _guarded(self, request: BuildRequest, tell: Tell) -> BuildFailedError | None:
         """Build; returns an expected failure, so that only an unexpected one counts as a crash."""
         error: BuildFailedError | None = None
         try:
-            await self._build(request, events)
+            await self._build(request, tell)
         except BuildFailedError as failed:
             error = failed
         except RepositoryError as failed:
@@ -159,7 +169,7 @@ class ProcessBuilder:
             error = BuildFailedError(Failure.MEMBER, "The member could not build; its log says why.")
         return error
 
-    async def _build(self, request: BuildRequest, events: asyncio.Queue[BuildEvent]) -> None:
+    async def _build(self, request: BuildRequest, tell: Tell) -> None:
         confinement = self._ready()
         if await self.has_image(request.image):
             return
@@ -169,7 +179,7 @@ class ProcessBuilder:
 
                 async def say(phase: Phase, text: str) -> None:
                     log.write(text)
-                    await events.put(event(phase, text))
+                    await tell(event(phase, text))
 
                 limits = Limits(self._settings.memory, self._settings.processes, self._settings.disk)
                 site = Site(
@@ -181,7 +191,7 @@ class ProcessBuilder:
                     timeout_s=self._settings.timeout,
                     say=say,
                 )
-                await steps.fetch(site, request)
+                await self._fetch(site, request)
                 try:
                     plan = make_plan(await steps.detect(site))
                 except RecursionError as error:
@@ -190,6 +200,13 @@ class ProcessBuilder:
             await self._complete(request, partial, site, plan)
         finally:
             await to_its_end(asyncio.to_thread(partial.discard))
+
+    async def _fetch(self, site: Site, request: BuildRequest) -> None:
+        source = contents.source_of(request, self._providers)
+        if source is None:
+            await steps.fetch(site, request)
+        else:
+            await contents.fetch(site, request, source)
 
     async def _install(self, site: Site, plan: Plan) -> None:
         async def told(line: str) -> None:
@@ -254,17 +271,3 @@ class ProcessBuilder:
         if not await to_its_end(asyncio.to_thread(partial.complete, meta)) and not await self.has_image(request.image):
             # What was to be evicted is still there.
             raise BuildFailedError(Failure.MEMBER, "A session still uses an image of this name that is out of date.")
-
-
-async def _next(work: asyncio.Task[BuildFailedError | None], events: asyncio.Queue[BuildEvent]) -> BuildEvent | None:
-    """The next event; ``None`` if the work has ended meanwhile."""
-    if not events.empty():
-        return events.get_nowait()
-    arrival = asyncio.create_task(events.get(), name="await build event")
-    try:
-        await asyncio.wait({work, arrival}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not arrival.done():
-            arrival.cancel()
-            await asyncio.gather(arrival, return_exceptions=True)
-    return None if arrival.cancelled() else arrival.result()

@@ -1,7 +1,7 @@
 -- Claim a place under a quota.
 -- KEYS: the claims on each quota (sorted set by when they end).
 -- ARGV: launch, lease (ms), then for each quota its limit and what else is counted, at last which claims are counted so
--- already (JSON: a list of names for each quota).
+-- already (JSON: a list of names for each quota, each of them once).
 -- Returns 0 = claimed under all, or the number of the first quota that is full.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,0 +1,141 @@
+"""One run of repo2docker: its arguments are those that BinderHub gives it, its lines become events.
+
+It runs in a sandbox that holds its own code, a home, and the engine's socket: a link in a repository that leads to a
+file of this machine leads nowhere.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import member
+from contract.events import BuildEvent, Phase, event, parse_event
+from member.builder_settings import ContainerBuilderSettings
+from member.builders.base import BuildRequest
+from member.builders.container.endpoint import Endpoint
+from member.confine.confinement import Confinement
+from member.confine.environ import named_files, network_environ
+from member.confine.limits import Limits
+from member.confine.sandbox import HOME_PATH, USER, Layer, View, covered
+from member.confine.warden import Command
+
+#: On each image: what it is of, by the names under which other members find it in a registry.
+LABEL_REPO, LABEL_COMMIT = "org.manybinder.repo", "org.manybinder.commit"
+
+_PACKAGE = Path(member.__file__).parent
+_INTERPRETER = tuple(dict.fromkeys(map(Path, (sys.prefix, sys.base_prefix, os.path.realpath(sys.base_prefix)))))
+
+#: Our engine plug-in is of this package, which need not be installed where other packages are.
+_OWN_CODE = (*_INTERPRETER, *(() if any(map(_PACKAGE.is_relative_to, _INTERPRETER)) else (_PACKAGE,)))
+
+_GIT_ONLY = _PACKAGE / "builders" / "container" / "git_only.py"
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+#: Of a build container, in microseconds.
+_CPU_PERIOD = 100_000
+
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine as repo2docker is told of it."""
+
+    endpoint: Endpoint
+    plugin: str
+    """``docker`` is repo2docker's own, which calls ``buildx``."""
+
+
+def arguments(request: BuildRequest, engine: Engine, settings: ContainerBuilderSettings, group: str) -> list[str]:
+    """What ``jupyter-repo2docker`` is called with; ``group`` is the control group of Podman's build containers."""
+    argv = ["--ref", request.commit, "--image-name", request.image]
+    argv += ["--no-clean", "--no-run", "--json-logs", "--user-name", USER, "--user-id", "1000"]
+    argv += ["--engine", engine.plugin, "--config", str(_GIT_ONLY) if _is_git(request) else os.devnull]
+    argv += ["--label", f"{LABEL_REPO}={request.repo}", "--label", f"{LABEL_COMMIT}={request.commit}"]
+    argv += ["--appendix", settings.appendix] if settings.appendix else []
+    traits = "PodmanEngine" if engine.plugin != "docker" else "DockerEngine"
+    argv += [f"--{traits}.extra_buildx_build_args={option}" for option in _limits(engine, settings, group)]
+    return [*argv, request.repo_url]
+
+
+def _is_git(request: BuildRequest) -> bool:
+    return bool(_COMMIT.fullmatch(request.commit)) and not request.repo_url.startswith(("swh:", "10."))
+
+
+def _limits(engine: Engine, settings: ContainerBuilderSettings, group: str) -> Sequence[str]:
+    """Options of a build; Docker's BuildKit knows no limits for one build, only for a builder."""
+    if engine.endpoint.engine == "docker":
+        return ("--load",)
+    return (
+        f"--memory={settings.memory}",
+        f"--memory-swap={settings.memory}",
+        f"--cpu-period={_CPU_PERIOD}",
+        f"--cpu-quota={int(settings.cpu * _CPU_PERIOD)}",
+        f"--ulimit=nproc={settings.processes}:{settings.processes}",
+        f"--cgroup-parent={group}",
+        "--force-rm",
+    )
+
+
+def command(
+    confinement: Confinement,
+    engine: Engine,
+    place: Path,
+    argv: Sequence[str],
+    limits: Limits,
+    environ: Mapping[str, str] = os.environ,
+) -> Command:
+    """The run as a command of this machine; ``place`` is an empty directory of its own."""
+    home, tmp = place / "home", place / "tmp"
+    for directory in (home, tmp):
+        directory.mkdir(mode=0o700)
+    # repo2docker takes an address with Podman's name in it for Podman's.
+    socket, socket_seen = engine.endpoint.path, f"/tmp/{engine.endpoint.engine}.sock"  # noqa: S108 - the sandbox's own
+    read_only = [*_OWN_CODE, *named_files(environ)]
+    seen = View(
+        layers={HOME_PATH: Layer(home)},
+        tmp=tmp,
+        read_only={path: str(path) for path in dict.fromkeys(read_only) if not covered(path)},
+        writable={socket: socket_seen},
+    )
+    place_of = {"DOCKER_HOST": f"unix://{confinement.seen_at(socket_seen, socket)}"}
+    if engine.endpoint.engine == "podman":
+        place_of["CONTAINER_HOST"] = place_of["DOCKER_HOST"]
+    home_seen = confinement.seen_at(HOME_PATH, home)
+    variables = {
+        **network_environ(environ, trusted=True),
+        **place_of,
+        "PATH": _SYSTEM_PATH,
+        "HOME": home_seen,
+        "XDG_RUNTIME_DIR": confinement.seen_at("/tmp", tmp),  # noqa: S108 - the sandbox's own
+        "TMPDIR": confinement.seen_at("/tmp", tmp),  # noqa: S108
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        **_GIT,
+    }
+    invocation = confinement.invocation([sys.executable, "-I", "-m", "repo2docker", *argv], seen, limits)
+    return Command(invocation, variables, limits, [home, tmp], cwd="/" if confinement.confined else str(home))
+
+
+_GIT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "true",
+    "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
+    "GIT_SSH_COMMAND": "ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout=10",
+}
+
+
+def read_line(line: str) -> BuildEvent:
+    """The event that a line of repo2docker's is; one that is no JSON is a line of the log."""
+    try:
+        told = parse_event(line)
+    except ValueError:
+        return event(Phase.BUILDING, line + "\n")
+    text = told.message if told.message.endswith(("\n", "\r")) or not told.message else told.message + "\n"
+    # Whether it is the end is not for its log to say.
+    return event(Phase.BUILDING if told.is_final else told.phase, text)

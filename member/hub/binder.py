@@ -1,0 +1,73 @@
+"""What every session of a Binder has, whatever starts it: BinderHub's user options, and a token of its own.
+
+A session knows nothing of the Hub: whoever holds the token is let in, and no Hub login is asked for.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tornado import web
+
+#: User options that a session sees in its environment; the names are BinderHub's.
+_OPTIONS = (
+    "repo_url",
+    "binder_ref_url",
+    "binder_launch_host",
+    "binder_request",
+    "binder_persistent_request",
+    "binder_client_ip",
+)
+
+
+class SessionEndedError(Exception):
+    """A session ended before it listened; the Hub tells ``jupyterhub_message`` to whoever waits for it."""
+
+    def __init__(self, status: object, said: str = "") -> None:
+        self.jupyterhub_message = f"The session ended while it started (exit status {status}).{said and f' {said}'}"
+        super().__init__(self.jupyterhub_message)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise a 400 where image or token is missing."""
+    for option in ("image", "token"):
+        if not isinstance(options.get(option), str) or not options[option]:
+            raise web.HTTPError(400, f"{option} is required")
+
+
+def session_environ(options: Mapping[str, Any]) -> dict[str, str]:
+    """What a session is to know; the token stands here and not in an argument list, which every process can read."""
+    environ = {"JUPYTER_TOKEN": str(options["token"])}
+    for name in _OPTIONS:
+        if value := options.get(name):
+            environ[name.upper() if name.startswith("binder") else f"BINDER_{name.upper()}"] = str(value)
+    return environ
+
+
+def image_command(port: int, base_url: str, *, idle_s: float, allow_origin: str = "") -> list[str]:
+    """The command of a session whose image brings its own Jupyter: JupyterLab, or a notebook server of any age.
+
+    Source of the options: jupyter_server's documentation; old notebook servers know the same ones as NotebookApp's.
+    """
+    idle, interval = max(1, round(idle_s)), max(1, round(min(60.0, idle_s / 2)))
+    server: dict[str, object] = {
+        "ip": "0.0.0.0",  # noqa: S104 - in a network of its own
+        "port": port,
+        "port_retries": 0,
+        "base_url": base_url,
+        "trust_xheaders": True,
+        "allow_remote_access": True,
+        "shutdown_no_activity_timeout": idle,
+    }
+    if allow_origin:
+        server["allow_origin"] = allow_origin
+    options = [f"--{app}.{name}={value}" for app in ("ServerApp", "NotebookApp") for name, value in server.items()]
+    # Idleness: kernels that do nothing end even under an open page, busy ones never; then terminals; then the server.
+    options += [
+        f"--MappingKernelManager.cull_idle_timeout={idle}",
+        f"--MappingKernelManager.cull_interval={interval}",
+        "--MappingKernelManager.cull_connected=True",
+        f"--TerminalManager.cull_inactive_timeout={idle}",
+        f"--TerminalManager.cull_interval={interval}",
+    ]
+    script = 'if command -v jupyter-lab >/dev/null; then exec jupyter-lab "$@"; fi; exec jupyter-notebook "$@"'
+    return ["/bin/sh", "-c", script, "jupyter", "--no-browser", *options]

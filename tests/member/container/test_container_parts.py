@@ -1,0 +1,279 @@
+"""What the container builder decides: which engine, what repo2docker is told, which images go, what a failure was."""
+
+import http.server
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builderkit import settings_tree
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.events import Failure, Phase
+from contract.repos import RepoKey, repo_key
+from member.app import CannotStartError, make_app
+from member.builder_settings import ContainerBuilderSettings
+from member.builders.base import BuildRequest, BuiltImage
+from member.builders.choice import KINDS
+from member.builders.container import endpoint as endpoints
+from member.builders.container.endpoint import Endpoint, NoEngineError, find
+from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
+from member.builders.container.repo2docker import Engine, arguments, read_line
+from member.builders.container.words import why
+from member.core.images import image_name
+from member.hub.binder import image_command, session_environ
+from member.settings import MemberSettings
+from servicekit.config import ConfigError, load, parse
+
+EXAMPLE = Path(__file__).parents[3] / "config" / "member-container.yaml"
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def engine_at(tmp_path: Path) -> Iterator[Callable[[str, str], str]]:
+    """Makes something that answers /version as an engine does, at a socket."""
+    servers: list[_Server] = []
+
+    def start(name: str, component: str) -> str:
+        body = json.dumps({"Version": "1", "Components": [{"Name": component}]}).encode()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def address_string(self) -> str:
+                return "local"
+
+        server = _Server(str(tmp_path / name), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return f"unix://{tmp_path / name}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_engine_is_the_one_that_is_set_or_the_first_that_answers(
+    engine_at: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker, podman = engine_at("d", "Engine"), engine_at("p", "Podman Engine")
+    dead = f"unix://{tmp_path / 'nobody'}"
+    monkeypatch.setattr(endpoints, "candidates", lambda _: [dead, podman, docker])
+
+    def found(**given: Any) -> Endpoint:
+        return find(ContainerBuilderSettings.model_validate(given), tmp_path)
+
+    assert found() == Endpoint("podman", podman)
+    assert found(engine="docker") == Endpoint("docker", docker)
+    assert found(socket=docker) == Endpoint("docker", docker)
+    with pytest.raises(NoEngineError, match=r"builder\.socket: .* is docker's, and builder\.engine is podman"):
+        found(socket=docker, engine="podman")
+    with pytest.raises(NoEngineError, match=r"builder\.socket: no container engine answers at .*nobody"):
+        found(socket=dead)
+
+
+def test_a_podman_without_a_socket_is_served_by_the_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "candidates", lambda _: [])
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(NoEngineError, match=r"builder\.engine: no Docker or Podman was found"):
+        find(ContainerBuilderSettings(), Path("/data"))
+    (programs / "podman").write_text("#!/bin/sh\n")
+    (programs / "podman").chmod(0o755)
+    assert find(ContainerBuilderSettings(), Path("/data")) == Endpoint(
+        "podman", "unix:///data/engine/podman.sock", own=True
+    )
+    with pytest.raises(NoEngineError, match="no docker was found"):
+        find(ContainerBuilderSettings(engine="docker"), Path("/data"))
+    with pytest.raises(NoEngineError, match="too long a path"):
+        find(ContainerBuilderSettings(), Path("/" + "d" * 120))
+
+
+def test_all_processes_of_a_member_make_the_same_choice(tmp_path: Path) -> None:
+    assert endpoints.read(tmp_path) is None
+    chosen = Endpoint("podman", "unix:///run/x.sock", own=True)
+    endpoints.write(chosen, tmp_path)
+    assert endpoints.read(tmp_path) == chosen
+
+
+async def test_a_member_without_an_engine_says_so(tmp_path: Path) -> None:
+    given = settings_tree(tmp_path, builder={"kind": "container", "socket": f"unix://{tmp_path}/none"})
+    tree = MemberSettings.model_validate({**given, "hub": {**given["hub"], "api_token": "token"}})
+    with pytest.raises(CannotStartError, match=r"builder\.socket: no container engine answers"):
+        await make_app(tree)
+
+
+REQUEST = BuildRequest(repo_key("https://git.example/o/r"), "https://git.example/o/r", "c" * 40, "localhost/p-x:1")
+
+
+def test_repo2docker_gets_what_binderhub_gives_it_and_limits_where_the_engine_knows_them() -> None:
+    own = ContainerBuilderSettings.model_validate({"memory": "1Gi", "cpu": 0.5, "appendix": "RUN true"})
+    podman = arguments(REQUEST, Engine(Endpoint("podman", "unix:///p"), "manybinder-podman"), own, "/group")
+    for wanted in (
+        "--ref " + "c" * 40,
+        "--image-name localhost/p-x:1 --no-clean --no-run --json-logs --user-name jovyan --user-id 1000",
+        "--engine manybinder-podman",
+        "--appendix RUN true",
+        f"--PodmanEngine.extra_buildx_build_args=--memory={2**30}",
+        "--PodmanEngine.extra_buildx_build_args=--cpu-quota=50000",
+        "--PodmanEngine.extra_buildx_build_args=--cgroup-parent=/group",
+    ):
+        assert wanted in " ".join(podman)
+    assert podman[-1] == REQUEST.repo_url
+    docker = " ".join(arguments(REQUEST, Engine(Endpoint("docker", "unix:///d"), "docker"), own, "/group"))
+    assert "--engine docker" in docker
+    assert "--memory" not in docker
+
+
+def test_lines_of_repo2docker_become_events_that_end_nothing() -> None:
+    assert read_line('{"message": "Cloning\\n", "phase": "fetching"}').phase is Phase.FETCHING
+    ended = read_line('{"message": "no", "phase": "failed"}')
+    assert (ended.phase, ended.message) == (Phase.BUILDING, "no\n")
+    assert read_line("plain").message == "plain\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "failure", "said"),
+    [
+        (["STEP 1", 'Error: building at STEP "RUN x": exit status 3\n', "\n"], Failure.USER, "STEP"),
+        (["write /x: no space left on device"], Failure.MEMBER, "no space left"),
+        (["fatal: unable to access: Could not resolve host: x"], Failure.MEMBER, "Could not resolve"),
+        (["Error: while running runtime: exit status 137"], Failure.USER, "memory"),
+        ([], Failure.USER, "status 1"),
+    ],
+)
+def test_why_a_build_failed_and_whose_failure_it_is(lines: list[str], failure: Failure, said: str) -> None:
+    error = why(1, lines)
+    assert error.failure is failure
+    assert said in str(error)
+
+
+def test_images_of_ours_are_told_from_others(tmp_path: Path) -> None:
+    labels = {"org.manybinder.repo": "git.example/o/r", "org.manybinder.commit": "abc"}
+    used = UsedTimes(tmp_path / "used")
+    listed = [
+        {"Id": "sha256:1", "RepoTags": ["localhost/p-x:1", "other/x:1"], "Labels": labels, "Size": 5, "Created": 7},
+        {"Id": "sha256:2", "RepoTags": ["localhost/p-y:1"], "Labels": None, "Size": 5, "Created": 7},
+        {"Id": "sha256:3", "RepoTags": None, "Labels": labels, "Size": 5, "Created": 7},
+    ]
+    (found,) = held(listed, "localhost/p-", used)
+    assert found == Held(BuiltImage("localhost/p-x:1", RepoKey("git.example/o/r"), "abc", 5, 7.0), "1")
+    used.touch("localhost/p-x:1")
+    assert held(listed, "localhost/p-", used)[0].built.used_at > 10**9
+    used.forget("localhost/p-x:1")
+    assert held(listed, "localhost/p-", used)[0].built.used_at == 7
+
+
+IMAGES = st.lists(st.tuples(st.integers(1, 100), st.integers(0, 1000), st.booleans()), max_size=20)
+
+
+@given(IMAGES, st.integers(1, 500), st.integers(0, 500), st.integers(1, 1000))
+def test_images_go_by_watermarks_and_age_and_never_those_in_use(
+    made: list[tuple[int, int, bool]], low: int, above: int, max_age: int
+) -> None:
+    now = 2000.0
+    images = [
+        Held(BuiltImage(str(n), RepoKey("r"), "c", size, now - age), str(n)) for n, (size, age, _) in enumerate(made)
+    ]
+    images.sort(key=lambda one: -one.built.used_at)
+    in_use = {str(n) for n, (_, _, used) in enumerate(made) if used}
+    doomed = surplus(images, in_use, Watermarks(low + above, low, False, max_age), Disk(0, 0), now)
+    gone = {one.identifier for one in doomed}
+    assert not gone & in_use
+    assert {one.identifier for one in images if now - one.built.used_at > max_age} - in_use <= gone
+    left = sum(one.built.size_bytes for one in images if one.identifier not in gone)
+    free = [one for one in images if one.identifier not in in_use | gone]
+    assert left <= low + above or not free
+    # What goes by watermark was used before everything that stays.
+    if doomed and free:
+        assert max(one.built.used_at for one in doomed) <= min(one.built.used_at for one in free)
+
+
+def test_relative_watermarks_look_at_the_disk() -> None:
+    images = [Held(BuiltImage(str(n), RepoKey("r"), "c", 10, float(-n)), str(n)) for n in range(4)]
+    marks = Watermarks(0.8, 0.65, True, 10**9)
+    assert surplus(images, set(), marks, Disk(79, 100), 0) == []
+    assert [one.identifier for one in surplus(images, set(), marks, Disk(85, 100), 0)] == ["3", "2"]
+
+
+def test_the_example_loads_and_shows_the_defaults(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text().replace("/etc/manybinder", str(tmp_path))
+    (tmp_path / "registry-password").write_text("word\n")
+    path = tmp_path / "member.yaml"
+    path.write_text(text)
+    loaded = load(MemberSettings, path, environ={})
+    assert loaded.registry is not None
+    assert loaded.registry.password.get_secret_value() == "word"
+    assert loaded.image_prefix == "registry.example.org/manybinder-"
+    assert loaded.builder == ContainerBuilderSettings()
+    assert loaded.builder.kind in KINDS
+    for name, field in ContainerBuilderSettings.model_fields.items():
+        shown = text.partition(f"{name}: ")[2].splitlines()[0].partition("#")[0].strip()
+        if name not in ("kind", "socket"):
+            assert (
+                parse(
+                    MemberSettings,
+                    text.replace("  kind: container ", f"  kind: container\n  {name}: {shown} "),
+                    "x",
+                    {},
+                ).builder
+                == ContainerBuilderSettings()
+            ), (name, field.default)
+
+
+def test_bad_settings_are_told_with_their_paths(tmp_path: Path) -> None:
+    def problems(builder: str, more: str = "") -> list[str]:
+        text = (
+            f"schema: 1\nname: m\nlisten: {{port: 1}}\npublic_url: http://x/\ndata_dir: {tmp_path}\n"
+            f"hub: {{url: 'http://x/', public_url: 'http://x/'}}\nbuilder: {builder}\n{more}"
+        )
+        with pytest.raises(ConfigError) as caught:
+            parse(MemberSettings, text, "x", {})
+        return caught.value.problems
+
+    assert problems("{kind: container, python: exact}") == ["builder.python: is not a setting (misspelt?)"]
+    assert problems("{engine: docker}") == ["builder.engine: is not a setting (misspelt?)"]
+    (said,) = problems("{kind: container, images_high: lots}")
+    assert said.startswith("builder.images_high: 'lots' is neither a percentage nor a size")
+    (said,) = problems("{kind: container, images_high: 50%, images_low: 60%}")
+    assert "images_low: must not be above images_high" in said
+    (said,) = problems("{kind: container, images_high: 50%, images_low: 1Gi}")
+    assert "images_low: must be written as images_high is" in said
+    (said,) = problems("{kind: process}", "registry: {url: 'https://r.example'}")
+    assert "registry: is for builder.kind container, and builder.kind is process" in said
+    (said,) = problems("{kind: container}", "registry: {url: 'https://r.example/path'}")
+    assert said.startswith("registry.url: ")
+
+
+def test_images_are_named_as_binderhub_names_them() -> None:
+    name = image_name("r.example/manybinder-", repo_key("https://github.com/Org/Re_po"), "a" * 40)
+    assert name.startswith("r.example/manybinder-")
+    assert name.endswith(":" + "a" * 40)
+
+
+def test_a_sessions_token_is_in_its_environment_alone() -> None:
+    options = {"image": "i", "token": "secret", "repo_url": "u", "binder_request": "v2/gh/o/r/m"}
+    environ = session_environ(options)
+    assert environ == {"JUPYTER_TOKEN": "secret", "BINDER_REPO_URL": "u", "BINDER_REQUEST": "v2/gh/o/r/m"}
+    argv = image_command(8888, "/user/x/", idle_s=600, allow_origin="https://a.example")
+    assert "secret" not in " ".join(argv)
+    for wanted in ("--ServerApp.base_url=/user/x/", "--NotebookApp.base_url=/user/x/", "--ServerApp.port=8888"):
+        assert wanted in argv
+    assert "--ServerApp.shutdown_no_activity_timeout=600" in argv
+    assert "--ServerApp.allow_origin=https://a.example" in argv
