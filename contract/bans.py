@@ -87,6 +87,11 @@ def ban_text(ban: Ban, spec: str) -> str:
     """What a visitor is told of a ban that hits a launch, in BinderHub's words."""
     if ban.kind is BanKind.NETWORK:
         return f"Requests from {ban.value} are not allowed\n"
+    return spec_ban_text(spec)
+
+
+def spec_ban_text(spec: str) -> str:
+    """What a visitor is told of a spec that is not allowed, in BinderHub's words."""
     return f"Sorry, {spec} is not allowed to launch. Please contact admins for more info!\n"
 
 

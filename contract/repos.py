@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 RepoKey = NewType("RepoKey", str)
 
 #: Hosts whose repository paths differ only by letter case if they are the same repository.
-CASELESS_HOSTS = frozenset({"github.com", "gist.github.com", "gitlab.com", "bitbucket.org"})
+CASELESS_HOSTS = frozenset({"github.com", "gist.github.com", "gitlab.com", "bitbucket.org", "doi.org"})
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
 #: Without a user, ``host:8080/path`` is an address with a port.

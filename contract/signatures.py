@@ -4,6 +4,7 @@ All travel as JSON Web Tokens (RFC 7519) signed with EdDSA (RFC 8037).  A member
 and a gateway only the members'; several keys may be active at a time, so that they can be rotated.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,15 +23,31 @@ REPORT_TYPE = "manybinder-report+jwt"
 BANS_TYPE = "manybinder-bans+jwt"
 
 #: The claims that are texts and bear the same name on the wire.
-_TEXTS = ("provider", "spec", "repo_url", "resolved_ref", "client", "launch_host", "ref_url", "persistent_spec")
+_TEXTS = (
+    "provider",
+    "spec",
+    "repo_url",
+    "resolved_ref",
+    "client",
+    "launch_host",
+    "ref_url",
+    "persistent_spec",
+    "repo",
+)
 
+
+_PEM_BEGIN = "-----BEGIN PUBLIC KEY-----"
 
 #: What reading a token may raise: a header may also bring bytes that are no text, or JSON that is nested without end.
-_UNREADABLE = (jwt.PyJWTError, UnicodeError, RecursionError)
+UNREADABLE = (jwt.PyJWTError, UnicodeError, RecursionError)
 
 
 class SignatureRefusedError(ValueError):
     """A token that is forged, expired, for another audience or not readable; the text says which."""
+
+
+class UnknownKeyError(SignatureRefusedError):
+    """A token that none of the known keys has signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,8 @@ class LaunchClaims:
     build; ``client`` the visitor's address in the form that the member's registration allows ("" = not told).
     ``launch_host`` is the gateway's public URL, ``ref_url`` shows the commit to people, ``persistent_spec`` is the spec
     with the commit: what a session is told of its origin.  ``attempt`` counts the attempts of a launch at all members:
-    a higher one begins anew what an earlier one has failed at.
+    a higher one begins anew what an earlier one has failed at.  ``force``: the visitor wants a build tried again that
+    has failed not long ago.  ``repo`` is the repository's key ("" = that of ``repo_url``).
     """
 
     member: str
@@ -57,6 +75,8 @@ class LaunchClaims:
     ref_url: str = ""
     persistent_spec: str = ""
     attempt: int = 1
+    force: bool = False
+    repo: str = ""
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -93,6 +113,18 @@ def public_pem(key: Ed25519PublicKey) -> str:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+def load_public_keys(pem: str) -> tuple[Ed25519PublicKey, ...]:
+    """Read one public key or several, one after the other; raises ``ValueError`` with a sentence."""
+    blocks = [f"{_PEM_BEGIN}{block}" for block in pem.split(_PEM_BEGIN)[1:]]
+    return tuple(load_public_key(block) for block in blocks or [pem])
+
+
+def fingerprint(key: Ed25519PublicKey) -> str:
+    """Names a public key: the SHA-256 of its SubjectPublicKeyInfo, in hex."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
+
+
 def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
     """The launch token of an order."""
     payload = {
@@ -108,25 +140,27 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "launch_host": claims.launch_host,
         "ref_url": claims.ref_url,
         "persistent_spec": claims.persistent_spec,
+        "repo": claims.repo,
         "attempt": claims.attempt,
+        **({"force": True} if claims.force else {}),
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 
 
 def verify_launch(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
+    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8
 ) -> LaunchClaims:
     """The order in a launch token, if a gateway signed it for this member and it has not expired.
 
     Raises :class:`SignatureRefusedError`.
     """
-    payload = _verified(token, keys, LAUNCH_TYPE)
+    payload = verified(token, keys, LAUNCH_TYPE)
     texts = {}
     for name in ("aud", "jti", *_TEXTS):
         texts[name] = payload.get(name, "")
         if not isinstance(texts[name], str):
             raise SignatureRefusedError(f"the launch token's {name} is not a text")
-    issued, expires = _time(payload, "iat"), _time(payload, "exp")
+    issued, expires = time_claim(payload, "iat"), time_claim(payload, "exp")
     attempt = payload.get("attempt", 1)
     if not isinstance(attempt, int) or isinstance(attempt, bool) or not 1 <= attempt <= 1000:
         raise SignatureRefusedError("the launch token's attempt is not a count")
@@ -144,6 +178,7 @@ def verify_launch(
         issued_at=issued,
         expires_at=expires,
         attempt=attempt,
+        force=payload.get("force") is True,
         **{name: texts[name] for name in _TEXTS},
     )
 
@@ -170,15 +205,13 @@ def sign_bans(bans: BanList, key: Ed25519PrivateKey) -> str:
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": BANS_TYPE})
 
 
-def verify_bans(
-    token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 10
-) -> BanList:
+def verify_bans(token: str, keys: Sequence[Ed25519PublicKey], *, member: str, now: float, leeway: float = 8) -> BanList:
     """The bans in a token, if a gateway signed it for this member; raises :class:`SignatureRefusedError`.
 
     It does not expire: whoever holds a newer one of the same issuer passes an older one over.
     """
-    payload = _verified(token, keys, BANS_TYPE)
-    issuer, issued = payload.get("iss"), _time(payload, "iat")
+    payload = verified(token, keys, BANS_TYPE)
+    issuer, issued = payload.get("iss"), time_claim(payload, "iat")
     if payload.get("aud") != member:
         raise SignatureRefusedError("the bans are for another member")
     if not isinstance(issuer, str) or not issuer:
@@ -203,7 +236,7 @@ def reported_member(token: str) -> str:
     """
     try:
         member = jwt.decode(token, options={"verify_signature": False}).get("member")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable report: {error}") from error
     if not isinstance(member, str):
         raise SignatureRefusedError("the report names no member")
@@ -212,10 +245,14 @@ def reported_member(token: str) -> str:
 
 def verify_report(token: str, keys: Sequence[Ed25519PublicKey]) -> dict[str, Any]:
     """The JSON object of a report that one of the keys has signed; raises :class:`SignatureRefusedError`."""
-    return _verified(token, keys, REPORT_TYPE)
+    return verified(token, keys, REPORT_TYPE)
 
 
-def _verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[str, Any]:
+def verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[str, Any]:
+    """The claims of a token of a type (``typ``) that one of the keys has signed; raises :class:`SignatureRefusedError`.
+
+    Its times are the caller's to check.
+    """
     # Times are checked by the callers, against a clock that they are given.
     options: Any = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False}
     try:
@@ -226,12 +263,13 @@ def _verified(token: str, keys: Sequence[Ed25519PublicKey], kind: str) -> dict[s
                 return jwt.decode(token, key, [ALGORITHM], options=options)
             except (jwt.InvalidSignatureError, InvalidSignature):
                 continue
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise SignatureRefusedError(f"not a readable token: {error}") from error
-    raise SignatureRefusedError("the signature is not by a key that is known here")
+    raise UnknownKeyError("the signature is not by a key that is known here")
 
 
-def _time(payload: dict[str, Any], name: str) -> float:
+def time_claim(payload: dict[str, Any], name: str) -> float:
+    """A claim that is a Unix time in seconds; raises :class:`SignatureRefusedError`."""
     value = payload.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**40:
         raise SignatureRefusedError(f"the token's {name} is not a time")

@@ -56,6 +56,24 @@ def format_size(size: float) -> str:
     return f"{int(size)} B"
 
 
+def format_duration(seconds: float) -> str:
+    """A duration as :func:`parse_duration` reads it: ``1h30m``, ``500ms``; exact to the millisecond."""
+    left = round(seconds * 1000)
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, left = divmod(left, round(_SECONDS[unit] * 1000))
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
+def format_exact_size(size: int) -> str:
+    """A size as :func:`parse_size` reads it, in the largest binary unit that leaves nothing out: ``512Mi``."""
+    for unit in ("Ti", "Gi", "Mi", "Ki"):
+        if size and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return str(size)
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """Marks a type whose texts are parsed first; pydantic finds the method below."""
@@ -74,6 +92,14 @@ class Parsed:
 
         function = {"type": "no-info", "function": before}
         return {"type": "function-before", "function": function, "schema": handler(source)}
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        """What a JSON Schema says of it: a text with a unit, or 0; the bounds of the number are not its own."""
+        del core_schema, handler
+        durations = self.parse is parse_duration
+        pattern, unit = (_DURATION, "duration") if durations else (_SIZE, "size")
+        options = [{"type": "string", "pattern": f"^\\s*(?:{pattern.pattern})\\s*$"}, {"const": 0}]
+        return {"anyOf": options, "x-unit": unit, "examples": ["10s", "1h30m"] if durations else ["512Mi", "2Gi"]}
 
 
 #: Seconds; written with a unit.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from contract import sse
+from contract.bans import spec_ban_text
 from contract.events import BuildEvent, Failure, failed
 from contract.launches import parse_event_id
 from frontend.refusals import FINAL_N, Refused
@@ -45,6 +46,8 @@ def admit(request: web.Request, site: Site, providers: Providers, now: float) ->
         spec = providers.parse(path_spec)
     except ProviderError as error:
         raise Refused(failed(Failure.USER, f"{error}\n")) from error
+    if providers.bans(spec.raw):
+        raise Refused(failed(Failure.REFUSED, spec_ban_text(spec.raw), status_code=403))
     return Admitted(spec, resume, with_token, request.remote or "")
 
 

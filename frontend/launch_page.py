@@ -1,6 +1,8 @@
 """The page that launches, or asks first."""
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from aiohttp import hdrs, web
@@ -24,7 +26,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         status = 404 if isinstance(error, UnknownProviderError) else 400
         title = "This link cannot be launched"
         return pages.response("error.html", status=status, headers=_HEADERS, title=title, message=str(error))
-    title = f"{_display_name(pages, spec)}: {path_spec.partition('/')[2]}"
+    title = f"{_description(pages, spec)['displayName']}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
         here = request.rel_url.raw_path_qs
@@ -46,8 +48,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         spec=spec,
         og_title=title,
         curl=f"curl -N -H 'Accept: text/event-stream' {shlex.quote(build_url)}",
-        command=f"manybinder launch {shlex.quote(spec.repo_url)} --ref {shlex.quote(spec.ref)}"
-        f" --gateway {shlex.quote(site.public_url)}",
+        command=f"manybinder launch {_named(pages, spec)} --gateway {shlex.quote(site.public_url)}",
     )
 
 
@@ -69,8 +70,12 @@ def comes_from_elsewhere(request: web.Request) -> bool:
     return referrer.lower() != request.headers.get(hdrs.HOST, "").lower()
 
 
-def _display_name(pages: Pages, spec: RepoSpec) -> str:
-    for description in pages.providers.descriptions():
-        if description["id"] == spec.provider:
-            return str(description["displayName"])
-    return spec.provider
+def _named(pages: Pages, spec: RepoSpec) -> str:
+    """The repository as arguments of a command: what has no ref is known by its launch link."""
+    if _description(pages, spec)["ref"]["enabled"]:
+        return f"{shlex.quote(spec.repo_url)} --ref {shlex.quote(spec.ref)}"
+    return shlex.quote(f"{pages.site.public_url}v2/{spec.raw}")
+
+
+def _description(pages: Pages, spec: RepoSpec) -> Mapping[str, Any]:
+    return next(item for item in pages.providers.descriptions() if item["id"] == spec.provider)

@@ -1,19 +1,24 @@
 """From whatever people paste to a provider and a spec.
 
 Understands pages and clone URLs of GitHub, GitLab, Bitbucket and Gitea, any Git server's URL, the scp-style form,
-``org/repo``, and launch links of any Binder.  Pure; whether a spec is good is for its provider to say.
+``org/repo``, DOIs and pages of archives, and launch links of any Binder.  Pure; whether a spec is good is for its
+provider to say.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+
+from frontend.archive_links import DOI_PROVIDERS, archive_spec
 
 GITHUB = "github.com"
 
 #: Providers whose specs are recognised in a launch link.
-_LAUNCH_LINK = re.compile(r"/v2/(?P<provider>gh|git|gl|gist|zenodo|figshare|dataverse|hydroshare|ckan)/(?P<spec>.+)")
+_LAUNCH_LINK = re.compile(
+    r"/v2/(?P<provider>gh|git|gl|gist|zenodo|figshare|dataverse|hydroshare|ckan|swh)/(?P<spec>.+)"
+)
 
 _SHORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+")
 _SCP_STYLE = re.compile(r"[A-Za-z0-9_][\w.-]*@(?P<host>[\w.-]+):(?P<path>[^\s]+)", re.ASCII)
@@ -82,6 +87,8 @@ def parse_link(text: str, ref: str = "", path: str = "") -> Link:
         raise LinkError("Give the address of a repository.")
     if any(ord(character) < 0x21 or ord(character) == 0x7F for character in text):
         raise LinkError("The address of a repository has no spaces in it.")
+    if archived := archive_spec(text):
+        return Link(*archived, path)
     if _SHORT.fullmatch(text) and ".." not in text and not text.endswith("/."):
         return _link(GITHUB, f"https://{GITHUB}/{text}", _Page(text), ref, path)
     if "://" not in text and (scp := _SCP_STYLE.fullmatch(text)):
@@ -108,8 +115,9 @@ def make_link(description: Mapping[str, Any], repo: str, ref: str = "", path: st
         found = parse_link(repo, ref, path)
     except LinkError:
         found = None
-    if found is not None and found.provider == provider:
-        return found
+    if found is not None and (found.provider == provider or {found.provider, provider} <= DOI_PROVIDERS):
+        # What a DOI leads to is known better by whoever chose the provider.
+        return replace(found, provider=provider)
     if detect := description.get("detect"):
         # The host is the provider's own, in a name for the group that JavaScript takes.
         own = re.match(detect["regex"].replace("(?<repo>", "(?P<repo>"), repo)
@@ -145,7 +153,7 @@ def _from_url(url: str, ref: str, path: str) -> Link:
 def _from_launch_link(provider: str, spec: str, search: str, ref: str, path: str) -> Link:
     """A launch link of some Binder; a ref that is given replaces the link's own where its provider has refs."""
     spec = quote(spec.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-    kept = {"gh": 2, "git": 1, "gl": 1}.get(provider)
+    kept = {"gh": 2, "gist": 2, "git": 1, "gl": 1}.get(provider)
     if ref and kept:
         spec = "/".join([*spec.split("/")[:kept], quote(ref)])
     query = {name: values[0] for name, values in parse_qs(search).items()}

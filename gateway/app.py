@@ -10,28 +10,36 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from contract.signatures import load_private_key
 from frontend.settings import make_site
 from gateway.clients.binderhub import BinderHubClient
+from gateway.clients.guard import AddressGuard
 from gateway.clients.kinds import Clients
+from gateway.clients.log_file import LogFile, LogFileError
 from gateway.clients.members import MemberClient
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.connect import connect
 from gateway.clients.state.protocol import Terms
-from gateway.clients.state.sealing import Pseudonyms, federation_seal
+from gateway.clients.state.sealing import FederationSeal, Pseudonyms
+from gateway.core.alerts import Alerts
 from gateway.core.origins import origin
+from gateway.core.records import Book
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings
+from gateway.core.signing import SigningKeys
 from gateway.core.sticky import cookie_name
 from gateway.core.tallies import Tallies
 from gateway.engines.admission import Admission
 from gateway.engines.archive import Archive, archive_directory
 from gateway.engines.banning import LOOK_EVERY as ENFORCE_EVERY
 from gateway.engines.banning import Banning
+from gateway.engines.conformance import LOOK_EVERY as CHECK_EVERY
+from gateway.engines.conformance import Conformance
 from gateway.engines.draining import Draining
 from gateway.engines.fleet import Fleet
+from gateway.engines.joining import Joining
 from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
+from gateway.engines.log import WRITE_EVERY, Log
 from gateway.engines.policies import APPLY_EVERY, Policies
 from gateway.engines.prober import Prober
 from gateway.engines.proposals import Proposals
@@ -39,13 +47,15 @@ from gateway.engines.queue import LOOK_EVERY, LaunchQueue
 from gateway.engines.quotas import PROLONG_EVERY, Quotas
 from gateway.engines.records import SYNC_EVERY, Records
 from gateway.engines.redirects import Redirects
+from gateway.engines.registry import APPLY_EVERY as REGISTER_EVERY
+from gateway.engines.registry import Registry, joined
 from gateway.engines.reload import Reload
 from gateway.engines.replicas import BEAT_EVERY, Replicas
 from gateway.engines.reports import Reports
 from gateway.engines.sharing import READ_EVERY, Sharing
 from gateway.settings import GatewaySettings
 from gateway.web import archive as archive_routes
-from gateway.web.operators import Operators
+from gateway.web.admin.operators import Operators
 from gateway.web.parts import Parts
 from gateway.web.routes import add_gateway_routes
 from providers.registry import Providers
@@ -74,7 +84,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     try:
         record_file = RecordFile(settings.data_dir / "records.sqlite3")
         known_records = record_file.load()
-    except RecordFileError as error:
+        log_file = LogFile(settings.data_dir / "log.sqlite3")
+    except (RecordFileError, LogFileError) as error:
         raise CannotStartError(f"data_dir: {error}") from error
     # Streams last for as long as builds do, and there are many: no total, no limit.
     to_members = aiohttp.ClientSession(
@@ -83,8 +94,15 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         cookie_jar=aiohttp.DummyCookieJar(),
     )
     to_providers = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+    guard = AddressGuard(settings.joining)
+    to_joined = aiohttp.ClientSession(
+        connector=guard.connector(), timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
+    )
     tasks, tallies = Tasks(), Tallies()
-    fleet = Fleet([member.member() for member in settings.members], settings.federation)
+    members = [member.member() for member in settings.members]
+    registered = joined(Book(known_records), [member.name for member in members])
+    fleet = Fleet([*members, *(item.member() for item in registered.values())], settings.federation)
+    alerts = Alerts(fleet.now)
     build_token_secrets = settings.build_token_secrets
 
     def launch_settings() -> LaunchSettings:
@@ -96,7 +114,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
             "binderhub": BinderHubClient(
                 to_members, launch_settings, build_token_secrets, public_url=settings.public_url
             ),
-        }
+        },
+        guarded={"manybinder": MemberClient(to_joined, launch_settings)},
     )
     prober = Prober(fleet, client, tasks)
     providers = Providers(settings.providers, to_providers)
@@ -105,18 +124,21 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     terms = Terms(keep=settings.launch.keep_finished + KEPT_LONGER)
     state = connect(settings.redis, terms)
     sharing = Sharing(state, terms, providers.parse, fleet.now)
-    signing_key = load_private_key(settings.signing_key.get_secret_value())
-    seal, pseudonym = federation_seal(signing_key), Pseudonyms(signing_key)
+    keys = SigningKeys(*settings.signing_keys)
+    seal, pseudonym = FederationSeal(keys), Pseudonyms(keys.current)
     records = Records(record_file, known_records, state, seal, sharing.replica)
     admission = Admission(settings.admission, records, state, pseudonym)
-    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym)
+    quotas = Quotas(state, fleet, lambda: admission.rules, pseudonym, providers.quota)
     queue = LaunchQueue(state, launch_settings, pseudonym, admission.counted_as)
+    log = Log(log_file, records)
+    fleet.noted = log.changed
+    alerts.tell = log.alerted
     means = Means(
         fleet=fleet,
         prober=prober,
         client=client,
         providers=providers,
-        signing_key=signing_key,
+        keys=keys,
         public_url=settings.public_url,
         budget=RetryBudget(settings.launch, fleet.now()),
         tallies=tallies,
@@ -127,10 +149,11 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         pseudonym=pseudonym,
         refusal=admission.refusal,
         record=archive.record if archive else lambda _: None,
+        decided=log.decided,
     )
     launches = Launches(means)
     redirects = Redirects(means, build_token_secrets)
-    reports = Reports(fleet, settings.report_keys, tallies)
+    reports = Reports(fleet, settings.report_keys, tallies, alerts)
     own_version = version("manybinder")
     replicas = Replicas(
         sharing.replica,
@@ -144,11 +167,46 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     fleet.tell = reports.tell = replicas.tell
     proposals = Proposals(records)
     reports.propose = proposals.hear
-    banning = Banning(admission, launches, fleet, client, signing_key, settings.public_url, tasks)
+    banning = Banning(admission, launches, fleet, client, keys, settings.public_url, tasks)
     policies = Policies(records, fleet)
+    registry = Registry(
+        records.book,
+        members,
+        settings.report_keys,
+        fleet=fleet,
+        prober=prober,
+        reports=reports,
+        policies=policies,
+    )
+    joining = Joining(
+        records=records,
+        registry=registry,
+        fleet=fleet,
+        state=state,
+        keys=keys,
+        guard=guard,
+        alerts=alerts,
+        issuer=settings.public_url,
+    )
+    conformance = Conformance(
+        records=records,
+        registry=registry,
+        fleet=fleet,
+        client=client,
+        providers=providers,
+        session=to_joined,
+        state=state,
+        replica=sharing.replica,
+        keys=keys,
+        alerts=alerts,
+        settings=lambda: guard.settings,
+        issuer=settings.public_url,
+        version=own_version,
+        tasks=tasks,
+    )
     redirecting = settings.mode == "redirect"
     site = make_site(
-        settings.security,
+        settings.security_for_all_hosts,
         name=settings.name,
         public_url=settings.public_url,
         version=own_version,
@@ -162,6 +220,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     app = web.Application()
     app[archive_routes.DIRECTORY] = directory
     app[DRAINING] = Draining(launches, replicas, settings.drain.notice, settings.drain.timeout)
+    operators = Operators(settings.admin, records, seal, settings.public_url, to_providers)
     parts = Parts(
         site=site,
         providers=providers,
@@ -172,14 +231,20 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         replicas=replicas,
         admission=admission,
         records=records,
-        operators=Operators({item.name: item.token.get_secret_value() for item in settings.admin.tokens}),
+        keys=keys,
+        joining=joining,
+        alerts=alerts,
+        log=log,
+        operators=operators,
         trusted_proxies=settings.listen.trusted_networks,
         mode=settings.mode,
         archive=archive,
     )
-    add_gateway_routes(app, parts)
+    add_gateway_routes(app, parts, settings.admin.public_url)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
+        policies.refresh()
+        registry.refresh()
         prober.start()
         if archive:
             archive.start(tasks)
@@ -190,7 +255,10 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("renew leases", terms.lease / 4, sharing.renew)
         tasks.every("follow launches", READ_EVERY, sharing.follow)
         tasks.every("share records", SYNC_EVERY, records.sync)
+        tasks.every("write the log", WRITE_EVERY, log.write)
         tasks.every("enforce bans", ENFORCE_EVERY, banning.enforce)
+        tasks.every("apply registrations", REGISTER_EVERY, registry.apply)
+        tasks.every("look for members to check", CHECK_EVERY, conformance.look)
         tasks.every("apply policies", APPLY_EVERY, policies.apply)
         tasks.every("keep proposals", 1.0, proposals.keep)
         tasks.every("keep places under quotas", PROLONG_EVERY, quotas.prolong)
@@ -199,6 +267,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
             for close in (
                 to_providers.close,
                 to_members.close,
+                to_joined.close,
+                log.close,
                 records.close,
                 state.close,
                 providers.close,
@@ -215,7 +285,18 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         await launches.close()
 
     if path is not None:
-        app[RELOAD] = Reload(path, settings, fleet, prober, reports, admission, build_token_secrets, tallies)
+        app[RELOAD] = Reload(
+            path,
+            settings,
+            registry,
+            keys,
+            guard,
+            admission,
+            operators.configure,
+            build_token_secrets,
+            tallies,
+            providers,
+        )
     app.cleanup_ctx.append(background)
     app.on_shutdown.append(end_launches)
     return app

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from contract.signatures import load_private_key, load_public_key
+from contract.addresses import ClientForm, IPNetwork, networks
+from contract.signatures import load_private_key, load_public_keys
 from contract.units import Duration
 from frontend.settings import SecuritySettings
+from gateway.admin_settings import AdminSettings
 from gateway.core import origins
-from gateway.core.addresses import ClientForm, IPNetwork, networks
 from gateway.core.admission import AdmissionSettings, admission_problems
 from gateway.core.decision import routing_problems
 from gateway.core.fleet import Member
@@ -19,6 +20,7 @@ from gateway.core.launch_events import ArchiveSettings
 from gateway.core.settings import (
     EjectionSettings,
     FederationSettings,
+    JoiningSettings,
     LaunchSettings,
     PositiveDuration,
     ProbeSettings,
@@ -50,9 +52,6 @@ def _origin(url: str) -> str:
     return found
 
 
-#: The least characters of an operator's token.
-TOKEN_LENGTH = 24
-
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Origin = Annotated[str, AfterValidator(_origin)]
 
@@ -82,38 +81,6 @@ class ListenSettings(Section):
     def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
         networks(proxies)
         return proxies
-
-
-class AdminTokenSettings(Section):
-    """Who may decide for the federation, while the gateway runs."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9@._-]{1,64}$")
-    """Whose it is: stands in the audit log."""
-
-    token: SecretStr
-    """At least 24 characters, from a random source; give it as ``token_file``."""
-
-    @field_validator("token")
-    @classmethod
-    def _long(cls, token: SecretStr) -> SecretStr:
-        if len(token.get_secret_value()) < TOKEN_LENGTH:
-            raise ValueError(f"is shorter than {TOKEN_LENGTH} characters (try: openssl rand -hex 32)")
-        return token
-
-
-class AdminSettings(Section):
-    """The API for operators (``/api/v1/admin``)."""
-
-    tokens: tuple[AdminTokenSettings, ...] = ()
-    """Empty: the API answers nobody."""
-
-    @field_validator("tokens")
-    @classmethod
-    def _unique(cls, tokens: tuple[AdminTokenSettings, ...]) -> tuple[AdminTokenSettings, ...]:
-        names = [token.name for token in tokens]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"the name {twice[0]!r} is given to more than one token")
-        return tokens
 
 
 class DrainSettings(Section):
@@ -160,13 +127,20 @@ class MemberSettings(Section):
     redirect mode of any member that requires build tokens: they are made here, for visitors who come from a page."""
 
     report_key: SecretStr = SecretStr("")
-    """The public key of its capacity reports (PEM); without one its reports are refused and its capacity is unknown."""
+    """The public key of its capacity reports (PEM); two, one after the other, while it is rotated.  Without one its
+    reports are refused and its capacity is unknown."""
+
+    max_sessions: int | None = Field(default=None, ge=1)
+    """No more sessions are believed of it in all, whatever it reports."""
+
+    max_images: int | None = Field(default=None, ge=0)
+    """No more images are believed to be there, whatever it reports."""
 
     @field_validator("report_key")
     @classmethod
     def _readable(cls, key: SecretStr) -> SecretStr:
         if key.get_secret_value():
-            load_public_key(key.get_secret_value())
+            load_public_keys(key.get_secret_value())
         return key
 
     def member(self) -> Member:
@@ -180,6 +154,8 @@ class MemberSettings(Section):
             origins=self.origins or (origins.origin(self.url),),
             providers=self.providers,
             client_form=self.client_addresses,
+            max_sessions=self.max_sessions,
+            max_images=self.max_images,
         )
 
 
@@ -255,6 +231,12 @@ class GatewaySettings(Section):
     signing_key: SecretStr
     """The private key that signs launch tokens (Ed25519, PEM); give it as ``signing_key_file``."""
 
+    other_signing_key: SecretStr = SecretStr("")
+    """While the key is rotated: the next one, so that members learn of it, and then the last one.  Give it as
+    ``other_signing_key_file``."""
+
+    joining: JoiningSettings = JoiningSettings()
+
     members: tuple[MemberSettings, ...] = ()
 
     probes: ProbeSettings = ProbeSettings()
@@ -279,6 +261,16 @@ class GatewaySettings(Section):
     """Where several replicas of this gateway meet; without it there can be one only."""
 
     @property
+    def security_for_all_hosts(self) -> SecuritySettings:
+        """``security``, with the operators' own host among those that are answered."""
+        hosts = self.security.allowed_hosts
+        if not hosts or not self.admin.public_url:
+            return self.security
+        return self.security.model_copy(
+            update={"allowed_hosts": (*hosts, urlsplit(self.admin.public_url).netloc.lower())}
+        )
+
+    @property
     def federation(self) -> FederationSettings:
         """What can be tuned while the gateway runs."""
         return FederationSettings(self.probes, self.ejection, self.launch, self.routing)
@@ -287,7 +279,7 @@ class GatewaySettings(Section):
     def report_keys(self) -> dict[str, list[Ed25519PublicKey]]:
         """The public keys of members' reports."""
         given = {member.name: member.report_key.get_secret_value() for member in self.members}
-        return {name: [load_public_key(key)] for name, key in given.items() if key}
+        return {name: list(load_public_keys(key)) for name, key in given.items() if key}
 
     @property
     def build_token_secrets(self) -> dict[str, str]:
@@ -295,10 +287,17 @@ class GatewaySettings(Section):
         given = {member.name: member.build_token_secret.get_secret_value() for member in self.members}
         return {name: secret for name, secret in given.items() if secret}
 
-    @field_validator("signing_key")
+    @property
+    def signing_keys(self) -> tuple[Ed25519PrivateKey, Ed25519PrivateKey | None]:
+        """The key that signs, and the other one while it is rotated."""
+        other = self.other_signing_key.get_secret_value()
+        return load_private_key(self.signing_key.get_secret_value()), load_private_key(other) if other else None
+
+    @field_validator("signing_key", "other_signing_key")
     @classmethod
-    def _readable(cls, key: SecretStr) -> SecretStr:
-        load_private_key(key.get_secret_value())
+    def _readable(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        if key.get_secret_value() or info.field_name == "signing_key":
+            load_private_key(key.get_secret_value())
         return key
 
     @field_validator("routing")
@@ -329,6 +328,9 @@ class GatewaySettings(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        ours, theirs = urlsplit(self.public_url), urlsplit(self.admin.public_url)
+        if self.admin.public_url and (theirs.path != ours.path or theirs.netloc == ours.netloc):
+            raise ValueError(f"admin: public_url must be on another host than public_url, with the path {ours.path}")
         if self.launch.connect_timeout > self.launch.first_event_timeout:
             raise ValueError("launch: connect_timeout is longer than first_event_timeout, which includes it")
         return self

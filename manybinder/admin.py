@@ -53,7 +53,7 @@ async def ask(
                 text = await response.text(errors="replace")
                 if response.status == 204:
                     return {}
-                if response.status == 200:
+                if response.status in (200, 201):
                     return json_types.loads_object(text)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -84,13 +84,92 @@ async def show_bans(operator: Operator) -> Exit:
     answer = await ask(operator, "GET", "bans")
     rows = []
     for kind in ("bans", "proposals"):
-        for item in _objects(answer.get(kind)):
+        for item in objects(answer.get(kind)):
             until = item.get("until")
             state = "in force" if kind == "bans" else f"proposed by {item.get('member')}"
-            end = _time(until) if isinstance(until, int | float) else "for ever"
+            end = when(until) if isinstance(until, int | float) else "for ever"
             rows.append({**item, "state": state, "end": end})
-    return _show(
+    return show(
         operator, rows, {"name": "NAME", "state": "STATE", "end": "UNTIL", "reason": "WHY"}, "there are no bans"
+    )
+
+
+async def show_members(operator: Operator) -> Exit:
+    """Every member, with what operators have set."""
+    rows = []
+    for item in objects((await ask(operator, "GET", "members")).get("members")):
+        given = item.get("set")
+        by_hand = [
+            f"{key} {_set_at(value)}" for key, value in (given if isinstance(given, dict) else {}).items() if value
+        ]
+        free, reasons = item.get("believed_free"), item.get("reasons")
+        shown = {
+            "free": "?" if free is None else free,
+            "set_by_hand": ", ".join(by_hand),
+            "why": " ".join([*map(str, reasons if isinstance(reasons, list) else []), checked(item.get("check"))]),
+        }
+        rows.append(item if operator.as_json else {**item, **shown})
+    columns = {"name": "MEMBER", "state": "STATE", "free": "FREE", "weight": "WEIGHT"}
+    return show(operator, rows, {**columns, "set_by_hand": "SET BY OPERATORS", "why": "WHY"}, "there are no members")
+
+
+def checked(check: Any) -> str:
+    """What is to be said of a member's check."""
+    if not isinstance(check, dict) or check.get("passed"):
+        return ""
+    if check.get("due"):
+        return "It is being checked."
+    steps = objects(check.get("steps"))
+    return f"Its check has failed ({steps[-1].get('name')}): {steps[-1].get('said')}" if steps else ""
+
+
+def _set_at(value: Any) -> str:
+    at = value.get("at") if isinstance(value, dict) else None
+    return f"since {when(at)}" if isinstance(at, int | float) else ""
+
+
+async def show_whoami(operator: Operator) -> Exit:
+    """As whom one is known."""
+    answer = await ask(operator, "GET", "whoami")
+    until, scopes = answer.get("expires_at"), answer.get("scopes")
+    shown = {
+        "until": when(until) if isinstance(until, int | float) else "for ever",
+        "may": ", ".join(str(scope) for scope in scopes) if isinstance(scopes, list) else "",
+    }
+    columns = {"name": "NAME", "role": "ROLE", "member": "MEMBER", "may": "MAY", "until": "UNTIL", "address": "FROM"}
+    return show(operator, [answer if operator.as_json else {**answer, **shown}], columns, "")
+
+
+async def make_token(operator: Operator, body: Mapping[str, Any]) -> Exit:
+    """Make a token; standard output has it and nothing else."""
+    made = await ask(operator, "POST", "tokens", body)
+    if operator.as_json:
+        click.echo(json_types.dumps(made))
+        return Exit.DONE
+    until = made.get("expires_at")
+    for_people().print(
+        f"token {made.get('id')} of {made.get('name')}, role {made.get('role')}, holds until "
+        f"{when(until) if isinstance(until, int | float) else '?'}; it is shown this once:"
+    )
+    click.echo(plain(str(made.get("token"))))
+    return Exit.DONE
+
+
+async def show_tokens(operator: Operator) -> Exit:
+    """The tokens that were made and are not revoked."""
+    rows = []
+    for item in objects((await ask(operator, "GET", "tokens")).get("tokens")):
+        until, used, scopes = item.get("expires_at"), item.get("last_used_at"), item.get("scopes")
+        shown = {
+            "role": f"{item.get('role')} {item.get('member') or ''}".strip(),
+            "for": ", ".join(str(scope) for scope in scopes) if isinstance(scopes, list) else "",
+            "until": "expired" if item.get("expired") else when(until) if isinstance(until, int | float) else "?",
+            "used": when(used) if isinstance(used, int | float) else "never",
+        }
+        rows.append(item if operator.as_json else {**item, **shown})
+    columns = {"id": "ID", "name": "NAME", "role": "ROLE", "for": "FOR", "until": "UNTIL", "used": "LAST USED"}
+    return show(
+        operator, rows, {**columns, "made_by": "MADE BY"}, "no tokens were made; the configuration may have some"
     )
 
 
@@ -103,22 +182,36 @@ async def show_quotas(operator: Operator) -> Exit:
     rows = [{"name": name, "limit": limit} for name, limit in limits.items()]
     if not operator.as_json:
         rows = [{**row, "limit": "none" if row["limit"] is None else row["limit"]} for row in rows]
-    return _show(operator, rows, {"name": "QUOTA", "limit": "SESSIONS"}, "")
+    return show(operator, rows, {"name": "QUOTA", "limit": "SESSIONS"}, "")
 
 
-async def show_log(operator: Operator) -> Exit:
-    """What operators have done, newest first."""
+async def show_log(operator: Operator, **query: str) -> Exit:
+    """What was decided, what changed and who did what, newest first."""
     rows = []
-    for item in _objects((await ask(operator, "GET", "audit")).get("acts")):
-        value = item.get("value")
-        shown = "taken back" if value is None else json_types.dumps(value)
+    given = {name: value for name, value in query.items() if value}
+    for item in objects((await ask(operator, "GET", "log", None, **given)).get("entries")):
         at = item.get("at")
-        rows.append({**item, "when": _time(at) if isinstance(at, int | float) else "?", "shown": shown})
-    columns = {"when": "WHEN", "operator": "WHO", "kind": "WHAT", "key": "NAME", "shown": "HOW"}
-    return _show(operator, rows, columns, "nothing was done yet")
+        shown = when(at) if isinstance(at, int | float) else "?"
+        rows.append(item if operator.as_json else {**item, "when": shown, "text": _sentence(item)})
+    columns = {"when": "WHEN", "kind": "KIND", "name": "WHAT", "who": "WHO", "text": "HOW"}
+    return show(operator, rows, columns, "nothing of this kind was logged yet")
 
 
-def _show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], none: str) -> Exit:
+def _sentence(item: Mapping[str, Any]) -> str:
+    if item.get("kind") == "transition":
+        return f"{item.get('member')}: {item.get('before')} → {item.get('after')}. {item.get('reason')}"
+    if item.get("kind") == "decision":
+        return str(item.get("sentence"))
+    if item.get("outcome") == "refused":
+        return f"refused: {item.get('detail')}"
+    if "value" not in item:
+        return str(item.get("detail", ""))
+    value = "taken back" if item["value"] is None else json_types.dumps(item["value"])
+    return f"{item.get('what')} {item.get('key')}: {value}"
+
+
+def show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], none: str) -> Exit:
+    """Print rows, as a table or as JSON; ``columns`` are the fields with their titles."""
     if operator.as_json:
         for row in rows:
             click.echo(json_types.dumps(row))
@@ -135,11 +228,13 @@ def _show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mappin
     return Exit.DONE
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _time(at: float) -> str:
+def when(at: float) -> str:
+    """A Unix time for people."""
     try:
         return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):

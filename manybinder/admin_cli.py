@@ -1,11 +1,15 @@
 """The ``admin`` commands: reads arguments and hands them on."""
 
 import asyncio
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from manybinder.admin_members_cli import alerts, join_token, join_tokens, members
+from manybinder.admin_state_cli import backup, export, import_, restore
+from manybinder.admin_tokens_cli import tokens
 from manybinder.errors import Exit
 from manybinder.options import gateway_option
 
@@ -27,14 +31,29 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print each thing as one line of JSON.")
 @click.pass_context
 def admin(context: click.Context, gateway: str, token_file: Path | None, as_json: bool) -> None:
-    """Decide for a federation: members, bans, quotas.
+    """Decide for a federation: members, bans, quotas, tokens.
 
-    The gateway's configuration names its operators (admin.tokens).  Each act is in force at all replicas within two
-    seconds, and stands in the log.
+    The gateway's configuration names its first operators (admin.tokens); these make tokens for others.  Each act is in
+    force at all replicas within two seconds, outlives every restart, and stands in the log.
+
+    Exit codes: 0 done, 2 wrong usage, 3 cannot reach, 4 refused (no token, or one of another role).
     """
     from manybinder.admin import Operator
 
     context.obj = Operator(gateway, token_file, as_json)
+
+
+for command in (members, join_token, join_tokens, alerts, tokens, export, import_, backup, restore):
+    admin.add_command(command)
+
+
+@admin.command()
+@click.pass_obj
+def whoami(operator: "Operator") -> Exit:
+    """Show as whom one is known, and what one may do."""
+    from manybinder import admin as command
+
+    return asyncio.run(command.show_whoami(operator))
 
 
 @admin.command()
@@ -49,16 +68,49 @@ def drain(operator: "Operator", member: str) -> Exit:
 @click.argument("member")
 @click.pass_obj
 def undrain(operator: "Operator", member: str) -> Exit:
-    """Let MEMBER take launches again, drained or suspended."""
+    """Let MEMBER take launches again."""
     return _policy(operator, member, "active")
+
+
+@admin.command()
+@click.argument("member")
+@click.argument("weight")
+@click.pass_obj
+def weight(operator: "Operator", member: str, weight: str) -> Exit:
+    """Set MEMBER's size beside the others' to WEIGHT, on top of its free capacity.
+
+    WEIGHT is a number; 0 = no launches; "registered" = as it is registered.
+    """
+    from urllib.parse import quote
+
+    from manybinder import admin as command
+
+    path = f"members/{quote(member, safe='')}/weight"
+    if weight == "registered":
+        return asyncio.run(command.act(operator, f"{member} has its registered weight", "DELETE", path))
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise click.BadParameter(f"{weight!r} is no number, nor registered", param_hint="WEIGHT")
+    return asyncio.run(command.act(operator, f"{member} has the weight {number:g}", "PUT", path, {"weight": number}))
 
 
 @admin.command()
 @click.argument("member")
 @click.pass_obj
 def suspend(operator: "Operator", member: str) -> Exit:
-    """Take MEMBER out of the federation until further notice."""
+    """Take MEMBER out of the federation until further notice; its own operator cannot undo that."""
     return _policy(operator, member, "suspended")
+
+
+@admin.command()
+@click.argument("member")
+@click.pass_obj
+def activate(operator: "Operator", member: str) -> Exit:
+    """End the suspension of MEMBER."""
+    return _policy(operator, member, "active")
 
 
 @admin.command()
@@ -140,12 +192,25 @@ def quotas(operator: "Operator") -> Exit:
 
 
 @admin.command()
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["act", "decision", "transition"]),
+    help="May be repeated.  [default: all]",
+)
+@click.option("--member", default="", help="What is about this member.")
+@click.option("--repo", default="", help="What is about this repository, or all of an owner (github.com/org).")
+@click.option("--who", default="", help="What this operator has done.")
+@click.option("--since", default="", help="Such as 2h, or a Unix time.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="So many at most.")
 @click.pass_obj
-def log(operator: "Operator") -> Exit:
-    """Show what operators have done, newest first."""
+def log(operator: "Operator", kinds: tuple[str, ...], member: str, repo: str, who: str, since: str, limit: int) -> Exit:
+    """Show what was decided, what changed and who did what, newest first."""
     from manybinder import admin as command
 
-    return asyncio.run(command.show_log(operator))
+    query = {"kind": ",".join(kinds), "member": member, "repo": repo, "who": who, "since": since}
+    return asyncio.run(command.show_log(operator, limit=str(limit), **query))
 
 
 def _policy(operator: "Operator", member: str, policy: str) -> Exit:

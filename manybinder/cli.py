@@ -11,6 +11,7 @@ import click
 
 from manybinder.admin_cli import admin
 from manybinder.errors import CommandError, Exit
+from manybinder.member_cli import member
 from manybinder.options import gateway_option
 
 # Commands import what they run only when they are run: `launch` needs no server's libraries, nor the time to load them.
@@ -28,6 +29,7 @@ def cli() -> None:
 
 
 cli.add_command(admin)
+cli.add_command(member)
 
 
 @cli.command()
@@ -70,66 +72,19 @@ def up(
 
 
 @cli.command()
-@click.option("--config", type=_CONFIG, required=True, help="The gateway's settings (YAML).")
+@click.option("--config", type=_CONFIG, help="The gateway's settings (YAML).")
 @click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
-def gateway(config: Path, check_config: bool) -> Exit:
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the settings and do nothing else.")
+@click.pass_context
+def gateway(context: click.Context, config: Path | None, check_config: bool, schema: bool) -> Exit:
     """Run a gateway."""
     from manybinder import services
 
-    return services.gateway(config, check=check_config)
-
-
-@cli.group(invoke_without_command=True)
-@click.option("--config", type=_CONFIG, help="The member's settings (YAML).")
-@click.option("--check-config", is_flag=True, help="Check the settings and do nothing else.")
-@click.option("--only", type=click.Choice(["api"]), help="Run this process, and not those that belong to it.")
-@click.pass_context
-def member(context: click.Context, config: Path | None, check_config: bool, only: str | None) -> Exit:
-    """Run a member: its API, and its Hub and proxy where it manages them."""
-    if context.invoked_subcommand is not None:
-        return Exit.DONE
+    if schema:
+        return services.print_schema("gateway")
     if config is None:
         raise click.UsageError("Missing option '--config'.", context)
-    from manybinder import services
-
-    return services.member(config, check=check_config, only=only)
-
-
-@member.command()
-@click.argument("url")
-@click.option("--secret-file", type=_CONFIG, help="Holds the BinderHub's build_token_secret.")
-@click.option("--public-url", default="", help="Of the gateway, as its visitors see it.")
-@click.option("--json", "as_json", is_flag=True, help="Print every finding as one line of JSON.")
-def check(url: str, secret_file: Path | None, public_url: str, as_json: bool) -> Exit:
-    """Say what stands in the way of a BinderHub at URL becoming a member.
-
-    Launches nothing.  Run it where the gateway runs: what is refused may depend on the address that asks.
-    """
-    from manybinder import member_check as command
-
-    return asyncio.run(command.check(url, secret_file=secret_file, public_url=public_url, as_json=as_json))
-
-
-@member.command("propose-ban")
-@click.option("--config", type=_CONFIG, required=True, help="The member's settings (YAML).")
-@click.option("--kind", type=click.Choice(["spec", "network", "owner"]), required=True, help="What VALUE is.")
-@click.option("--reason", default="", help="What was found; for the federation's operators.")
-@click.option("--for", "duration", default="", help="How long it should last, such as 24h.  [default: for ever]")
-@click.argument("value")
-def propose_ban(config: Path, kind: str, reason: str, duration: str, value: str) -> Exit:
-    """Propose to ban VALUE, for a detector on a member's machine.
-
-    VALUE is a network (192.0.2.7), an owner or repository (github.com/org), or a regular expression for specs.
-    The member reports it for an hour; the federation's operators decide.
-    """
-    from contract.units import parse_duration
-    from manybinder import services
-
-    try:
-        for_s = parse_duration(duration) if duration else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--for") from error
-    return services.propose_ban(config, kind, value, reason, for_s)
+    return services.gateway(config, check=check_config)
 
 
 @cli.command()

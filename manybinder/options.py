@@ -1,7 +1,11 @@
 """Options that several commands have."""
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
+from contract.units import parse_duration
 from manybinder.addresses import DEFAULT_GATEWAY, base_url
 
 
@@ -23,3 +27,15 @@ gateway_option = click.option(
     callback=_gateway,
     help="The gateway to ask.",
 )
+
+
+def _seconds(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def duration_option(name: str, *, default: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: A002 - as click calls it
+    """An option that is a duration such as 30m, and a number of seconds in the command."""
+    return click.option(name, default=default, show_default=True, callback=_seconds, help=help)

@@ -1,10 +1,12 @@
 """``manybinder gateway`` and ``manybinder member``: one service from its configuration file."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import click
 from pydantic import BaseModel
 
 from manybinder.errors import CommandError, Exit
@@ -42,6 +44,17 @@ def member(path: Path, *, check: bool, only: str | None) -> Exit:
     from manybinder import supervised_member
 
     return supervised_member.run(settings, path.absolute())
+
+
+def print_schema(service: str) -> Exit:
+    """Print the JSON Schema of the settings of ``gateway`` or ``member``."""
+    from gateway.settings import GatewaySettings
+    from member.settings import MemberSettings
+    from servicekit.schema import settings_schema
+
+    model = GatewaySettings if service == "gateway" else MemberSettings
+    click.echo(json.dumps(settings_schema(model, f"Settings of a manybinder {service}"), indent=2))
+    return Exit.DONE
 
 
 def propose_ban(path: Path, kind: str, value: str, reason: str, for_s: float | None) -> Exit:

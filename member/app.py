@@ -3,30 +3,41 @@
 import asyncio
 import ipaddress
 import logging
+import math
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 import aiohttp
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from contract.signatures import load_private_key, load_public_key
 from frontend.settings import make_site
 from member.ban_proposals import proposals
 from member.builders.choice import make_builder
 from member.clients.hub import HubClient
+from member.core.builds import BuildLimits
+from member.core.membership import Membership, federation_name, issuer_of
+from member.core.quotas import SessionLimits
 from member.engines.bans import ENFORCE_EVERY_S, Bans
+from member.engines.build_logs import BuildLogs
 from member.engines.builds import Builds
 from member.engines.capacity import Capacity
-from member.engines.health import Health
+from member.engines.federations import Federations
+from member.engines.health import FRESH_S, Health
+from member.engines.hook import Hook
+from member.engines.launch_log import LaunchLog
 from member.engines.launches import Launches
+from member.engines.pressure import LOOK_EVERY_S, DiskPressure
 from member.engines.reaper import Reaper
 from member.engines.reporter import Reporter
+from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.processes import hub_api_token
 from member.settings import MemberSettings
 from member.web.parts import Parts
 from member.web.routes import add_member_routes
+from member.web.visitors import Visitors
 from providers.registry import Providers
 from servicekit import logs, serving
 from servicekit.tasks import Tasks
@@ -50,7 +61,8 @@ async def make_app(settings: MemberSettings) -> web.Application:
     builder = make_builder(settings)
     try:
         token = hub_api_token(settings)
-        launch_keys, report_key = _keys(settings)
+        configured = _memberships(settings)
+        hook = Hook(settings.launch.hook)
         await builder.start()
     except (RuntimeError, ValueError) as error:
         raise CannotStartError(str(error)) from error
@@ -63,18 +75,29 @@ async def make_app(settings: MemberSettings) -> web.Application:
     http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
+    metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
     health = Health(hub, builder)
-    builds = Builds(
-        builder, slots=settings.builder.slots, timeout_s=settings.builder.longest_s, tasks=tasks, metrics=metrics
-    )
-    launches = Launches(
-        builds,
+    logs = _build_logs(settings)
+    builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
+    servers = Servers(
         hub,
         http,
         settings.launch,
+        SessionLimits(settings.sessions.limit, settings.sessions.per_repo, settings.sessions.per_repo_higher),
         public_url=settings.hub.public_url,
-        session_limit=settings.sessions.limit,
+        tasks=tasks,
+        metrics=metrics,
+    )
+    launch_log = LaunchLog(settings.data_dir / "launches.jsonl", settings.public_url)
+    pressure = DiskPressure(builder, settings.sessions.min_free_disk, metrics)
+    launches = Launches(
+        builds,
+        servers,
+        settings.launch,
+        hook=hook,
+        closed_for=lambda: pressure.reason,
+        on_end=launch_log.record,
         tasks=tasks,
         metrics=metrics,
     )
@@ -93,9 +116,10 @@ async def make_app(settings: MemberSettings) -> web.Application:
         versions=versions,
         prefixes=providers.prefixes,
         proposals=lambda: proposals(settings.data_dir),
+        draining=lambda: pressure.draining,
     )
-    bans = Bans(settings.data_dir / "bans.json", hub, launches)
-    federation = settings.federation
+    bans = Bans(settings.data_dir / "bans.json", hub, launches, settings.admission.parsed_bans)
+    federations = Federations(configured, settings.data_dir)
     parts = Parts(
         name=settings.name,
         site=make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version),
@@ -104,10 +128,12 @@ async def make_app(settings: MemberSettings) -> web.Application:
         health=health,
         capacity=capacity,
         bans=bans,
+        logs=logs,
+        visitors=Visitors(settings.listen.trusted_networks, settings.admission.rate_limit),
         registry=metrics.registry,
+        api_only=settings.enable_api_only_mode,
         image_prefix=settings.image_prefix,
-        launch_keys=launch_keys,
-        require_launch_token=federation is not None and federation.require_launch_token,
+        federations=federations,
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -119,27 +145,33 @@ async def make_app(settings: MemberSettings) -> web.Application:
     add_member_routes(app, parts)
     reaper = Reaper(hub, lambda: launches.users)
 
+    def reporter(federation: str) -> Reporter:
+        return Reporter(
+            capacity,
+            http,
+            membership=lambda: federations.get(federation),
+            metrics=metrics,
+            heard=lambda notice: federations.heard(federation, notice),
+        )
+
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks.every("sweep launches", 1.0, launches.sweep)
         tasks.every("clear ended sessions away", _REAP_EVERY_S, reaper.sweep)
+        tasks.every("look at the disk", LOOK_EVERY_S, pressure.look)
+        # Who asks is then answered at once; and a Hub that hangs is known before anybody asks.
+        tasks.every("check health", FRESH_S, health.checks)
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
+        tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
-        if federation is not None and report_key is not None:
-            reporter = Reporter(
-                capacity,
-                http,
-                url=federation.report_url,
-                key=report_key,
-                interval_s=federation.report_interval,
-                metrics=metrics,
-            )
-            tasks.spawn("report capacity", reporter.run())
+        federations.start(tasks, reporter)
         yield
         await launches.close()
+        await health.close()
         # Before the builds are cancelled: a builder may let them go on where they run.
         await builder.close()
         await tasks.close()
         await providers.close()
+        launch_log.close()
         await http.close()
 
     async def end_launches(_: web.Application) -> None:
@@ -165,23 +197,67 @@ def run(settings: MemberSettings) -> None:
     asyncio.run(serve(settings))
 
 
-def _keys(settings: MemberSettings) -> tuple[list[Ed25519PublicKey], Ed25519PrivateKey | None]:
-    """The gateway's keys and our own; raises ``ValueError`` with the setting at fault."""
-    if settings.federation is None:
-        return [], None
-    launch_keys = []
-    for n, path in enumerate(settings.federation.launch_keys_files):
-        setting = f"federation.launch_keys_files[{n}]"
-        try:
-            launch_keys.append(load_public_key(path.read_text()))
-        except OSError as error:
-            raise ValueError(f"{setting}: cannot read {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise ValueError(f"{setting}: {path} is {error}") from error
+def _build_limits(settings: MemberSettings) -> BuildLimits:
+    return BuildLimits(
+        slots=settings.builder.slots,
+        per_repo=settings.builds.per_repo,
+        queue=settings.builds.queue,
+        timeout_s=settings.builder.longest_s,
+        queue_timeout_s=settings.builds.queue_timeout,
+        grace_s=settings.builds.grace,
+        hold_s=settings.builds.hold,
+        hold_most_s=settings.builds.hold_most,
+    )
+
+
+def _build_logs(settings: MemberSettings) -> BuildLogs:
+    """Raises :class:`CannotStartError`."""
+    logs = BuildLogs(
+        settings.data_dir / "build-logs",
+        settings.public_url,
+        most_bytes=settings.builds.logs_disk,
+        max_age_s=settings.builds.logs_max_age,
+    )
     try:
-        return launch_keys, load_private_key(settings.federation.report_key.get_secret_value())
-    except ValueError as error:
-        raise ValueError(f"federation.report_key: {error}") from error
+        logs.start()
+    except OSError as error:
+        raise CannotStartError(f"cannot use the data directory {settings.data_dir}: {error}") from error
+    return logs
+
+
+def _memberships(settings: MemberSettings) -> list[Membership]:
+    """The federations of the settings; raises ``ValueError`` with the setting at fault."""
+    found = []
+    for name, federation in settings.all_federations:
+        keys: list[Ed25519PublicKey] = []
+        for n, path in enumerate(federation.launch_keys_files):
+            setting = f"{name}.launch_keys_files[{n}]"
+            try:
+                keys.append(load_public_key(path.read_text()))
+            except OSError as error:
+                raise ValueError(f"{setting}: cannot read {path}: {error.strerror}") from error
+            except ValueError as error:
+                raise ValueError(f"{setting}: {path} is {error}") from error
+        try:
+            report_key = load_private_key(federation.report_key.get_secret_value())
+        except ValueError as error:
+            raise ValueError(f"{name}.report_key: {error}") from error
+        issuer = issuer_of(federation.report_url)
+        found.append(
+            Membership(
+                federation=federation_name(issuer),
+                member=federation.member or settings.name,
+                issuer=issuer,
+                report_url=federation.report_url,
+                keys=tuple(keys),
+                report_key=report_key,
+                share=federation.share,
+                interval=federation.report_interval,
+                leeway=federation.clock_leeway,
+                require_launch_token=federation.require_launch_token,
+            )
+        )
+    return found
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from member.builders.process.kind import own_settings
+from member.builders.process.lab_extension import write_extension
 from member.builders.process.store import ImageMeta, Store
 from member.builders.process.tools import program_environ, view
 from member.confine import layers, warden
@@ -33,6 +34,9 @@ from servicekit import config, lifeline, logs
 logger = logging.getLogger("member.session")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
+
+#: Where a session sees the extension that warns of its end.
+_LAB_PATH = "/srv/lab"
 
 #: Bytes of the session's output that are logged.
 _MAX_LOG = 2 * 2**20
@@ -75,6 +79,7 @@ class Session:
         home = layers.make(confinement, self.place / "home", [image / "home"])
         tmp = self.place / "tmp"
         tmp.mkdir(mode=0o700)
+        write_extension(self.place / "lab", time.time() + self._settings.sessions.max_age)
         return self._command(confinement, meta, {ENV_PATH: env, HOME_PATH: home}, tmp)
 
     def close(self) -> None:
@@ -131,8 +136,10 @@ class Session:
             allow_origin=self._settings.security.cors_allow_origin,
             allow_root=not confinement.confined and os.geteuid() == 0,
             start=meta.start,
+            extensions=confinement.seen_at(_LAB_PATH, self.place / "lab"),
         )
-        seen = view(mounted, tmp, python_prefix=meta.python_prefix, uv_config_too=False)
+        placed = {self.place / "lab": _LAB_PATH}
+        seen = view(mounted, tmp, python_prefix=meta.python_prefix, placed=placed, uv_config_too=False)
         invocation = confinement.invocation(server_argv(notebook), seen, limits)
         cwd = "/" if confinement.confined else str(home)
         return warden.Command(invocation, environ, limits, [env, home, tmp], cwd=cwd)

@@ -6,9 +6,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
 from frontend.settings import SecuritySettings
+from member.admission_settings import AdmissionSettings
 from member.builder_settings import BuilderSettings, ProcessBuilderSettings
+from member.core.membership import federation_name, issuer_of
 from member.registry_settings import OwnRegistrySettings
 from providers.settings import ProvidersSettings
 from servicekit.config import Section
@@ -34,6 +37,21 @@ class ListenSettings(Section):
     """An address, or a name that leads to one; ``0.0.0.0`` is every interface."""
 
     port: int = Field(ge=1, le=65535)
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of the proxies in front (``10.0.0.0/8``): what their X-Forwarded-For says of a visitor's address is
+    believed.  Without it, a visitor is who has connected."""
+
+    @property
+    def trusted_networks(self) -> tuple[IPNetwork, ...]:
+        """``trusted_proxies``, read."""
+        return networks(self.trusted_proxies)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        networks(proxies)
+        return proxies
 
 
 class ManagedHubSettings(Section):
@@ -73,11 +91,51 @@ class HubSettings(Section):
         return _checked_url(url).rstrip("/") + "/"
 
 
+class BuildsSettings(Section):
+    """How builds wait, are held back, and what is kept of them."""
+
+    per_repo: int | None = Field(default=None, ge=1)
+    """Builds of one repository at a time; ``null``: one fewer than ``builder.slots``, and at least one."""
+
+    queue: int = Field(default=100, ge=1)
+    """Builds that may wait for a slot; further ones are refused."""
+
+    queue_timeout: Duration = Field(default=1800.0, gt=0)
+    """How long a build may wait for a slot."""
+
+    grace: Duration = Field(default=10.0, ge=0)
+    """How long a build goes on that nobody waits for any more."""
+
+    hold: Duration = Field(default=60.0, ge=0)
+    """How long a commit that failed to build is not built again; twice as long after each further failure."""
+
+    hold_most: Duration = Field(default=3600.0, ge=0)
+    """And at most so long."""
+
+    logs_disk: Size = Field(default=256 * 2**20, gt=0)
+    """All logs of builds together; beyond that the oldest ones go."""
+
+    logs_max_age: Duration = Field(default=7 * 86400.0, gt=0)
+    """A log goes after this time."""
+
+
 class SessionSettings(Section):
     """What visitors' sessions may take."""
 
     limit: int = Field(default=10, ge=1)
     """Sessions at a time."""
+
+    per_repo: int | None = Field(default=None, ge=1)
+    """Sessions of one repository at a time; ``null``: any number."""
+
+    per_repo_higher: int | None = Field(default=None, ge=1)
+    """Of one repository whose spec is among its provider's ``high_quota_specs``; ``null``: any number."""
+
+    max_load: float | None = Field(default=None, gt=0)
+    """The load average of a minute for each core beyond which no room for sessions is told; ``null``: whatever."""
+
+    min_free_disk: Size = Field(default=2**30, ge=0)
+    """With less disk free than this the member takes no launches; 0: it always does."""
 
     memory: Size = Field(default=2 * 2**30, gt=0)
     """Of all processes of a session together."""
@@ -95,6 +153,21 @@ class SessionSettings(Section):
     """A session ends after this time, whatever it does."""
 
 
+class HookSettings(Section):
+    """Asked before each launch: the operator's own command, or a function of theirs, or both."""
+
+    command: tuple[str, ...] = ()
+    """Gets the launch as one JSON object on its standard input.  Exit status 0: go on; 1: refuse, with what it prints
+    as the words for the visitor; any other: the command has failed, and so has the launch."""
+
+    python: str = Field(default="", pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")
+    """``module:function``, called with the launch as a dictionary; may be a coroutine function.  What it returns is
+    what the visitor is told, and ends the launch; ``None``: go on."""
+
+    timeout: Duration = Field(default=10.0, gt=0)
+    """For both together."""
+
+
 class LaunchSettings(Section):
     """How launches pass through."""
 
@@ -102,7 +175,16 @@ class LaunchSettings(Section):
     """Servers that start at a time; further ones wait in the member's own queue."""
 
     timeout: Duration = Field(default=600.0, gt=0)
-    """From a built image to a notebook server that answers."""
+    """From a built image to a notebook server that answers, with all retries."""
+
+    retries: int = Field(default=1, ge=0, le=10)
+    """How often a server is started again whose start has failed."""
+
+    retry_delay: Duration = Field(default=2.0, ge=0)
+    """Before the first of these; twice as long before each further one."""
+
+    hook: HookSettings = HookSettings()
+    """Asked before each launch; without a command and a function nothing is."""
 
     linger: Duration = Field(default=60.0, ge=0)
     """How long a launch goes on that nobody watches."""
@@ -112,7 +194,19 @@ class LaunchSettings(Section):
 
 
 class FederationSettings(Section):
-    """The gateway that this member takes part in."""
+    """A gateway that this member takes part in, and is registered with in that gateway's configuration.
+
+    Federations that this member joins (``manybinder member join``) need no settings.
+    """
+
+    member: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
+    """This member's name there; "" = ``name``."""
+
+    share: float = Field(default=1.0, gt=0, le=1)
+    """How much of this member's sessions are for it."""
+
+    clock_leeway: Duration = Field(default=8.0, gt=0)
+    """How far the gateway's clock may be from ours: a launch token that is off by more is refused."""
 
     report_url: str
     """Where capacity reports go."""
@@ -153,6 +247,9 @@ class MemberSettings(Section):
     log_level: LogLevel = "info"
     """What is logged."""
 
+    enable_api_only_mode: bool = False
+    """As in BinderHub: no pages are served, and ``?build_only=true`` builds without launching."""
+
     security: SecuritySettings = SecuritySettings()
     """Who may call the API."""
 
@@ -165,6 +262,12 @@ class MemberSettings(Section):
     registry: OwnRegistrySettings | None = None
     """Where images are kept that other machines can pull; ``null`` keeps them in the engine alone."""
 
+    admission: AdmissionSettings = AdmissionSettings()
+    """Who may launch here."""
+
+    builds: BuildsSettings = BuildsSettings()
+    """How builds wait, are held back, and what is kept of them."""
+
     sessions: SessionSettings = SessionSettings()
     """What visitors' sessions may take."""
 
@@ -172,10 +275,31 @@ class MemberSettings(Section):
     """How launches pass through."""
 
     federation: FederationSettings | None = None
-    """``null`` for a member that stands alone."""
+    """``null`` for a member that stands alone, or has joined its federations."""
+
+    federations: tuple[FederationSettings, ...] = ()
+    """In the place of ``federation``: several, with a share for each."""
 
     providers: ProvidersSettings = ProvidersSettings()
     """The repo providers, for visitors that come without a gateway."""
+
+    @property
+    def all_federations(self) -> tuple[tuple[str, FederationSettings], ...]:
+        """Every federation of the settings, with the setting that it stands in."""
+        if self.federation is not None:
+            return (("federation", self.federation),)
+        return tuple((f"federations[{n}]", item) for n, item in enumerate(self.federations))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.federation is not None and self.federations:
+            raise ValueError("federations: excludes federation: give one of them")
+        if (total := sum(item.share for item in self.federations)) > 1 + 1e-9:
+            raise ValueError(f"federations: their shares come to {total:g}, and there is 1 to share")
+        names = [federation_name(issuer_of(item.report_url)) for item in self.federations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"federations: {twice[0]} is there more than once")
+        return self
 
     @field_validator("public_url")
     @classmethod
@@ -190,9 +314,7 @@ class MemberSettings(Section):
     @model_validator(mode="after")
     def _registry_is_of_use(self) -> Self:
         if self.registry is not None and not self.builder.named_by_registry:
-            raise ValueError(
-                f"registry: is of no use to the {self.builder.kind} builder, whose images no registry holds"
-            )
+            raise ValueError(f"registry: is for builder.kind container, and builder.kind is {self.builder.kind}")
         return self
 
     @property

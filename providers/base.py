@@ -58,7 +58,8 @@ class Resolved:
     """A spec with its commit.
 
     ``resolved_spec`` is ``raw`` with the commit for the ref; ``ref_url`` shows that commit to people ("" = no such
-    page); ``notes`` are sentences for the visitor on how the ref was found.
+    page); ``notes`` are sentences for the visitor on how the ref was found.  ``listed``: the provider shows it to
+    everybody, which it does not say of all that it shows to those who know its address.
     """
 
     spec: RepoSpec
@@ -66,6 +67,23 @@ class Resolved:
     resolved_spec: str
     ref_url: str = ""
     notes: tuple[str, ...] = ()
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpecQuota:
+    """What the rules say of the number of sessions of a repository.
+
+    ``limit`` counts only if it is ``given``; ``None`` is any number.  ``higher``: the federation's higher limit.
+    """
+
+    higher: bool = False
+    given: bool = False
+    limit: int | None = None
+
+
+#: What no rule says anything of.
+NO_RULE = SpecQuota()
 
 
 class RepoProvider(Protocol):

@@ -6,11 +6,12 @@ anything connects to it; the URL that they lead to is the one to clone.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urljoin
@@ -54,6 +55,7 @@ class GitProvider:
 
     def __init__(self, settings: GitSettings) -> None:
         self._settings = settings
+        self._room = asyncio.Semaphore(settings.concurrent)
 
     def parse(self, spec: str) -> RepoSpec:
         """Read ``percent-encoded-url/ref``; raises :class:`SpecError`."""
@@ -71,11 +73,12 @@ class GitProvider:
     async def resolve(self, spec: RepoSpec) -> Resolved:
         """Find the commit of a branch, a tag or ``HEAD``."""
         try:
-            async with asyncio.timeout(self._settings.timeout):
-                if is_commit(spec.ref):
+            if is_commit(spec.ref):
+                async with asyncio.timeout(self._settings.timeout):
                     url = parse_git_url(spec.repo_url, self._settings.allowed_protocols)
                     await self._checked_addresses(url, spec)
-                    return self._resolved(spec, spec.ref, spec.repo_url)
+                return self._resolved(spec, spec.ref, spec.repo_url)
+            async with self._place(), asyncio.timeout(self._settings.timeout):
                 commit, repo_url = await self._look_up(spec)
         except (TimeoutError, lsremote.GitTimeoutError) as error:
             host = URL(spec.repo_url).host
@@ -98,10 +101,25 @@ class GitProvider:
             "ref": {"enabled": True, "default": "HEAD"},
         }
 
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places for those who ask a server; raises :class:`ProviderUnavailableError` if none comes free."""
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await self._room.acquire()
+        except TimeoutError as error:
+            text = "This service asks many Git servers just now. Please try again in a minute."
+            raise ProviderUnavailableError(text, retry_after_s=60.0) from error
+        try:
+            yield
+        finally:
+            self._room.release()
+
     def _resolved(self, spec: RepoSpec, commit: str, repo_url: str) -> Resolved:
         quoted_url = spec.raw.split("/")[1]
         # No page of an unknown server is known to show a commit; the repository has to do.
-        return Resolved(replace(spec, repo_url=repo_url), commit, f"git/{quoted_url}/{commit}", repo_url)
+        found = replace(spec, repo_url=repo_url, repo=repo_key(repo_url))
+        return Resolved(found, commit, f"git/{quoted_url}/{commit}", repo_url)
 
     async def _look_up(self, spec: RepoSpec) -> tuple[str, str]:
         """The commit of a ref, and the URL at which the repository is now."""

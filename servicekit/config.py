@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     SecretStr,
     Tag,
@@ -77,6 +78,23 @@ class Section(BaseModel):
                 if item["loc"][:1] not in {(name,) for name in failures}
             ]
         raise ValidationError.from_exception_data(cls.__name__, errors, hide_input=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A secret may stand in a file as well."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        for name, field in cls.model_fields.items():
+            file_key = f"{name}_file"
+            if SecretStr not in _types(field.annotation) or file_key in cls.model_fields:
+                continue
+            description = f"The path of a file that holds {name}."
+            schema["properties"][file_key] = {"type": "string", "format": "path", "description": description}
+            if name in schema.get("required", []):
+                schema["required"].remove(name)
+                one = {"oneOf": [{"required": [name]}, {"required": [file_key]}]}
+                schema.setdefault("allOf", []).append(one)
+        return reference
 
 
 #: Begins the tag of a section that is one of several kinds, which pydantic puts into an error's path.

@@ -63,7 +63,7 @@ function showElapsed() {
 }
 
 function inWords(event) {
-  if (event.phase === "waiting" && Number.isInteger(event.position)) {
+  if (["waiting", "launching"].includes(event.phase) && Number.isInteger(event.position)) {
     const wait = Number.isFinite(event.eta_s) ? `, about ${Math.ceil(event.eta_s)} s` : "";
     return `Waiting in the queue: place ${event.position}${wait}`;
   }
@@ -91,6 +91,26 @@ function fail(title, message, hint = "", retryAfter = undefined) {
   for (const step of element("steps").children) step.classList.remove("now");
   document.title = `${title} · ${document.title}`;
   log.open();
+}
+
+function showBuildLog(address) {
+  let url;
+  try {
+    url = new URL(address);
+  } catch {
+    return;
+  }
+  if (url.protocol !== "http:" && url.protocol !== "https:") return;
+  element("build-log").hidden = false;
+  element("build-log").firstElementChild.href = url.href;
+}
+
+// A build that has failed lately is not repeated by itself; who has mended what it needs may ask for it.
+function offerForce() {
+  const query = new URLSearchParams(window.location.search);
+  query.set("force", "true");
+  element("force").href = `${window.location.pathname}?${query}`;
+  element("force").hidden = false;
 }
 
 function ready(event) {
@@ -138,6 +158,8 @@ function take(message) {
   if (event.phase === "failed") {
     const title = event.failure === "refused" ? "Not now" : "The launch failed";
     fail(title, text || "No reason was given.", HINTS[event.failure] ?? "", event.retry_after_s);
+    if (typeof event.log_url === "string") showBuildLog(event.log_url);
+    if (event.reason === "held") offerForce();
     return;
   }
   const words = inWords(event);
@@ -174,8 +196,10 @@ element("cancel").addEventListener("click", cancel);
 showStatus("Asking for a session");
 showElapsed();
 const query = new URLSearchParams({ build_token: config.buildToken });
-const wanted = new URLSearchParams(window.location.search).get("member");
-if (wanted) query.set("member", wanted);
+const asked = new URLSearchParams(window.location.search);
+for (const name of ["member", "force"]) {
+  if (asked.has(name)) query.set(name, asked.get(name));
+}
 source = new EventSource(`${config.buildPath}?${query}`);
 source.addEventListener("message", take);
 source.addEventListener("error", lost);

@@ -28,23 +28,26 @@ class MemberPort(Protocol):
 
 
 class Clients:
-    """The clients by kind."""
+    """The clients by kind; ``guarded`` are those for members whose addresses are not to be trusted."""
 
-    def __init__(self, kinds: Mapping[str, MemberPort]) -> None:
-        self._kinds = kinds
+    def __init__(self, kinds: Mapping[str, MemberPort], guarded: Mapping[str, MemberPort] | None = None) -> None:
+        self._kinds, self._guarded = kinds, kinds if guarded is None else guarded
+
+    def _of(self, member: Member) -> MemberPort:
+        return (self._guarded if member.guarded else self._kinds)[member.kind]
 
     async def probe(self, member: Member, timeout_s: float, *, versions: bool = False) -> ProbeResult:
         """See :class:`MemberPort`."""
-        return await self._kinds[member.kind].probe(member, timeout_s, versions=versions)
+        return await self._of(member).probe(member, timeout_s, versions=versions)
 
     def build(self, member: Member, order: LaunchOrder) -> AsyncGenerator[Told, None]:
         """See :class:`MemberPort`."""
-        return self._kinds[member.kind].build(member, order)
+        return self._of(member).build(member, order)
 
     async def cancel(self, member: Member, launch_id: str) -> None:
         """See :class:`MemberPort`."""
-        await self._kinds[member.kind].cancel(member, launch_id)
+        await self._of(member).cancel(member, launch_id)
 
     async def put_bans(self, member: Member, token: str) -> str | None:
         """See :class:`MemberPort`."""
-        return await self._kinds[member.kind].put_bans(member, token)
+        return await self._of(member).put_bans(member, token)

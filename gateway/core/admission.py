@@ -1,16 +1,17 @@
 """Who may launch, how often, and how much at a time: one set of rules for all replicas and members."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+from contract.addresses import IPNetwork, counted_as, in_networks, networks
 from contract.bans import Ban, BanError, dump_bans, find_ban, make_ban, parse_bans
 from contract.repos import RepoKey, repo_key
-from gateway.core.addresses import IPNetwork, counted_as, in_networks, networks
 from gateway.core.fleet import FleetSnapshot
 from gateway.core.records import Book, Record
 from gateway.core.settings import PositiveCount, PositiveDuration
+from providers.base import NO_RULE, SpecQuota
 
 _STRICT: Mapping[str, Any] = {"extra": "forbid"}
 
@@ -71,18 +72,23 @@ class QuotaSettings:
     per_repo: int | None = None
     """Of one repository; empty = any number."""
 
+    per_repo_higher: int | None = None
+    """Of one repository whose spec is among its provider's ``high_quota_specs``; empty = any number."""
+
     repos: Mapping[str, int | None] = field(default_factory=dict)
     """Of a repository (``github.com/org/repo``), or of each one of an owner (``github.com/org``), instead of
-    ``per_repo``; the longest that fits counts; empty = any number."""
+    ``per_repo``; the longest that fits counts; empty = any number.  They go before what the rules of providers say."""
 
-    def limit(self, repo: RepoKey) -> int | None:
-        """How many sessions a repository may have."""
+    def limit(self, repo: RepoKey, ruled: SpecQuota = NO_RULE) -> int | None:
+        """How many sessions a repository may have; ``ruled`` is what the rules of its provider say."""
         name: str = repo
         while name:
             if name in self.repos:
                 return self.repos[name]
             name = name.rpartition("/")[0]
-        return self.per_repo
+        if ruled.given:
+            return ruled.limit
+        return self.per_repo_higher if ruled.higher else self.per_repo
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,8 @@ def rules_of(settings: AdmissionSettings, book: Book) -> Rules:
             per_repo = limit
         else:
             repos[key] = limit
-    return Rules(settings.rate_limit, QuotaSettings(total, per_repo, repos), bans, _last_change(book))
+    quotas = replace(settings.quotas, total=total, per_repo=per_repo, repos=repos)
+    return Rules(settings.rate_limit, quotas, bans, _last_change(book))
 
 
 def _last_change(book: Book) -> float:
@@ -200,7 +207,8 @@ def _rate_problems(rate: RateLimitSettings) -> list[str]:
 
 
 def _quota_problems(quotas: QuotaSettings) -> list[str]:
-    limits = ((TOTAL, quotas.total), (PER_REPO, quotas.per_repo), *quotas.repos.items())
+    higher = ("per_repo_higher", quotas.per_repo_higher)
+    limits = ((TOTAL, quotas.total), (PER_REPO, quotas.per_repo), higher, *quotas.repos.items())
     problems = [f"quotas: the limit of {name} must be 0 or more" for name, limit in limits if (limit or 0) < 0]
     for name in quotas.repos:
         key = repo_key(name)

@@ -84,7 +84,7 @@ class LaunchRequest:
 class Candidate(NamedTuple):
     """A member that may take the launch; ``free`` of ``limit`` sessions are believed free (``None`` = not known).
 
-    ``unmet`` counts the operator's preferences that it does not meet.
+    ``unmet`` counts the operator's preferences that it does not meet; ``weight`` is its size beside the others'.
     """
 
     member: str
@@ -95,6 +95,7 @@ class Candidate(NamedTuple):
     warm: bool
     free: int | None
     limit: int | None
+    weight: float
 
     @property
     def group(self) -> str:
@@ -193,6 +194,7 @@ class Decision:
                     "score": item.score,
                     "warm": item.warm,
                     "free": item.free,
+                    "weight": item.weight,
                     "reason": item.reason,
                 }
                 for item in self.candidates
@@ -314,6 +316,7 @@ def _placed(seen: Sequence[_Seen], request: LaunchRequest, settings: RoutingSett
             item.warm,
             item.status.free,
             item.status.limit,
+            option.weight,
         )
         for item, option, (tier, score) in zip(seen, options, places, strict=True)
     ]
@@ -330,7 +333,7 @@ def _option(item: _Seen, registries: frozenset[str], settings: RoutingSettings) 
     limit = max(1, round(settings.assumed_limit)) if status.limit is None else status.limit
     pullable = bool(registries) and not registries.isdisjoint(view.registries)
     may_build = builds is None or builds.limit is None or builds.running + builds.queued < builds.limit
-    return Option(view.member.name, view.member.weight, status.used, limit, item.warm, pullable, may_build)
+    return Option(view.member.name, view.weight, status.used, limit, item.warm, pullable, may_build)
 
 
 def routing_problems(settings: RoutingSettings) -> list[str]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from contract.addresses import ClientForm
 from contract.reports import CapacityReport, Check, Sessions
 from contract.repos import RepoKey
-from gateway.core.addresses import ClientForm
 from gateway.core.outcomes import Outcomes
 from gateway.core.settings import HealthSettings
 
@@ -59,7 +59,8 @@ class Member:
     """A member as it is registered.
 
     ``origins`` are those that its notebooks may be served from; ``providers`` those whose repositories it takes, all if
-    empty; ``client_form`` is what it may know of visitors' addresses.
+    empty; ``client_form`` is what it may know of visitors' addresses.  No more sessions and images than ``max_…`` are
+    believed of it.  ``guarded``: it has said itself where it is, so not every address will do.
     """
 
     name: str
@@ -70,6 +71,9 @@ class Member:
     origins: tuple[str, ...] = ()
     providers: tuple[str, ...] = ()
     client_form: ClientForm = "full"
+    max_sessions: int | None = None
+    max_images: int | None = None
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,8 @@ class MemberView:
     """When its state (the one word) last changed."""
     state: str = "unknown"
     policy: Policy = Policy.ACTIVE
+    weight_set: float | None = None
+    """Its weight by the word of an operator, over that of its registration."""
     reachable: Layer = Layer()
     passing: Layer = Layer()
     outcomes: Outcomes = field(default_factory=Outcomes)
@@ -202,6 +208,11 @@ class MemberView:
     def name(self) -> str:
         """The member's name."""
         return self.member.name
+
+    @property
+    def weight(self) -> float:
+        """Its weight as of now."""
+        return self.member.weight if self.weight_set is None else self.weight_set
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -245,7 +256,7 @@ class MemberView:
     def effective_policy(self, now: float, settings: HealthSettings) -> Policy:
         """What holds for it: a member may drain itself, as long as it says so, and one without weight takes nothing."""
         report = self.report(now, settings) if self.policy == Policy.ACTIVE else None
-        drains = self.member.weight == 0 or (report is not None and report.draining)
+        drains = self.weight == 0 or (report is not None and report.draining)
         return Policy.DRAINING if self.policy == Policy.ACTIVE and drains else self.policy
 
     def slow_start(self, now: float, settings: HealthSettings) -> float:
@@ -311,7 +322,9 @@ class MemberView:
     def _policy_reasons(self, now: float, settings: HealthSettings) -> list[str]:
         policy = self.effective_policy(now, settings)
         if policy == Policy.DRAINING and self.policy == Policy.ACTIVE:
-            return ["Its weight is 0." if self.member.weight == 0 else "It drains itself."]
+            return ["Its weight is 0." if self.weight == 0 else "It drains itself."]
+        if policy == Policy.PENDING:
+            return ["It has joined, and takes no launches before it was checked and accepted."]
         return [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}."]
 
     def _health_reasons(self, now: float) -> list[str]:

@@ -28,7 +28,8 @@ class Visitor:
     """Who asks for a launch, and for what beside the repository.
 
     ``client`` is an address, ``origin`` the Origin of the page that asks (may be empty); ``asked`` the member asked for
-    by name; ``sticky`` is the one of last time, ``avoid`` are those that have just failed this visitor.
+    by name; ``sticky`` is the one of last time, ``avoid`` are those that have just failed this visitor.  ``force``: a
+    build that has failed not long ago is to be tried again.
     """
 
     client: str = ""
@@ -38,6 +39,7 @@ class Visitor:
     asked: str = ""
     sticky: str = ""
     avoid: frozenset[str] = frozenset()
+    force: bool = False
 
 
 @dataclass

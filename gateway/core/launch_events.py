@@ -16,25 +16,13 @@ from gateway.core.origins import origin
 from gateway.core.redaction import public_spec
 from gateway.core.settings import PositiveCount
 from providers.base import RepoSpec
+from providers.names import PROVIDER_NAMES
 
 LAUNCH, LAUNCH_VERSION = "binderhub.jupyter.org/launch", 6
 FAILURE, FAILURE_VERSION = "manybinder/launch-failure", 1
 
 #: Stands for a spec that is not for everybody.
 REDACTED = "redacted"
-
-#: Providers as BinderHub's event names them, by prefix.
-PROVIDER_NAMES: Mapping[str, str] = {
-    "gh": "GitHub",
-    "gist": "Gist",
-    "gl": "GitLab",
-    "git": "Git",
-    "zenodo": "Zenodo",
-    "figshare": "Figshare",
-    "hydroshare": "Hydroshare",
-    "dataverse": "Dataverse",
-    "ckan": "CKAN",
-}
 
 #: The values of Sec-Fetch-Site (W3C, "Fetch Metadata Request Headers").
 _FETCH_SITES = frozenset({"same-origin", "same-site", "cross-site", "none"})

@@ -24,11 +24,12 @@ def dump_launch(launch: Launch) -> bytes:
     trail = asdict(launch.trail)
     resolved = launch.trail.resolved
     trail["resolved"] = resolved and {
-        "repo_url": resolved.spec.repo_url,
-        "repo": resolved.spec.repo,
         "commit": resolved.commit,
         "resolved_spec": resolved.resolved_spec,
         "ref_url": resolved.ref_url,
+        "repo_url": resolved.spec.repo_url,
+        "repo": resolved.spec.repo,
+        "listed": resolved.listed,
     }
     wire = {
         "schema": SCHEMA,
@@ -90,19 +91,21 @@ def _outcome(text: str | None) -> Outcome | None:
 
 
 def _trail(wire: dict[str, Any], spec: RepoSpec) -> Trail:
-    resolved = wire["resolved"]
-    if resolved:
-        spec = replace(
-            spec, repo_url=resolved.get("repo_url", spec.repo_url), repo=RepoKey(resolved.get("repo", spec.repo))
-        )
     return Trail(
-        resolved=resolved and Resolved(spec, resolved["commit"], resolved["resolved_spec"], resolved["ref_url"]),
+        resolved=wire["resolved"] and _resolved(wire["resolved"], spec),
         attempting=bool(wire["attempting"]),
         heard=int(wire["heard"]),
         tried=tuple(wire["tried"]),
         begun=int(wire["begun"]),
         met=dict(wire["met"]),
     )
+
+
+def _resolved(wire: dict[str, Any], spec: RepoSpec) -> Resolved:
+    # Where the spec has led to; an earlier version does not tell.
+    found = replace(spec, repo_url=wire.get("repo_url", spec.repo_url), repo=RepoKey(wire.get("repo", spec.repo)))
+    listed = wire.get("listed") is True
+    return Resolved(found, wire["commit"], wire["resolved_spec"], wire["ref_url"], listed=listed)
 
 
 def _known(kind: type[Any], wire: dict[str, Any]) -> dict[str, Any]:

@@ -1,23 +1,40 @@
 """What ``web`` may ask of engines, without importing them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from contract.joining import JoinToken
 from gateway.core.admission import Rules
+from gateway.core.alerts import Alert, AlertName
 from gateway.core.decision import Decision
 from gateway.core.facts import Replica
 from gateway.core.fleet import FleetSnapshot, Member
 from gateway.core.launch import Launch, Visitor
-from gateway.core.records import Book, Change
+from gateway.core.log import Entry, Query
+from gateway.core.records import Book, Change, Record
+from gateway.core.registration import Offer
 from gateway.core.settings import FederationSettings
 from gateway.core.tallies import Tallies
 from providers.base import RepoSpec
 
 
 class ReportRefusedError(ValueError):
-    """A report that is not believed; ``status`` is the HTTP status that fits, the text a sentence for the member."""
+    """A report that is not believed; ``status`` is the HTTP status that fits, the text a sentence for the member.
+
+    ``member`` is whose it claims to be, if it is known here; ``alert`` the one that it raises.
+    """
+
+    def __init__(
+        self, status: int, title: str, message: str, *, member: str = "", alert: AlertName | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.title, self.member, self.alert = status, title, member, alert
+
+
+class JoinRefusedError(Exception):
+    """A member is not taken in, changed or let go; ``status`` is the HTTP status that fits, the text a sentence."""
 
     def __init__(self, status: int, title: str, message: str) -> None:
         super().__init__(message)
@@ -42,6 +59,10 @@ class NotAdmittedError(Exception):
 
 class RecordsAwayError(Exception):
     """What an operator has decided could not be kept; the text says why."""
+
+
+class LogAwayError(Exception):
+    """The log cannot be read; the text says why."""
 
 
 class LaunchAwayError(Exception):
@@ -134,8 +155,21 @@ class RecordsPort(Protocol):
     def book(self) -> Book:
         """All of it."""
 
-    async def write(self, *changes: Change) -> None:
-        """Write records for all replicas, all or none.  Raises :class:`RecordsAwayError`."""
+    async def write(self, *changes: Change, merged: Sequence[Record] = ()) -> None:
+        """Write records for all replicas, and take in ``merged`` as they were written elsewhere, all or none.
+
+        Of the latter those count that are newer than what there is.  Raises :class:`RecordsAwayError`.
+        """
+
+    async def sync(self) -> None:
+        """Take in what other replicas have written, if they can be asked."""
+
+
+class LogPort(Protocol):
+    """What was decided, what changed, and who did what."""
+
+    async def find(self, query: Query) -> list[Entry]:
+        """The entries that are wanted, latest first; raises :class:`LogAwayError`."""
 
 
 class RedirectsPort(Protocol):
@@ -185,8 +219,47 @@ class ReplicasPort(Protocol):
         """Since when the shared state does not answer (Unix time); ``None`` while it does."""
 
 
+class JoiningPort(Protocol):
+    """How members come and go; every method may raise :class:`JoinRefusedError`."""
+
+    def make_token(self, offer: Offer) -> tuple[JoinToken, Change]:
+        """A new join token, and the record to write of it."""
+
+    async def join(self, bearer: str, body: str, address: str) -> str:
+        """Register a member, by its join token and its signed request; returns its welcome, signed."""
+
+    async def change_keys(self, body: str) -> None:
+        """Go by other keys of a member from now on."""
+
+    async def leave(self, body: str) -> None:
+        """Let a member go that holds no sessions any more."""
+
+    def removal(self, name: str) -> list[Change]:
+        """What to write so that a member belongs here no more."""
+
+    def acceptance(self, name: str) -> list[Change]:
+        """What to write so that a member that is pending takes launches."""
+
+    def check_request(self, name: str) -> list[Change]:
+        """What to write so that a member is checked (again)."""
+
+    def refresh(self) -> None:
+        """Put in force what was written."""
+
+    def notice(self, name: str) -> str:
+        """What a member is told with each report that is taken, signed."""
+
+
+class AlertsPort(Protocol):
+    """What is wrong with members."""
+
+    @property
+    def standing(self) -> Sequence[Alert]:
+        """The alerts that stand now."""
+
+
 class ReportsPort(Protocol):
     """Where reports arrive."""
 
-    def receive(self, token: str) -> None:
-        """Take a signed report; raises :class:`ReportRefusedError`."""
+    def receive(self, token: str) -> str:
+        """Take a signed report, and return whose it is; raises :class:`ReportRefusedError`."""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from contract.json_types import dumps, loads_object
 
-#: Kinds of records: what operators want of a member, and what they have done.
-POLICY, AUDIT = "policy", "audit"
+#: Kinds of records: what operators want of a member, its weight, and what they have done.
+POLICY, WEIGHT, AUDIT = "policy", "weight", "audit"
 
 #: Readers of one version understand what the next one writes.
 SCHEMA = 1

@@ -27,6 +27,7 @@ _URL = re.compile(rf"(?:(?:https?|git)://|ssh://(?:git@)?){_HOST}(?::\d{{1,5}})?
 _SCP_STYLE = re.compile(rf"git@{_HOST}:{_PATH}", re.IGNORECASE)
 _DOI = re.compile(r"(?:doi:)?10\.\d{3,9}/[A-Za-z0-9_./()-]+", re.IGNORECASE)
 _RESOURCE_ID = re.compile(r"[0-9a-f]{32}")
+_SWHID = re.compile(r"swh:1:(?:dir|rev|rel):[0-9a-f]{40}")
 _GIST = re.compile(rf"(?:{_NAME}/)?[0-9a-f]{{5,64}}(?:/[0-9a-f]{{40}}|/HEAD|/main|/master)?")
 _NAMESPACE = re.compile(rf"{_NAME}(?:/{_NAME})+")
 _REPOSITORY = re.compile(rf"{_NAME}/{_NAME}")
@@ -131,6 +132,11 @@ def _is_record(rest: str) -> bool:
     return plain is not None and any(form.fullmatch(plain) for form in (_DOI, _RESOURCE_ID, _URL))
 
 
+def _is_swhid(rest: str) -> bool:
+    # Qualifiers say where somebody has found it, which is nobody's concern.
+    return _matches(_SWHID, rest)
+
+
 #: Who knows the address of one may read it, and not everybody is meant to.
 _SECRET_BY_ADDRESS = frozenset({"gist"})
 
@@ -145,4 +151,5 @@ _FORMS: Mapping[str, Callable[[str], bool]] = {
     "dataverse": _is_record,
     "hydroshare": _is_record,
     "ckan": _is_record,
+    "swh": _is_swhid,
 }

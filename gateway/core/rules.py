@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from contract.addresses import IPNetwork, in_networks
 from contract.repos import RepoKey
-from gateway.core.addresses import IPNetwork, in_networks
 from gateway.core.origins import origin as origin_of
 from gateway.core.settings import RuleSettings
 

@@ -55,6 +55,9 @@ class ProbeSettings:
     report_max_age: PositiveDuration = 15.0
     """A capacity report older than this is not believed: the member's capacity is unknown from then on."""
 
+    clock_leeway: PositiveDuration = 8.0
+    """How far a member's clock may be from ours: a report that is off by more is refused, and ClockSkew raised."""
+
     slow_start: PositiveDuration = 60.0
     """The time in which a member that is new, or was out of rotation, comes to take its full share of launches."""
 
@@ -212,6 +215,32 @@ class RoutingSettings:
 
     rules: tuple[RuleSettings, ...] = ()
     """Which members take which launches; all that match apply."""
+
+
+@dataclass(frozen=True)
+class JoiningSettings:
+    """How members join while the gateway runs."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
+    accept: Literal["automatic", "operator"] = "automatic"
+    """Who lets a member in that has passed its check: nobody has to, or an operator."""
+
+    allow_private_addresses: bool = False
+    """Whether members that join may be in an internal network (10.0.0.0/8 and the like)."""
+
+    allow_loopback: bool = False
+    """Whether they may be on this machine."""
+
+    canary: str = ""
+    """The repository that a member is checked with, as a spec (``gh/org/repo/HEAD``); empty: a tiny one that the
+    gateway serves itself."""
+
+    patience: PositiveDuration = 300.0
+    """How long a member may take, from its join on, to be healthy and to report."""
+
+    check_timeout: PositiveDuration = 1800.0
+    """For the whole check, with the first build."""
 
 
 @dataclass(frozen=True)

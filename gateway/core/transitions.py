@@ -11,12 +11,10 @@ from dataclasses import dataclass, field, replace
 from contract.launches import is_launch_id, short
 from contract.reports import CapacityReport, Check, Sessions
 from gateway.core import outcomes
-from gateway.core.fleet import Counted, Health, Layer, MemberView, Received, Reservation, Transition
+from gateway.core.fleet import Counted, Health, Layer, MemberView, Policy, Received, Reservation, Transition
 from gateway.core.outcomes import Attempt
+from gateway.core.registration import capped, capped_sessions
 from gateway.core.settings import HealthSettings, ProbeSettings
-
-#: Seconds that a member's clock may be ahead of ours.
-CLOCK_SKEW = 10.0
 
 #: Seconds before a report comes in which what it counts may have been counted.
 GATHERED_WITHIN = 1.0
@@ -37,6 +35,14 @@ _OUT = frozenset({Health.FAILING, Health.UNREACHABLE, Health.EJECTED, Health.HAL
 
 class StaleReportError(ValueError):
     """A report that is a replay, too old, or from the future; the text says which."""
+
+
+class ClockSkewError(StaleReportError):
+    """A report whose time is not ours: its sender's clock is ``skew`` seconds ahead."""
+
+    def __init__(self, skew: float, what: str) -> None:
+        super().__init__(f"the report is {what} ({skew:+.0f} s): compare the clocks of gateway and member")
+        self.skew = skew
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,9 @@ def probed(view: MemberView, result: ProbeResult, now: float, settings: HealthSe
         view = replace(view, passing=passing, checks=result.checks, answered_versions=answered, counted=None)
         if result.sessions:
             kept = tuple(item for item in view.reservations if not _is_counted(item, now))
-            view = replace(view, counted=Counted(result.sessions, now), reservations=kept)
+            most = view.member.max_sessions
+            sessions = result.sessions if most is None else capped_sessions(result.sessions, most)
+            view = replace(view, counted=Counted(sessions, now), reservations=kept)
     return settled(view, now, settings)
 
 
@@ -121,10 +129,11 @@ def check_report(view: MemberView, report: CapacityReport, wall: float, settings
 
     ``wall`` is the time of this machine's clock, which is compared with the member's.
     """
-    if report.sent_at > wall + CLOCK_SKEW:
-        raise StaleReportError("the report is from the future: compare the clocks of gateway and member")
-    if report.sent_at < wall - settings.probes.report_max_age:
-        raise StaleReportError("the report is too old to be believed: compare the clocks of gateway and member")
+    skew = report.sent_at - wall
+    if skew > settings.probes.clock_leeway:
+        raise ClockSkewError(skew, "from the future")
+    if -skew > min(settings.probes.clock_leeway, settings.probes.report_max_age):
+        raise ClockSkewError(skew, "too old to be believed")
     if view.received is None:
         return
     last = view.received.report
@@ -136,7 +145,8 @@ def check_report(view: MemberView, report: CapacityReport, wall: float, settings
 
 
 def reported(view: MemberView, report: CapacityReport, now: float, settings: HealthSettings) -> MemberView:
-    """After a report that :func:`check_report` has passed."""
+    """After a report that :func:`check_report` has passed; it is believed as far as the registration allows."""
+    report = capped(report, view.member)
     seen = {short(launch) if is_launch_id(launch) else launch for launch in report.launches_seen}
     reservations = tuple(
         replace(item, seen=item.seen or item.launch in seen)
@@ -154,6 +164,13 @@ def reported(view: MemberView, report: CapacityReport, now: float, settings: Hea
         registries=frozenset(image.registry for image in report.images if image.registry),
     )
     return settled(view, now, settings)
+
+
+def wanted(view: MemberView, policy: Policy, weight: float | None, now: float, settings: HealthSettings) -> MemberView:
+    """After operators have decided what they want of it; one that is let in starts slowly."""
+    if view.policy is Policy.PENDING and policy is not Policy.PENDING:
+        view = replace(view, returned_at=now, starting_until=None)
+    return settled(replace(view, policy=policy, weight_set=weight), now, settings)
 
 
 def reserved(view: MemberView, reservation: Reservation, now: float, settings: HealthSettings) -> MemberView:

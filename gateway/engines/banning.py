@@ -4,12 +4,11 @@ import logging
 import time
 from collections.abc import Callable
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from contract.bans import Ban, ban_text
 from contract.signatures import BanList, sign_bans
 from gateway.clients.kinds import Clients
 from gateway.core.fleet import MemberView
+from gateway.core.signing import SigningKeys
 from gateway.engines.admission import Admission
 from gateway.engines.fleet import Fleet
 from gateway.engines.launches import Launches
@@ -36,13 +35,13 @@ class Banning:
         launches: Launches,
         fleet: Fleet,
         client: Clients,
-        key: Ed25519PrivateKey,
+        keys: SigningKeys,
         issuer: str,
         tasks: Tasks,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._admission, self._launches, self._fleet, self._client = admission, launches, fleet, client
-        self._key, self._issuer, self._tasks, self._wall = key, issuer, tasks, wall
+        self._keys, self._issuer, self._tasks, self._wall = keys, issuer, tasks, wall
         self._telling: set[str] = set()
         self._told: dict[str, tuple[object, float]] = {}
         """What a member was told last (or could not be, "" then), and when that stops to count."""
@@ -80,7 +79,7 @@ class Banning:
             # As of their last change, so that a replica that has not heard of it does not take it back; but not of a
             # time to come, by the clock of another replica, which members would not believe.
             told_at = min(self._admission.rules.bans_at, self._wall())
-            token = sign_bans(BanList(view.name, self._issuer, told_at, bans), self._key)
+            token = sign_bans(BanList(view.name, self._issuer, told_at, bans), self._keys.current)
             problem = await self._client.put_bans(view.member, token)
         finally:
             self._telling.discard(view.name)

@@ -10,7 +10,7 @@ from functools import partial
 from contract.reports import CapacityReport
 from gateway.core import transitions
 from gateway.core.facts import Fact, Failed, Refused, Succeeded
-from gateway.core.fleet import FleetSnapshot, Member, MemberView, Policy, Reservation
+from gateway.core.fleet import FleetSnapshot, Member, MemberView, Policy, Reservation, Transition
 from gateway.core.outcomes import Attempt
 from gateway.core.settings import FederationSettings, HealthSettings
 from gateway.core.transitions import ProbeResult
@@ -56,6 +56,8 @@ class Fleet:
         """The rules as of now."""
         self.tell: Callable[[Fact], None] = lambda _: None
         """Is told what launches of this replica show of members."""
+        self.noted: Callable[[str, Transition], None] = lambda _member, _transition: None
+        """Is told of each change of a member's state."""
 
     @property
     def snapshot(self) -> FleetSnapshot:
@@ -81,7 +83,11 @@ class Fleet:
             else:
                 views.append(transitions.settled(replace(view, member=member), now, settings))
         views.sort(key=lambda view: view.name)
-        self._snapshot = FleetSnapshot(tuple(views), settings, self._snapshot.version + 1)
+        before, self._snapshot = self._snapshot, FleetSnapshot(tuple(views), settings, self._snapshot.version + 1)
+        for view in views:
+            known = before.get(view.name)
+            if known is not None and view.history and view.state != known.state:
+                self.noted(view.name, view.history[-1])
         self.settings = settings
 
     def probed(self, name: str, result: ProbeResult) -> None:
@@ -118,9 +124,10 @@ class Fleet:
         """Take in a report that was checked."""
         self._change(name, lambda view, now, settings: transitions.reported(view, report, now, settings))
 
-    def wanted(self, name: str, policy: Policy) -> None:
-        """Take in what operators want of a member."""
-        self._change(name, lambda view, now, settings: transitions.settled(replace(view, policy=policy), now, settings))
+    def wanted(self, name: str, policy: Policy, weight: float | None = None) -> None:
+        """Take in what operators want of a member; ``weight`` ``None``: that of its registration."""
+
+        self._change(name, lambda view, now, settings: transitions.wanted(view, policy, weight, now, settings))
 
     def reserve(self, name: str, reservation: Reservation) -> None:
         """Count a launch that is sent to a member."""
@@ -152,6 +159,7 @@ class Fleet:
         if after.history is not before.history:
             status = self._snapshot.status(after, now)
             level = logging.INFO if status.available else logging.WARNING
+            self.noted(name, after.history[-1])
             logger.log(level, "%s: %s → %s. %s", name, before.state, after.state, after.history[-1].reason)
 
 

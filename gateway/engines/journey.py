@@ -13,14 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from contract.addresses import truncated
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.signatures import LaunchClaims, sign_launch
 from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.kinds import Clients
 from gateway.clients.orders import LaunchOrder
-from gateway.core.addresses import truncated
 from gateway.core.decision import Candidate, Decision, LaunchRequest, Standing, decide
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch
@@ -29,6 +27,7 @@ from gateway.core.origins import session_url_problem
 from gateway.core.outcomes import Attempt
 from gateway.core.retries import RetryBudget
 from gateway.core.settings import LaunchSettings, RoutingSettings
+from gateway.core.signing import SigningKeys
 from gateway.core.tallies import Tallies
 from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
@@ -71,7 +70,7 @@ class Means:
     prober: Prober
     client: Clients
     providers: Providers
-    signing_key: Ed25519PrivateKey
+    keys: SigningKeys
     public_url: str
     budget: RetryBudget
     tallies: Tallies
@@ -87,6 +86,8 @@ class Means:
     wall: Callable[[], float] = time.time
     record: Callable[[FinishedLaunch], None] = lambda _: None
     """Takes each launch that has ended."""
+    decided: Callable[[str, Decision], None] = lambda _launch, _decision: None
+    """Takes each decision that a launch follows, with the launch's short id."""
 
     @property
     def settings(self) -> LaunchSettings:
@@ -168,6 +169,7 @@ class Journey:
             elif chosen.standing == Standing.AGAIN and self._rested < len(self._trail.tried):
                 await self._rest()
             else:
+                self._means.decided(self._launch.short, decision)
                 await self._begin(member, chosen)
                 if (final := await self._try(member, resolved)) is not None:
                     return final
@@ -252,7 +254,7 @@ class Journey:
 
     async def _stream(self, member: Member, resolved: Resolved) -> BuildEvent:
         """Carry a member's events over to the journal; returns the final one.  Raises :class:`MemberFault`."""
-        token = sign_launch(self._claims(member, resolved), self._means.signing_key)
+        token = sign_launch(self._claims(member, resolved), self._means.keys.current)
         order = LaunchOrder(resolved.resolved_spec, self._launch.id, token, self._trail.heard)
         patience = _Patience(self._means, member)
         stream = self._means.client.build(member, order)
@@ -377,6 +379,8 @@ class Journey:
             return self._nobody(decision)
         try:
             # Who was refused after all has not lost the place.
+            if self._ticket is None:
+                means.decided(launch.short, decision)
             ticket = self._ticket = self._ticket or await means.queue.join(launch, decision.members)
         except QueueFullError as error:
             return self._nobody(decision, f"{error} ")
@@ -402,6 +406,7 @@ class Journey:
     def _nobody(self, decision: Decision, why: str = "") -> BuildEvent:
         """The final event where no member is left to try."""
         logger.warning("launch %s: %s", self._launch.short, decision.explain())
+        self._means.decided(self._launch.short, decision)
         self._launch.member = None
         after = math.ceil(self._retry_after)
         message = f"{self._obstacles(decision)} {why}Please try again in {after:.0f} seconds.\n"
@@ -432,6 +437,7 @@ class Journey:
             launch_id=self._launch.id,
             client=self._told_client(member),
             attempt=self._launch.attempt,
+            force=self._launch.visitor.force,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
             repo_url=resolved.spec.repo_url,
@@ -441,6 +447,7 @@ class Journey:
             launch_host=self._means.public_url,
             ref_url=resolved.ref_url,
             persistent_spec=resolved.resolved_spec,
+            repo=resolved.spec.repo,
         )
 
     def _told_client(self, member: Member) -> str:

@@ -290,6 +290,7 @@ class Launches:
             phase=reached,
             build_token=launch.visitor.build_token,
             request_origin=launch.visitor.request_origin,
+            known_public=launch.trail.resolved is not None and launch.trail.resolved.listed,
         )
 
     def _tell_member(self, launch: Launch) -> None:

@@ -1,7 +1,10 @@
-"""Puts in force what operators want of members: active, draining, suspended."""
+"""Puts in force what operators want of members: active, draining, suspended, and their weights."""
+
+import math
 
 from gateway.core.fleet import Policy
-from gateway.core.records import POLICY
+from gateway.core.records import POLICY, WEIGHT, Record
+from gateway.core.registration import MEMBER, Stage
 from gateway.engines.fleet import Fleet
 from gateway.engines.records import Records
 
@@ -16,13 +19,34 @@ class Policies:
         self._records, self._fleet = records, fleet
 
     async def apply(self) -> None:
-        """A member without a record, or with one that is not understood, is active."""
-        wanted = self._records.book.of(POLICY)
+        """Go by what the records say now."""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """A member without a record, or with one that is not understood, is active and has its registered weight."""
+        policies, weights = self._records.book.of(POLICY), self._records.book.of(WEIGHT)
+        joined = self._records.book.of(MEMBER)
         for view in self._fleet.snapshot.members:
-            record = wanted.get(view.name)
-            try:
-                policy = Policy(str((record.value or {}).get("policy"))) if record else Policy.ACTIVE
-            except ValueError:
-                policy = Policy.ACTIVE
-            if policy is not view.policy:
-                self._fleet.wanted(view.name, policy)
+            policy, weight = _policy(policies.get(view.name)), _weight(weights.get(view.name))
+            # Whoever the configuration names has not joined, whatever a record of its name says.
+            if view.member.guarded and policy is not Policy.SUSPENDED and _is_pending(joined.get(view.name)):
+                policy = Policy.PENDING
+            if (policy, weight) != (view.policy, view.weight_set):
+                self._fleet.wanted(view.name, policy, weight)
+
+
+def _policy(record: Record | None) -> Policy:
+    try:
+        return Policy(str((record.value or {}).get("policy"))) if record else Policy.ACTIVE
+    except ValueError:
+        return Policy.ACTIVE
+
+
+def _is_pending(record: Record | None) -> bool:
+    return record is None or (record.value or {}).get("stage") != Stage.ACCEPTED
+
+
+def _weight(record: Record | None) -> float | None:
+    weight = (record.value or {}).get("weight") if record else None
+    good = isinstance(weight, int | float) and not isinstance(weight, bool) and math.isfinite(weight) and weight >= 0
+    return float(weight) if weight is not None and good else None

@@ -10,6 +10,7 @@ from gateway.clients.state.protocol import LimitState, Quota, StateUnavailableEr
 from gateway.core.admission import PER_REPO, TOTAL, Rules, sessions_of
 from gateway.core.launch import Launch
 from gateway.engines.fleet import Fleet
+from providers.base import NO_RULE, SpecQuota
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,15 @@ class Quotas:
     """A launch claims a place before it begins; it gives the place back unless it becomes a session."""
 
     def __init__(
-        self, state: LimitState, fleet: Fleet, rules: Callable[[], Rules], pseudonym: Callable[[str], str]
+        self,
+        state: LimitState,
+        fleet: Fleet,
+        rules: Callable[[], Rules],
+        pseudonym: Callable[[str], str],
+        ruled: Callable[[str], SpecQuota] = lambda _: NO_RULE,
     ) -> None:
+        self._ruled = ruled
+        """What the rules of its provider say of a spec."""
         self._state, self._fleet, self._rules, self._pseudonym = state, fleet, rules, pseudonym
         self._alone = MemoryRules(time.monotonic)
         self._held: dict[str, tuple[Launch, list[Quota]]] = {}
@@ -102,7 +110,7 @@ class Quotas:
 
     def _quotas(self, launch: Launch) -> list[Quota]:
         quotas, repo = self._rules().quotas, launch.spec.repo
-        limit = quotas.limit(repo)
+        limit = quotas.limit(repo, self._ruled(launch.spec.raw))
         if quotas.total is None and limit is None:
             return []
         total, of_repo, seen = sessions_of(self._fleet.snapshot, repo)

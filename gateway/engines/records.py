@@ -54,25 +54,28 @@ class Records:
         self.changed: Callable[[], None] = lambda: None
         """Is called after each change of the book."""
 
-    async def write(self, *changes: Change) -> None:
+    async def write(self, *changes: Change, merged: Sequence[Record] = ()) -> None:
         """Write records, all or none: they are on the disk, and on their way to all replicas, on return.
+
+        ``merged`` were written elsewhere; of them those count that are newer than what there is.
 
         Raises :class:`RecordsAwayError`.
         """
-        writing = asyncio.create_task(self._write(changes))
+        writing = asyncio.create_task(self._write(changes, merged))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         # Who asked may go away: what is on the disk is in force, and not only after the next start.
         await asyncio.shield(writing)
         await self.sync()
 
-    async def _write(self, changes: Sequence[Change]) -> None:
+    async def _write(self, changes: Sequence[Change], merged: Sequence[Record]) -> None:
         async with self._lock:
             now = self._wall()
             records = [
                 Record(kind, key, stamp_after(self.book.get(kind, key), now, self._replica), value)
                 for kind, key, value in changes
             ]
+            records += [record for record in merged if self._is_newer(record)]
             try:
                 await self._keep(records)
             except RecordFileError as error:

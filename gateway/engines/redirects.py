@@ -46,6 +46,7 @@ class Redirects:
         decision = decide(means.fleet.snapshot, request, means.routing, now, means.draw())
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("redirect: %s", decision.explain())
+        means.decided("", decision)
         chosen = decision.chosen
         member = means.fleet.member(chosen.member) if chosen else None
         if chosen is None or member is None:

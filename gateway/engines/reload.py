@@ -1,20 +1,36 @@
 """Reads the settings again while the gateway runs: all errors at once, and with any of them nothing changes."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+from gateway.admin_settings import AdminSettings
+from gateway.clients.guard import AddressGuard
+from gateway.core.signing import SigningKeys
 from gateway.core.tallies import Tallies
 from gateway.engines.admission import Admission
-from gateway.engines.fleet import Fleet
-from gateway.engines.prober import Prober
-from gateway.engines.reports import Reports
+from gateway.engines.registry import Registry
 from gateway.settings import GatewaySettings, load
+from providers.registry import Providers
 from servicekit.config import ConfigError
 
 logger = logging.getLogger(__name__)
 
-#: What takes effect at once; the rest of the settings needs a restart.
-AT_ONCE = frozenset({"members", "probes", "ejection", "routing", "launch", "admission"})
+#: What takes effect at once, as do the rules of specs of providers; the rest of the settings needs a restart.
+AT_ONCE = frozenset(
+    {
+        "members",
+        "probes",
+        "ejection",
+        "routing",
+        "launch",
+        "admission",
+        "admin",
+        "joining",
+        "signing_key",
+        "other_signing_key",
+    }
+)
 
 
 class Reload:
@@ -24,16 +40,18 @@ class Reload:
         self,
         path: Path,
         settings: GatewaySettings,
-        fleet: Fleet,
-        prober: Prober,
-        reports: Reports,
+        registry: Registry,
+        keys: SigningKeys,
+        guard: AddressGuard,
         admission: Admission,
+        configure_operators: Callable[[AdminSettings], None],
         build_token_secrets: dict[str, str],
         tallies: Tallies,
+        providers: Providers,
     ) -> None:
         self._path, self._started_with = path, settings
-        self._fleet, self._prober, self._reports, self._tallies = fleet, prober, reports, tallies
-        self._admission = admission
+        self._registry, self._keys, self._guard, self._tallies = registry, keys, guard, tallies
+        self._admission, self._configure_operators, self._providers = admission, configure_operators, providers
         self._build_token_secrets = build_token_secrets
 
     def __call__(self) -> None:
@@ -45,10 +63,13 @@ class Reload:
             logger.error("the settings were not changed: %s", error)  # noqa: TRY400 - the text says all
             return
         self._tallies.reloads["accepted"] += 1
-        self._fleet.configure([member.member() for member in settings.members], settings.federation)
-        self._prober.start()
+        members = [member.member() for member in settings.members]
+        self._registry.configure(members, settings.report_keys, settings.federation)
+        self._keys.configure(*settings.signing_keys)
+        self._guard.settings = settings.joining
         self._admission.configure(settings.admission)
-        self._reports.keys = settings.report_keys
+        self._configure_operators(settings.admin)
+        self._providers.configure(settings.providers)
         self._build_token_secrets.clear()
         self._build_token_secrets.update(settings.build_token_secrets)
         logger.info("the settings were read again")
@@ -60,6 +81,10 @@ class Reload:
         names = GatewaySettings.model_fields.keys() - AT_ONCE
         late = [name for name in names if getattr(settings, name) != getattr(before, name)]
         urls = [{member.url for member in each.members} for each in (before, settings)]
+        if settings.providers.without_rules() == before.providers.without_rules():
+            late = [name for name in late if name != "providers"]
         if before.mode == "redirect" and urls[0] != urls[1]:
             late.append("members (their addresses, for the pages of redirect mode)")
+        if before.admin.public_url != settings.admin.public_url:
+            late.append("admin.public_url")
         return sorted(late)

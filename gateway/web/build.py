@@ -56,7 +56,10 @@ async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict
             raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
         visitor = visitor_of(request, parts, client)
         headers = await admitted_to(parts, admitted.spec, client, counted=not admitted.with_token)
-        begun = parts.launches.start(admitted.spec, replace(visitor, build_token=admitted.with_token))
+        # Only for who comes from a page: a script might ask for it each time.
+        force = admitted.with_token and request.query.get("force", "").lower() == "true"
+        visitor = replace(visitor, build_token=admitted.with_token, force=force)
+        begun = parts.launches.start(admitted.spec, visitor)
         await parts.launches.keep(begun)
         return begun, -1, headers
     launch_id, seen = admitted.resume

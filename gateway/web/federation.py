@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from contract.joining import NOTICE_HEADER
 from frontend.links import LinkError, parse_link
 from gateway.core.decision import Decision, LaunchRequest, decide
 from gateway.core.fleet import FleetSnapshot, Health, MemberView
@@ -89,7 +90,7 @@ def member_wire(snapshot: FleetSnapshot, view: MemberView, now: float, own_versi
         "capacity_age_s": None if capacity_at is None else round(now - capacity_at, 1),
         "believed_free": status.free,
         "reservations": len(view.reservations),
-        "weight": view.member.weight,
+        "weight": view.weight,
         "labels": dict(view.labels),
         "providers": list(view.providers),
         "versions": dict(view.versions),
@@ -120,8 +121,13 @@ async def explain(request: web.Request) -> web.Response:
 
 def _spec(parts: Parts, text: str) -> RepoSpec:
     try:
-        if text.partition("/")[0] in parts.providers.prefixes and text.count("/") > 1:
-            return parts.providers.parse(text)
+        if text.partition("/")[0] in parts.providers.prefixes:
+            try:
+                return parts.providers.parse(text)
+            except ProviderError:
+                if text.count("/") > 1:
+                    raise
+                # A repository at GitHub may have such an owner: ckan/ckan.
         return parts.providers.parse(parse_link(text).path_spec)
     except (LinkError, ProviderError) as error:
         raise Problem(400, "Bad Request", str(error), parameter="repo") from error
@@ -139,10 +145,11 @@ async def report(request: web.Request) -> web.Response:
     except UnicodeDecodeError as error:
         raise Problem(401, "Not Signed", "A report is a signed token, which is ASCII text.") from error
     try:
-        request.app[PARTS].reports.receive(token.strip())
+        parts = request.app[PARTS]
+        name = parts.reports.receive(token.strip())
     except ReportRefusedError as refusal:
         raise Problem(refusal.status, refusal.title, str(refusal)) from refusal
-    return web.Response(status=204)
+    return web.Response(status=204, headers={NOTICE_HEADER: parts.joining.notice(name)})
 
 
 async def active_hosts(request: web.Request) -> web.Response:
@@ -156,7 +163,7 @@ async def active_hosts(request: web.Request) -> web.Response:
             url = view.member.url.rstrip("/")
             hosts[view.name] = {
                 "url": url,
-                "weight": view.member.weight,
+                "weight": view.weight,
                 "health": f"{url}/health",
                 "versions": f"{url}/versions",
                 "prime": False,

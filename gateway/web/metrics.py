@@ -17,12 +17,24 @@ class GatewayCollector(Collector):
 
     def __init__(self, parts: Parts) -> None:
         self._fleet, self._launches, self._archive = parts.fleet, parts.launches, parts.archive
-        self._version = parts.site.version
+        self._version, self._alerts, self._replicas = parts.site.version, parts.alerts, parts.replicas
+        self._providers = parts.providers
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of the gateway."""
         yield from self._members()
         yield from self._counters(self._launches.tallies)
+        alerts = GaugeMetricFamily(
+            "manybinder_gateway_alert", "Whether an alert stands; absent where it does not", labels=["alert", "member"]
+        )
+        for alert in self._alerts.standing:
+            alerts.add_metric([alert.name.value, alert.member], 1)
+        yield alerts
+        yield GaugeMetricFamily(
+            "manybinder_gateway_shared_state_away",
+            "Whether the state that replicas share does not answer",
+            value=float(self._replicas.away_since is not None),
+        )
         if self._archive is not None:
             events = CounterMetricFamily(
                 "manybinder_gateway_launch_events", "Launch events for the archive", labels=["outcome"]
@@ -30,6 +42,10 @@ class GatewayCollector(Collector):
             events.add_metric(["written"], self._archive.written)
             events.add_metric(["lost"], self._archive.lost)
             yield events
+        if (quota := self._providers.github_quota) is not None:
+            yield GaugeMetricFamily(
+                "binderhub_github_rate_limit_remaining", "Requests that GitHub's API still allows", value=quota
+            )
         yield GaugeMetricFamily(
             "manybinder_gateway_launches_running", "Launches that are not finished", value=self._launches.running
         )

@@ -5,19 +5,23 @@ from typing import Literal
 
 from aiohttp import web
 
+from contract.addresses import IPNetwork
 from frontend.site import Site
-from gateway.core.addresses import IPNetwork
 from gateway.core.ports import (
     AdmissionPort,
+    AlertsPort,
     ArchiveCounts,
     FleetPort,
+    JoiningPort,
     LaunchesPort,
+    LogPort,
     RecordsPort,
     RedirectsPort,
     ReplicasPort,
     ReportsPort,
 )
-from gateway.web.operators import Operators
+from gateway.core.signing import SigningKeys
+from gateway.web.admin.operators import Operators
 from providers.registry import Providers
 
 #: ``proxy``: launches pass through this gateway; ``redirect``: visitors are sent to a member.
@@ -37,6 +41,10 @@ class Parts:
     replicas: ReplicasPort
     admission: AdmissionPort
     records: RecordsPort
+    keys: SigningKeys
+    joining: JoiningPort
+    alerts: AlertsPort
+    log: LogPort
     operators: Operators
     trusted_proxies: tuple[IPNetwork, ...]
     mode: Mode

@@ -8,7 +8,11 @@ from aiohttp import web
 from frontend import middlewares
 from frontend.pages import NavLink
 from frontend.routes import add_routes
-from gateway.web import admin, archive, build, federation, probes, redirect, status
+from gateway.core import canary
+from gateway.web import archive, build, federation, join, probes, redirect, status
+from gateway.web import canary as canary_routes
+from gateway.web.admin.hosts import own_host
+from gateway.web.admin.routes import PREFIX, add_admin_routes
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
 
@@ -30,24 +34,14 @@ GET: tuple[tuple[str, Handler], ...] = (
     ("openapi.json", probes.openapi),
 )
 
-ADMIN: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "bans", admin.show_bans),
-    ("PUT", "bans", admin.put_ban),
-    ("DELETE", "bans", admin.lift_ban),
-    ("DELETE", "proposals", admin.dismiss_proposal),
-    ("GET", "quotas", admin.show_quotas),
-    ("PUT", "quotas", admin.put_quota),
-    ("DELETE", "quotas", admin.drop_quota),
-    ("PUT", "members/{member}/policy", admin.put_policy),
-    ("GET", "audit", admin.show_audit),
-)
 
-
-def add_gateway_routes(app: web.Application, parts: Parts) -> None:
-    """Serve all that the gateway serves."""
+def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") -> None:
+    """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
+    if admin_url:
+        app.middlewares.append(own_host(parts.site, PREFIX, admin_url))
     app.on_response_prepare.append(_let_go)
     here = Path(__file__).parent
     add_routes(app, parts.site, parts.providers, nav=[NavLink("Status", "status")], extra=[here])
@@ -57,9 +51,11 @@ def add_gateway_routes(app: web.Application, parts: Parts) -> None:
     # A HEAD of a build would begin one.
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
+    app.router.add_get(parts.site.path(f"{canary.PATH}/{{path:.+}}"), canary_routes.file)
+    for name, handler in (("join", join.join), ("keys", join.change_keys), ("leave", join.leave)):
+        app.router.add_post(parts.site.path(f"api/v1/{name}"), handler)
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)
-    for method, route, handler in ADMIN:
-        app.router.add_route(method, parts.site.path(f"api/v1/admin/{route}"), handler)
+    add_admin_routes(app)
 
 
 async def _let_go(request: web.Request, response: web.StreamResponse) -> None:

@@ -70,7 +70,7 @@ def _row(snapshot: FleetSnapshot, view: MemberView, now: float, own_version: str
         since_for=_span(now - view.since),
         sessions=sessions,
         report_age="never" if counted_at is None else f"{_span(now - counted_at)} ago",
-        weight=f"{view.member.weight:g}",
+        weight=f"{view.weight:g}",
         versions=", ".join(f"{name} {value}" for name, value in sorted(view.versions.items())) or "not known",
     )
 

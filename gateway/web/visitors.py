@@ -4,10 +4,10 @@ import time
 
 from aiohttp import hdrs, web
 
+from contract.addresses import client_address
 from contract.events import Failure, failed
 from contract.repos import RepoKey
 from frontend.refusals import Refused
-from gateway.core.addresses import client_address
 from gateway.core.launch import Visitor
 from gateway.core.launch_events import request_origin
 from gateway.core.ports import NotAdmittedError

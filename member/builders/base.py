@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from contract.events import BuildEvent, Failure
 from contract.reports import Check, Usage
@@ -10,21 +10,29 @@ from contract.repos import RepoKey
 
 
 class BuildFailedError(Exception):
-    """A build that ended without an image; the text is a sentence for the visitor."""
+    """A build that ended without an image; the text is a sentence for the visitor.
 
-    def __init__(self, failure: Failure, message: str) -> None:
+    ``fields`` are added to the event that tells it.
+    """
+
+    def __init__(self, failure: Failure, message: str, **fields: Any) -> None:
         super().__init__(message)
-        self.failure = failure
+        self.failure, self.fields = failure, fields
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What to build; ``image`` is the name that the image gets (see :mod:`member.core.images`)."""
+    """What to build; ``image`` is the name that the image gets (see :mod:`member.core.images`).
+
+    ``provider`` is the prefix of the repo provider, which says how ``repo_url`` is fetched: most have a Git repository,
+    and ``repo_url`` is what repo2docker takes in any case.
+    """
 
     repo: RepoKey
     repo_url: str
     commit: str
     image: str
+    provider: str = "git"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import aiohttp
 
 from contract import sse
 from contract.json_types import loads_object
+from contract.repos import RepoKey, repo_key
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ class SpawnFailedError(HubError):
     """The Hub tried to start the server and failed; the text is the Hub's."""
 
 
+_UNKNOWN = RepoKey("")
+
+
 @dataclass(frozen=True, slots=True)
 class HubUser:
     """A user of the Hub with its default server, of which ``ready`` and ``pending`` say whether it runs or starts."""
@@ -47,10 +51,14 @@ class HubUser:
     ready: bool
     pending: bool
     repo_url: str = ""
+    repo: RepoKey = _UNKNOWN
+    """The key of its repository, by which quotas and bans go."""
     spec: str = ""
     """What its visitor has asked for, with its provider."""
     client_ip: str = ""
     """What is known of the visitor's address."""
+    launch_host: str = ""
+    """Where its visitor came to: the public URL of a gateway, or of this member."""
 
     @property
     def has_server(self) -> bool:
@@ -201,13 +209,16 @@ def _hub_user(item: Mapping[str, Any]) -> HubUser:
     server = (item.get("servers") or {}).get("") or {}
     options = server.get("user_options") or {}
     pending = bool(server.get("pending") or item.get("pending"))
+    repo_url = str(options.get("repo_url", ""))
     return HubUser(
         str(item.get("name")),
         bool(server.get("ready")),
         pending,
-        repo_url=str(options.get("repo_url", "")),
+        repo_url=repo_url,
+        repo=RepoKey(str(options.get("repo") or repo_key(repo_url))),
         spec=str(options.get("binder_request", "")).removeprefix("v2/"),
         client_ip=str(options.get("binder_client_ip", "")),
+        launch_host=str(options.get("binder_launch_host", "")),
     )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from contract.journal import Journal
 from contract.launches import short
 from contract.repos import RepoKey
+from providers.base import NO_RULE, SpecQuota
 
 #: Characters of a user name that come from the launch id: 60 bits.
 _SUFFIX = 12
@@ -39,7 +40,9 @@ class LaunchOrder:
 
     ``spec`` is the visitor's own with its provider, ``persistent_spec`` the same with the commit, both percent-encoded;
     ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a
-    higher one begins anew what an earlier one has failed at.
+    higher one begins anew what an earlier one has failed at.  ``build_only``: no session is wanted; ``force``: a build
+    that has failed not long ago is to be tried again; ``quota``: what this member's rules of specs say of the number of
+    sessions.  ``with_token``: it came from a page of this member; ``request_origin`` is its Origin.
     """
 
     launch_id: str
@@ -53,6 +56,11 @@ class LaunchOrder:
     persistent_spec: str = ""
     client_ip: str = ""
     attempt: int = 1
+    build_only: bool = False
+    force: bool = False
+    quota: SpecQuota = NO_RULE
+    with_token: bool = False
+    request_origin: str = ""
 
 
 @dataclass
@@ -66,9 +74,12 @@ class Launch:
     user: str
     journal: Journal = field(default_factory=Journal)
     outcome: Outcome | None = None
+    begun_at: float = 0.0
     finished_at: float | None = None
     watchers: int = 0
     unwatched_since: float = 0.0
+    retries: int = 0
+    """How often the Hub was asked again for its server."""
 
     @property
     def short(self) -> str:
@@ -92,8 +103,8 @@ def user_name(repo_url: str, launch_id: str, attempt: int = 1) -> str:
 
 
 def user_options(order: LaunchOrder, token: str) -> dict[str, str]:
-    """What the Hub's spawner is given, under BinderHub's names."""
-    return {"image": order.image, "token": token, **binder_fields(order)}
+    """What the Hub's spawner is given, under BinderHub's names; ``repo`` is for who counts sessions."""
+    return {"image": order.image, "token": token, "repo": order.repo, **binder_fields(order)}
 
 
 def binder_fields(order: LaunchOrder) -> dict[str, str]:

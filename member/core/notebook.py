@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Notebook:
-    """What one session's server is told; ``idle_s`` is when an idle session ends."""
+    """What one session's server is told; ``idle_s`` is when an idle session ends.
+
+    ``extensions`` is a directory with further extensions of JupyterLab ("" = none).
+    """
 
     port: int
     base_url: str
@@ -19,6 +22,7 @@ class Notebook:
     allow_origin: str = ""
     allow_root: bool = False
     start: str = ""
+    extensions: str = ""
 
 
 def server_argv(notebook: Notebook) -> list[str]:
@@ -48,6 +52,8 @@ def server_argv(notebook: Notebook) -> list[str]:
     }
     if notebook.allow_origin:
         options["ServerApp.allow_origin"] = notebook.allow_origin
+    if notebook.extensions:
+        options["LabApp.extra_labextensions_path"] = notebook.extensions
     if notebook.allow_root:
         options["ServerApp.allow_root"] = True
     server = [

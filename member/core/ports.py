@@ -1,14 +1,15 @@
 """What ``web`` may ask of engines, without importing them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from contract.bans import Ban
 from contract.reports import CapacityReport, Check
 from contract.repos import RepoKey
-from contract.signatures import BanList
+from contract.signatures import BanList, LaunchClaims
 from member.core.launching import Launch, LaunchOrder
+from member.core.membership import Membership
 
 
 class OlderBansError(Exception):
@@ -21,8 +22,39 @@ class BansPort(Protocol):
     def find(self, spec: str, repo: RepoKey, client: str) -> Ban | None:
         """The ban in force that hits a launch."""
 
+    def find_client(self, client: str) -> Ban | None:
+        """The ban in force that hits all launches of a visitor."""
+
     async def take(self, told: BanList) -> None:
         """Take a gateway's list in place of its last one; raises :class:`OlderBansError`."""
+
+
+class BuildLogsPort(Protocol):
+    """The logs of builds."""
+
+    def find(self, log_id: str) -> bool:
+        """Whether there is such a log."""
+
+    def follow(self, log_id: str, *, live: bool = True) -> AsyncGenerator[bytes, None]:
+        """A log from its beginning, to the end of its build or (not ``live``) as far as it goes now."""
+
+
+class FederationsPort(Protocol):
+    """The federations that this member belongs to."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+
+    @property
+    def require_launch_token(self) -> bool:
+        """Whether only gateways may start launches here."""
+
+    def verify_launch(self, token: str) -> LaunchClaims:
+        """The order in a launch token, which is good once; raises ``SignatureRefusedError``."""
+
+    def verify_bans(self, token: str) -> BanList:
+        """The bans in a token; raises ``SignatureRefusedError``."""
 
 
 class LaunchesPort(Protocol):
@@ -53,6 +85,9 @@ class CapacityPort(Protocol):
 
     async def report(self) -> CapacityReport:
         """The state now, as it would be told to a gateway."""
+
+    async def report_to(self, membership: Membership) -> CapacityReport:
+        """The state now, as a federation is told it: its share."""
 
     async def recent(self) -> CapacityReport:
         """The state of not more than a few seconds ago."""

@@ -1,4 +1,4 @@
-"""The bans of the federations that this member belongs to: kept on its disk, and put in force."""
+"""The bans of the operator and of the federations that this member belongs to: kept, and put in force."""
 
 import asyncio
 import json
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from contract.bans import Ban, BanError, ban_text, dump_bans, find_ban, parse_bans
-from contract.repos import RepoKey, repo_key
+from contract.bans import Ban, BanError, BanKind, ban_text, dump_bans, find_ban, parse_bans
+from contract.repos import RepoKey
 from contract.signatures import BanList
 from member.clients.hub import HubClient, HubError, HubUser
 from member.core.ports import OlderBansError
@@ -30,17 +30,29 @@ _MOST_ISSUERS = 20
 
 
 class Bans:
-    """``path`` is where the lists are kept; ``wall`` is Unix time."""
+    """``path`` is where the lists are kept; ``own`` are the operator's; ``wall`` is Unix time."""
 
-    def __init__(self, path: Path, hub: HubClient, launches: Launches, wall: Callable[[], float] = time.time) -> None:
-        self._path, self._hub, self._launches, self._wall = path, hub, launches, wall
+    def __init__(
+        self,
+        path: Path,
+        hub: HubClient,
+        launches: Launches,
+        own: tuple[Ban, ...] = (),
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._path, self._hub, self._launches, self._own, self._wall = path, hub, launches, own, wall
         self._writing = asyncio.Lock()
         self._lists: dict[str, tuple[float, tuple[Ban, ...]]] = _read(path)
 
     def find(self, spec: str, repo: RepoKey, client: str) -> Ban | None:
         """The ban in force that hits a launch."""
         now = self._wall()
-        return next((ban for _, bans in self._lists.values() if (ban := find_ban(bans, spec, repo, client, now))), None)
+        return next((ban for bans in self._all() if (ban := find_ban(bans, spec, repo, client, now))), None)
+
+    def find_client(self, client: str) -> Ban | None:
+        """The ban in force that hits all launches of a visitor."""
+        networks = (ban for bans in self._all() for ban in bans if ban.kind is BanKind.NETWORK)
+        return find_ban(networks, "", RepoKey(""), client, self._wall())
 
     async def take(self, told: BanList) -> None:
         """Take a gateway's list in place of its last one; raises :class:`member.core.ports.OlderBansError`."""
@@ -58,7 +70,7 @@ class Bans:
 
     async def enforce(self) -> None:
         """End the launches and sessions that a ban hits; what the Hub cannot do now is done at the next look."""
-        if not any(bans for _, bans in self._lists.values()):
+        if not any(self._all()):
             return
         for launch in self._launches.under_way:
             order = launch.order
@@ -73,10 +85,13 @@ class Bans:
         for begin in range(0, len(users), _ENDED_AT_ONCE):
             await asyncio.gather(*map(self._end_if_hit, users[begin : begin + _ENDED_AT_ONCE]))
 
+    def _all(self) -> list[tuple[Ban, ...]]:
+        return [self._own, *(bans for _, bans in self._lists.values())]
+
     async def _end_if_hit(self, user: HubUser) -> None:
         if not user.repo_url or not user.spec or user.name in self._launches.users:
             return
-        ban = self.find(user.spec, repo_key(user.repo_url), user.client_ip)
+        ban = self.find(user.spec, user.repo, user.client_ip)
         if ban is None:
             return
         try:

@@ -4,17 +4,29 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
-from contract.reports import CapacityReport, Check, Image, Sessions, images_digest
-from member.builders.base import Builder
+from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest
+from contract.repos import RepoKey
+from member.builders.base import Builder, Resources
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
+from member.core.membership import Membership, shared
 from member.engines.builds import Builds
 from member.engines.health import DEADLINE_S, FRESH_S, Health
 from member.engines.launches import Launches
+from member.joined import is_draining
 from member.settings import MemberSettings
+
+
+class _Held(NamedTuple):
+    """A session, or a launch under way: where its visitor came from, and what it is of."""
+
+    launch_host: str
+    repo: RepoKey
+    running: bool
 
 
 class Capacity:
@@ -32,10 +44,11 @@ class Capacity:
         versions: Callable[[], dict[str, str]],
         prefixes: Sequence[str],
         proposals: Callable[[], tuple[Ban, ...]] = lambda: (),
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings, self._hub, self._health, self._builder = settings, hub, health, builder
         self._builds, self._launches, self._versions, self._prefixes = builds, launches, versions, tuple(prefixes)
-        self._proposals = proposals
+        self._proposals, self._draining = proposals, draining
         self._boot_id = uuid.uuid4().hex
         self._seq = -1
         self._recent: CapacityReport | None = None
@@ -43,6 +56,7 @@ class Capacity:
         self._last = Sessions()
         self._seen: tuple[str, ...] = ()
         self._by_repo: dict[str, int] = {}
+        self._held: list[_Held] = []
         self._lock = asyncio.Lock()
 
     async def recent(self) -> CapacityReport:
@@ -57,11 +71,19 @@ class Capacity:
         self._recent, self._recent_at = await self._count(), time.monotonic()
         return self._recent
 
+    async def report_to(self, membership: Membership) -> CapacityReport:
+        """The state now, as a federation is told it: its share."""
+        report = await self.report()
+        own = [item for item in self._held if item.launch_host == membership.issuer]
+        running = sum(item.running for item in own)
+        by_repo = capacity.by_repo(item.repo for item in own)
+        return shared(report, membership, Sessions(running, len(own) - running), by_repo)
+
     async def _count(self) -> CapacityReport:
         checks = list(await self._health.checks())
         settings = self._settings
         resources = await self._builder.resources()
-        memory = resources.memory
+        cpu = resources.cpu
         limit = settings.sessions.limit
         try:
             # A report that waits for a Hub that hangs comes too late to be believed.
@@ -70,17 +92,21 @@ class Capacity:
             # At one moment with the count: what is said to be counted is.
             under_way = self._launches.users - {user.name for user in users}
             self._seen = self._launches.seen
-            repos = [item.order.repo_url for item in self._launches.under_way if item.user in under_way]
-            self._by_repo = capacity.by_repo([*(user.repo_url for user in users), *repos])
+            orders = [item.order for item in self._launches.under_way if item.user in under_way]
+            self._held = [
+                *(_Held(user.launch_host, user.repo, user.ready) for user in users),
+                *(_Held(order.launch_host, order.repo, False) for order in orders),
+            ]
+            self._by_repo = capacity.by_repo(item.repo for item in self._held)
             running = sum(user.ready for user in users)
             sessions = capacity.sessions(
                 running,
                 len(users) - running + len(under_way),
                 limit,
-                memory_free=None if memory.limit is None else int(memory.limit - memory.used),
-                memory_each=settings.sessions.memory,
+                self._rooms(resources),
                 # Of launches under way the cluster knows nothing yet.
-                rooms=None if resources.sessions is None else resources.sessions - len(under_way),
+                placeable=None if resources.sessions is None else resources.sessions - len(under_way),
+                closed=self._draining() or capacity.overloaded(cpu.used, cpu.limit, settings.sessions.max_load),
             )
         except (HubError, TimeoutError) as error:
             # What was there last is there still, as far as anybody knows; there is no room.
@@ -99,8 +125,8 @@ class Capacity:
             # A launch under way counts, as it does among the sessions: quotas speak of both.
             sessions_by_repo=self._by_repo,
             builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
-            memory_bytes=memory,
-            cpu=resources.cpu,
+            memory_bytes=resources.memory,
+            cpu=cpu,
             disk_bytes=resources.disk,
             images=images,
             images_digest=images_digest(images),
@@ -109,6 +135,18 @@ class Capacity:
             providers=self._prefixes,
             builder=self._builder.kind,
             confined=self._builder.confined,
+            draining=self._draining() or is_draining(settings.data_dir),
             ban_proposals=await asyncio.to_thread(self._proposals),
             versions=self._versions(),
         )
+
+    def _rooms(self, resources: Resources) -> list[capacity.Room]:
+        sessions = self._settings.sessions
+        return [
+            capacity.memory_room(_free(resources.memory), sessions.memory),
+            capacity.disk_room(_free(resources.disk), sessions.disk, sessions.min_free_disk),
+        ]
+
+
+def _free(usage: Usage) -> float | None:
+    return None if usage.limit is None else usage.limit - usage.used

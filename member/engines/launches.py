@@ -3,16 +3,13 @@
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Protocol
 
-import aiohttp
-
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from member.builders.base import BuildFailedError, BuildRequest
-from member.clients.hub import HubBusyError, HubClient, HubError, SpawnFailedError
+from member.clients.hub import HubError, SpawnFailedError
 from member.core.launching import (
     RETRY_AFTER_S,
     Launch,
@@ -20,20 +17,14 @@ from member.core.launching import (
     Outcome,
     ready_fields,
     user_name,
-    user_options,
 )
-from member.engines.launch_queue import LaunchQueue
+from member.engines.hook import Hook, HookFailedError, HookRefusedError
+from member.engines.servers import FullError, Servers
 from member.metrics import Metrics
 from member.settings import LaunchSettings
 from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
-
-#: Seconds that the Hub gets to remove what a launch has left there.
-_REMOVE_TIMEOUT_S = 120.0
-
-#: Seconds that the end of this process waits for that; the Hub may be ending too.
-_CLOSE_TIMEOUT_S = 3.0
 
 _ENDINGS = {
     Outcome.CANCELLED: failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled"),
@@ -42,51 +33,48 @@ _ENDINGS = {
 }
 
 
+#: What a launch may meet.
+_EXPECTED = (BuildFailedError, FullError, HookRefusedError, HookFailedError, HubError, TimeoutError)
+
+
 class BuildSource(Protocol):
     """Where images come from."""
 
     async def has_image(self, image: str) -> bool:
         """Whether a session can start from it now."""
 
-    def follow(self, request: BuildRequest) -> AsyncGenerator[BuildEvent, None]:
+    def follow(self, request: BuildRequest, *, force: bool = False) -> AsyncGenerator[BuildEvent, None]:
         """The events of a build, begun or joined; raises :class:`BuildFailedError`."""
-
-
-class FullError(Exception):
-    """All sessions of this member are taken."""
 
 
 class Launches:
     """Begins, finds and ends launches.
 
     A launch that nobody watches for ``linger`` is cancelled; a finished one is forgotten after ``keep_finished``.
+    ``closed_for`` says why no launch is taken now ("" = they are); ``on_end`` is told each launch that has ended.
     """
 
     def __init__(
         self,
         builds: BuildSource,
-        hub: HubClient,
-        http: aiohttp.ClientSession,
+        servers: Servers,
         settings: LaunchSettings,
         *,
-        public_url: str,
-        session_limit: int,
+        hook: Hook | None = None,
+        closed_for: Callable[[], str] = lambda: "",
+        on_end: Callable[[Launch], None] = lambda _: None,
         tasks: Tasks,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._builds, self._hub, self._http, self._settings = builds, hub, http, settings
-        self._public_url, self._session_limit = public_url, session_limit
+        self._builds, self._servers, self._settings = builds, servers, settings
+        self._hook, self._closed_for, self._on_end = hook, closed_for, on_end
         self._tasks, self._metrics, self._clock = tasks, metrics, clock
-        self._queue = LaunchQueue(settings.concurrent)
         self._launches: dict[str, Launch] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._endings: dict[str, Outcome] = {}
         self._refusals: dict[str, BuildEvent] = {}
         """How launches end that were refused after they had begun."""
-        self._claimed: set[str] = set()
-        """Users for whom a server is being started, which the Hub may not count yet."""
-        self._removals: set[asyncio.Task[None]] = set()
         metrics.inprogress_launches.set_function(lambda: self.running)
         metrics.queued_launches.set_function(lambda: self.queued)
 
@@ -98,7 +86,7 @@ class Launches:
     @property
     def queued(self) -> int:
         """How many launches wait for a slot."""
-        return self._queue.waiting
+        return self._servers.queued
 
     @property
     def users(self) -> frozenset[str]:
@@ -127,7 +115,8 @@ class Launches:
         if (known := self._launches.get(order.launch_id)) is not None and not _begins_anew(known, order):
             return known
         user = user_name(order.repo_url, order.launch_id, order.attempt)
-        launch = Launch(order, user, unwatched_since=self._clock())
+        now = self._clock()
+        launch = Launch(order, user, begun_at=now, unwatched_since=now)
         self._launches[order.launch_id] = launch
         task = self._tasks.spawn(f"launch {launch.short}", self._run(launch))
         self._running[order.launch_id] = task
@@ -176,10 +165,7 @@ class Launches:
         for launch in list(self._launches.values()):
             self._end(launch, Outcome.MEMBER)
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._removals:
-            _, late = await asyncio.wait(self._removals, timeout=_CLOSE_TIMEOUT_S)
-            for removal in late:
-                removal.cancel()
+        await self._servers.close()
 
     def _end(self, launch: Launch, outcome: Outcome) -> None:
         task = self._running.get(launch.order.launch_id)
@@ -198,112 +184,55 @@ class Launches:
 
     async def _run(self, launch: Launch) -> None:
         try:
-            await self._build(launch)
-            begun = self._clock()
-            final = await self._serve(launch)
-            self._metrics.launch_time.labels("success").observe(self._clock() - begun)
+            built = await self._build(launch)
+            final = built if launch.order.build_only else await self._serve(launch)
             outcome = Outcome.READY
         except asyncio.CancelledError:
             outcome = self._endings.get(launch.order.launch_id, Outcome.MEMBER)
             final = self._ending(launch, outcome)
-        except BuildFailedError as error:
-            outcome = Outcome(error.failure.value) if error.failure is not Failure.GATEWAY else Outcome.MEMBER
-            final = failed(error.failure, f"{str(error).rstrip()}\n")
-        except FullError:
-            outcome = Outcome.REFUSED
-            message = "Too many users on this BinderHub! Try again soon.\n"
-            final = failed(Failure.REFUSED, message, retry_after_s=RETRY_AFTER_S)
-        except (HubError, TimeoutError) as error:
-            outcome = Outcome.MEMBER
-            final = failed(Failure.MEMBER, f"{_launch_failure(launch, error)}\n")
-            logger.warning("launch %s: %s", launch.short, error if str(error) else "took too long")
+        except _EXPECTED as error:
+            final = _failure(launch, error)
+            outcome = Outcome(final.fields["failure"])
         except Exception:
             logger.exception("launch %s: unexpected error", launch.short)
             outcome = Outcome.MEMBER
             final = failed(Failure.MEMBER, "Something went wrong in this member. Please launch again.\n")
         self._finish(launch, final, outcome)
 
-    async def _build(self, launch: Launch) -> None:
+    async def _build(self, launch: Launch) -> BuildEvent:
+        """See that the image is there; returns how a launch ends that wants no more than that."""
         order, journal = launch.order, launch.journal
+        if (reason := self._closed_for()) != "":
+            raise FullError(reason)
         if await self._builds.has_image(order.image):
-            journal.append(event(Phase.BUILT, "Found built image, launching...\n", imageName=order.image))
-            return
-        request = BuildRequest(order.repo, order.repo_url, order.commit, order.image)
-        async with contextlib.aclosing(self._builds.follow(request)) as events:
+            if not order.build_only:
+                journal.append(event(Phase.BUILT, "Found built image, launching...\n", imageName=order.image))
+            return event(Phase.READY, "Done! Found built image\n", imageName=order.image)
+        provider = order.spec.partition("/")[0]
+        request = BuildRequest(order.repo, order.repo_url, order.commit, order.image, provider=provider)
+        async with contextlib.aclosing(self._builds.follow(request, force=order.force)) as events:
             async for item in events:
                 journal.append(item)
-        journal.append(event(Phase.BUILT, "Built image, launching...\n", imageName=order.image))
+        if not order.build_only:
+            journal.append(event(Phase.BUILT, "Built image, launching...\n", imageName=order.image))
+        return event(Phase.READY, "Done! Image built\n", imageName=order.image)
 
     async def _serve(self, launch: Launch) -> BuildEvent:
-        """Start the session; returns the ``ready`` event.  Whatever ends this early leaves nothing at the Hub."""
+        """Start the session; returns the ``ready`` event."""
+        order = launch.order
+        if self._hook is not None:
+            await self._hook.ask(order, launch.user, launch.short)
         launch.journal.append(event(Phase.LAUNCHING, "Launching server...\n"))
-        left_over = await self._claim(launch.user)
-        started = False
+        begun, status = self._clock(), "failure"
         try:
-            async with self._queue.slot(lambda place: _tell_position(launch, place)):
-                token = secrets.token_urlsafe(32)
-                started = True
-                async with asyncio.timeout(self._settings.timeout):
-                    if left_over:
-                        # Of this launch, by a member's API that has ended since, and its token with it.
-                        await self._hub.remove(launch.user)
-                    url = await self._spawn(launch, token)
-        except BaseException:
-            if started:
-                removal = self._tasks.spawn(f"remove the server of launch {launch.short}", self._remove(launch.user))
-                self._removals.add(removal)
-                removal.add_done_callback(self._removals.discard)
+            url, token = await self._servers.serve(launch)
+            status = "success"
+        except asyncio.CancelledError:
+            status = "cancelled"
             raise
         finally:
-            self._claimed.discard(launch.user)
-        return event(Phase.READY, f"server running at {url}\n", **ready_fields(launch.order, url, token))
-
-    async def _claim(self, user: str) -> bool:
-        """Take one of the member's sessions; whether the user has a server already.  Raises :class:`FullError`."""
-        async with asyncio.timeout(self._settings.timeout):
-            there = {item.name for item in await self._hub.users(patient=True) if item.has_server}
-        if len(there | self._claimed | {user}) > self._session_limit:
-            raise FullError
-        self._claimed.add(user)
-        return user in there
-
-    async def _spawn(self, launch: Launch, token: str) -> str:
-        user = launch.user
-        await self._hub.start(user, user_options(launch.order, token))
-        while True:
-            try:
-                async with contextlib.aclosing(self._hub.progress(user)) as messages:
-                    async for message in messages:
-                        launch.journal.append(event(Phase.LAUNCHING, f"{message.rstrip()}\n"))
-                break
-            except HubBusyError as error:
-                logger.info("launch %s: %s; following again", launch.short, error)
-                await asyncio.sleep(0.5)
-        url = f"{self._public_url}user/{user}/"
-        await self._until_it_answers(url, token)
-        return url
-
-    async def _until_it_answers(self, url: str, token: str) -> None:
-        """Wait until the session answers at the address that the visitor will be sent to."""
-        headers = {"Authorization": f"token {token}"}
-        while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                timeout = aiohttp.ClientTimeout(total=10)
-                # Until the proxy has the route, the Hub answers, and sends on to a page of its own.
-                async with self._http.get(
-                    f"{url}api/status", headers=headers, timeout=timeout, allow_redirects=False
-                ) as response:
-                    if response.status == 200:
-                        return
-            await asyncio.sleep(0.1)
-
-    async def _remove(self, user: str) -> None:
-        try:
-            async with asyncio.timeout(_REMOVE_TIMEOUT_S):
-                await self._hub.remove(user)
-        except (HubError, TimeoutError) as error:
-            # The reaper finds the user later.
-            logger.warning("the Hub did not remove %s: %s", user, error)
+            self._metrics.launch_time.labels(status, launch.retries).observe(self._clock() - begun)
+        return event(Phase.READY, f"server running at {url}\n", **ready_fields(order, url, token))
 
     def _finish(self, launch: Launch, final: BuildEvent, outcome: Outcome) -> None:
         launch.journal.append(final)
@@ -312,6 +241,7 @@ class Launches:
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
         self._refusals.pop(launch.order.launch_id, None)
+        self._on_end(launch)
 
 
 def _begins_anew(known: Launch, order: LaunchOrder) -> bool:
@@ -319,12 +249,27 @@ def _begins_anew(known: Launch, order: LaunchOrder) -> bool:
     return known.finished_at is not None and known.outcome != Outcome.READY and order.attempt > known.order.attempt
 
 
-def _tell_position(launch: Launch, place: int) -> None:
-    ahead = "You are next." if place == 1 else f"{place - 1} before you."
-    launch.journal.append(event(Phase.LAUNCHING, f"Waiting for other sessions to start. {ahead}\n", position=place))
+def _failure(launch: Launch, error: Exception) -> BuildEvent:
+    """The final event for what went wrong; the sentences are BinderHub's where it has one."""
+    match error:
+        case BuildFailedError():
+            # A builder is part of its member, and knows of no gateway.
+            failure = Failure.MEMBER if error.failure is Failure.GATEWAY else error.failure
+            return failed(failure, f"{str(error).rstrip()}\n", **error.fields)
+        case FullError():
+            # When to come again says that there is no room here; a gateway sends nobody until then.
+            return failed(Failure.REFUSED, str(error), retry_after_s=RETRY_AFTER_S if error.for_all else None)
+        case HookRefusedError():
+            return failed(Failure.REFUSED, f"{error}\n", status_code=403)
+        case HookFailedError():
+            logger.error("launch %s: the hook before launches failed: %s", launch.short, error)
+            return failed(Failure.MEMBER, "This member could not check whether it may launch this.\n")
+        case _:
+            logger.warning("launch %s: %s", launch.short, error if str(error) else "took too long")
+            return failed(Failure.MEMBER, f"{_launch_failure(launch, error)}\n")
 
 
-def _launch_failure(launch: Launch, error: HubError | TimeoutError) -> str:
+def _launch_failure(launch: Launch, error: Exception) -> str:
     """BinderHub's sentences."""
     image = launch.order.image
     if isinstance(error, TimeoutError):

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 import aiohttp
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from contract.joining import NOTICE_HEADER
 from contract.signatures import sign_report
+from member.core.membership import Membership
 from member.core.ports import CapacityPort
 from member.metrics import Metrics
 
@@ -24,33 +26,38 @@ _MOST_INTERVALS = 4
 
 
 class Reporter:
-    """Reports every ``interval_s``, varied by a tenth, for as long as :meth:`run` runs."""
+    """Reports at the membership's interval, varied by a tenth, for as long as :meth:`run` runs.
+
+    ``membership`` gives the federation as of now, ``None`` once it was left.
+    """
 
     def __init__(
         self,
         capacity: CapacityPort,
         http: aiohttp.ClientSession,
         *,
-        url: str,
-        key: Ed25519PrivateKey,
-        interval_s: float,
+        membership: Callable[[], Membership | None],
         metrics: Metrics,
+        heard: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._capacity, self._http, self._metrics = capacity, http, metrics
-        self._url, self._key, self._interval_s = url, key, interval_s
+        self._membership, self._heard = membership, heard
         self._problem = ""
         self._failures = 0
 
     async def run(self) -> None:
-        """Report for ever; nothing that goes wrong ends it."""
-        while True:
+        """Report until the federation is left; nothing that goes wrong ends it."""
+        while (membership := self._membership()) is not None:
             await self.send()
             intervals = min(_MOST_INTERVALS, max(1, self._failures))
-            await asyncio.sleep(self._interval_s * intervals * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
+            await asyncio.sleep(membership.interval * intervals * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
 
     async def send(self) -> None:
         """Send one report; a failure is logged when it is new, and counted."""
-        problem = await self._attempt()
+        membership = self._membership()
+        if membership is None:
+            return
+        problem = await self._attempt(membership)
         if problem:
             self._failures += 1
             self._metrics.report_failures.inc()
@@ -58,23 +65,26 @@ class Reporter:
             self._failures = 0
         if problem != self._problem:
             if problem:
-                logger.warning("the gateway at %s does not get our reports: %s", self._url, problem)
+                logger.warning("the gateway at %s does not get our reports: %s", membership.report_url, problem)
             else:
-                logger.info("the gateway at %s gets our reports", self._url)
+                logger.info("the gateway at %s gets our reports", membership.report_url)
             self._problem = problem
 
-    async def _attempt(self) -> str:
+    async def _attempt(self, membership: Membership) -> str:
         """What went wrong; "" = nothing."""
         try:
-            token = sign_report((await self._capacity.report()).to_wire(), self._key)
+            report = await self._capacity.report_to(membership)
+            token = sign_report(report.to_wire(), membership.report_key)
             async with self._http.post(
-                self._url,
+                membership.report_url,
                 data=token,
                 headers={"Content-Type": "application/jwt"},
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 allow_redirects=False,
             ) as response:
                 if response.status == 204:
+                    if notice := response.headers.get(NOTICE_HEADER):
+                        self._heard(notice)
                     return ""
                 said = await response.content.read(_SHOWN_BYTES)
                 return f"HTTP {response.status}: {said.decode(errors='replace')}"

@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from member.hub.ended import SessionAuthenticator, Sessions, remember
+
 given = json.loads(Path(os.environ["MANYBINDER_HUB_CONFIG"]).read_text())
 secrets = {name: Path(path).read_text().strip() for name, path in given["secrets"].items()}
 
@@ -31,7 +33,9 @@ c.TraefikProxy.traefik_entrypoint = "http"
 c.TraefikFileProviderProxy.dynamic_config_file = given["proxy_rules_file"]
 
 # Nobody logs in: launches come from the member alone, each visitor holds the token of one session.
-c.JupyterHub.authenticator_class = "null"
+SessionAuthenticator.sessions = Sessions(Path(given["data_dir"]) / "sessions")
+c.JupyterHub.authenticator_class = SessionAuthenticator
+c.Spawner.pre_spawn_hook = remember
 c.JupyterHub.services = [
     {"name": "binder", "api_token": secrets["hub_api"]},
     {"name": "culler", "api_token": secrets["culler"]},

@@ -1,10 +1,8 @@
 """``/api/v1/bans``: a gateway tells the bans of its federation."""
 
-import time
-
 from aiohttp import web
 
-from contract.signatures import SignatureRefusedError, verify_bans
+from contract.signatures import SignatureRefusedError
 from member.core.ports import OlderBansError
 from member.web.parts import PARTS
 from servicekit.problems import Problem
@@ -16,7 +14,7 @@ MOST_BYTES = 24 * 2**20
 async def put_bans(request: web.Request) -> web.Response:
     """Take a signed list in place of the last one of the same gateway."""
     parts = request.app[PARTS]
-    if not parts.launch_keys:
+    if not parts.federations.any:
         raise Problem(404, "Not Found", "This member belongs to no federation, and takes no bans.")
     body = bytearray()
     async for chunk in request.content.iter_any():
@@ -24,7 +22,7 @@ async def put_bans(request: web.Request) -> web.Response:
         if len(body) > MOST_BYTES:
             raise Problem(413, "Content Too Large", f"A list of bans has at most {MOST_BYTES} bytes.")
     try:
-        told = verify_bans(body.decode("ascii"), parts.launch_keys, member=parts.name, now=time.time())
+        told = parts.federations.verify_bans(body.decode("ascii"))
     except (SignatureRefusedError, UnicodeDecodeError) as error:
         raise Problem(401, "Not Signed", f"These bans are refused: {error}.") from error
     try:

@@ -1,5 +1,7 @@
 """``/build``: a launch as a stream of events, and what may be done to a launch by whoever knows its id."""
 
+from dataclasses import replace
+
 from aiohttp import web
 
 from contract.events import Failure, failed
@@ -7,7 +9,7 @@ from contract.launches import parse_event_id, short
 from frontend.admission import unknown_launch
 from frontend.refusals import FINAL_N, Refused
 from member.core.launching import Launch
-from member.web.orders import gateway_token, read_order
+from member.web.orders import gateway_token, is_true, read_order
 from member.web.parts import PARTS, Parts
 from servicekit.problems import Problem
 from servicekit.streams import stream_entries
@@ -22,18 +24,18 @@ async def build(request: web.Request) -> web.StreamResponse:
     """Begin a launch, or go on with the one that Last-Event-ID or a gateway's token names."""
     parts = request.app[PARTS]
     try:
-        launch, seen = _resumed(request, parts) or (await _started(request, parts), -1)
+        launch, seen, headers = _resumed(request, parts) or await _started(request, parts)
     except Refused as refused:
         return refused.response()
     if launch.journal.final is not None and seen >= launch.journal.next_n - 1:
         # The client has seen the end; anything but 204 would make an EventSource ask for ever.
         return web.Response(status=204)
     with parts.launches.watching(launch):
-        return await stream_entries(request, launch.journal.follow(seen), launch.order.launch_id)
+        return await stream_entries(request, launch.journal.follow(seen), launch.order.launch_id, headers)
 
 
-def _resumed(request: web.Request, parts: Parts) -> tuple[Launch, int] | None:
-    """The launch that a client reconnects to, and what it has seen; ``None`` for a new one."""
+def _resumed(request: web.Request, parts: Parts) -> tuple[Launch, int, dict[str, str]] | None:
+    """The launch that a client reconnects to, what it has seen, and headers for the answer; ``None`` for a new one."""
     parsed = parse_event_id(request.headers.get("Last-Event-ID", ""))
     if parsed is None:
         return None
@@ -42,16 +44,18 @@ def _resumed(request: web.Request, parts: Parts) -> tuple[Launch, int] | None:
         raise Refused(None)
     launch = parts.launches.find(launch_id)
     if launch is not None:
-        return launch, seen
+        return launch, seen, {}
     if gateway_token(request, parts):
         return None  # a gateway's order stands for itself, and has one launch whoever asks
     raise Refused(unknown_launch(Failure.MEMBER))
 
 
-async def _started(request: web.Request, parts: Parts) -> Launch:
-    if request.query.get("build_only", "").lower() == "true":
+async def _started(request: web.Request, parts: Parts) -> tuple[Launch, int, dict[str, str]]:
+    build_only = is_true(request, "build_only")
+    if build_only and not parts.api_only:
         raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
-    return parts.launches.start(await read_order(request, parts))
+    order, headers = await read_order(request, parts)
+    return parts.launches.start(replace(order, build_only=build_only)), -1, headers
 
 
 async def show_launch(request: web.Request) -> web.Response:

@@ -6,14 +6,15 @@ is admitted here, where that is allowed at all.
 
 import os
 import time
+from dataclasses import replace
 
 from aiohttp import web
 
-from contract.bans import ban_text
+from contract.bans import ban_text, spec_ban_text
 from contract.events import Failure, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
-from contract.repos import repo_key
-from contract.signatures import LaunchClaims, SignatureRefusedError, verify_launch
+from contract.repos import RepoKey, repo_key
+from contract.signatures import LaunchClaims, SignatureRefusedError
 from frontend.admission import accepts_event_stream, admit, provider_failure
 from frontend.refusals import Refused
 from member.core.images import image_name
@@ -24,24 +25,32 @@ from providers.base import ProviderError
 _BEARER = "Bearer "
 
 
+def is_true(request: web.Request, name: str) -> bool:
+    """Whether a parameter of the query says ``true``, in any case, as BinderHub reads it."""
+    return request.query.get(name, "").lower() == "true"
+
+
 def gateway_token(request: web.Request, parts: Parts) -> str:
     """The launch token that a request claims to bear, not verified; "" for a visitor's."""
     authorization = request.headers.get("Authorization", "")
-    return authorization.removeprefix(_BEARER) if parts.launch_keys and authorization.startswith(_BEARER) else ""
+    return authorization.removeprefix(_BEARER) if parts.federations.any and authorization.startswith(_BEARER) else ""
 
 
-async def read_order(request: web.Request, parts: Parts) -> LaunchOrder:
-    """The order in a request; raises :class:`Refused`."""
-    order = await _read(request, parts)
+async def read_order(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
+    """The order in a request, and headers for its answer; raises :class:`Refused`."""
+    order, headers = await _read(request, parts)
+    # A gateway's order too: what this member's operator does not allow is not for a federation to allow.
+    if parts.providers.bans(order.spec):
+        raise Refused(failed(Failure.REFUSED, spec_ban_text(order.spec), status_code=403))
     if (ban := parts.bans.find(order.spec, order.repo, order.client_ip)) is not None:
         raise Refused(failed(Failure.REFUSED, ban_text(ban, order.spec), status_code=403))
-    return order
+    return replace(order, quota=parts.providers.quota(order.spec)), headers
 
 
-async def _read(request: web.Request, parts: Parts) -> LaunchOrder:
+async def _read(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
     if token := gateway_token(request, parts):
-        return _from_gateway(request, token, parts)
-    if parts.require_launch_token:
+        return _from_gateway(request, token, parts), {}
+    if parts.federations.require_launch_token:
         message = "This member takes launches from its federation only; launch at the federation's own address.\n"
         raise Refused(failed(Failure.REFUSED, message, status_code=403))
     return await _from_visitor(request, parts)
@@ -51,7 +60,7 @@ def _from_gateway(request: web.Request, token: str, parts: Parts) -> LaunchOrder
     if not accepts_event_stream(request.headers.getall("Accept", [])):
         raise Refused(failed(Failure.GATEWAY, "Missing Accept header: text/event-stream\n", status_code=400))
     try:
-        claims = verify_launch(token, parts.launch_keys, member=parts.name, now=time.time())
+        claims = parts.federations.verify_launch(token)
     except SignatureRefusedError as error:
         # Nobody was refused: gateway and member do not agree on keys or clocks, and no launch succeeds until they do.
         raise Refused(failed(Failure.MEMBER, f"Launch token refused: {error}\n", status_code=403)) from error
@@ -59,7 +68,7 @@ def _from_gateway(request: web.Request, token: str, parts: Parts) -> LaunchOrder
 
 
 def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
-    repo = repo_key(claims.repo_url)
+    repo = RepoKey(claims.repo) if claims.repo else repo_key(claims.repo_url)
     return LaunchOrder(
         launch_id=claims.launch_id,
         spec=claims.spec,
@@ -72,25 +81,34 @@ def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
         persistent_spec=claims.persistent_spec or claims.spec,
         client_ip=claims.client,
         attempt=claims.attempt,
+        force=claims.force,
     )
 
 
-async def _from_visitor(request: web.Request, parts: Parts) -> LaunchOrder:
+async def _from_visitor(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[str, str]]:
+    client = parts.visitors.address(request)
+    if (ban := parts.bans.find_client(client)) is not None:
+        raise Refused(failed(Failure.REFUSED, ban_text(ban, ""), status_code=403))
     admitted = admit(request, parts.site, parts.providers, time.time())
-    spec = admitted.spec
+    headers = {} if admitted.with_token else parts.visitors.count(client)
     try:
-        resolved = await parts.providers.resolve(spec)
+        resolved = await parts.providers.resolve(admitted.spec)
     except ProviderError as error:
-        raise Refused(provider_failure(spec, error, Failure.MEMBER)) from error
+        raise Refused(provider_failure(admitted.spec, error, Failure.MEMBER)) from error
+    spec = resolved.spec
     return LaunchOrder(
         launch_id=launch_id(os.urandom(LAUNCH_ID_BYTES)),
         spec=spec.raw,
         repo=spec.repo,
-        repo_url=resolved.spec.repo_url,
+        repo_url=spec.repo_url,
         commit=resolved.commit,
         image=image_name(parts.image_prefix, spec.repo, resolved.commit),
         launch_host=parts.site.public_url,
         ref_url=resolved.ref_url,
         persistent_spec=resolved.resolved_spec,
-        client_ip=admitted.client_ip,
-    )
+        client_ip=client,
+        with_token=admitted.with_token,
+        request_origin=request.headers.get("Origin", "")[:200],
+        # Who comes without a token of our page is a script, and might ask for this each time.
+        force=admitted.with_token and is_true(request, "force"),
+    ), headers

@@ -1,14 +1,14 @@
 """What handlers work with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from prometheus_client import CollectorRegistry
 
 from frontend.site import Site
-from member.core.ports import BansPort, CapacityPort, HealthPort, LaunchesPort
+from member.core.ports import BansPort, BuildLogsPort, CapacityPort, FederationsPort, HealthPort, LaunchesPort
+from member.web.visitors import Visitors
 from providers.registry import Providers
 
 
@@ -16,8 +16,8 @@ from providers.registry import Providers
 class Parts:
     """The member as its web side sees it.
 
-    ``launch_keys`` are the gateway's public keys, empty for a member that stands alone; ``versions`` gives the answer
-    of ``/versions``.
+    ``versions`` gives the answer of ``/versions``.  ``api_only``: no pages are served, and who wants no session may
+    have an image built.
     """
 
     name: str
@@ -27,11 +27,13 @@ class Parts:
     health: HealthPort
     capacity: CapacityPort
     bans: BansPort
+    logs: BuildLogsPort
+    visitors: Visitors
     registry: CollectorRegistry
     image_prefix: str
-    launch_keys: Sequence[Ed25519PublicKey]
-    require_launch_token: bool
+    federations: FederationsPort
     versions: Callable[[], dict[str, object]]
+    api_only: bool = False
 
 
 PARTS = web.AppKey("PARTS", Parts)

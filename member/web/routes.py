@@ -6,7 +6,7 @@ from aiohttp import web
 
 from frontend import middlewares
 from frontend.routes import add_routes
-from member.web import bans, build, probes
+from member.web import bans, build, build_logs, probes
 from member.web.parts import PARTS, Parts
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -21,6 +21,7 @@ GET: tuple[tuple[str, Handler], ...] = (
     ("openapi.json", probes.openapi),
     ("api/v1/capacity", probes.capacity),
     ("api/v1/launches/{launch_id}", build.show_launch),
+    ("api/v1/builds/{build_id}/log", build_logs.show_log),
 )
 
 
@@ -28,7 +29,8 @@ def add_member_routes(app: web.Application, parts: Parts) -> None:
     """Serve all that the member serves."""
     app[PARTS] = parts
     middlewares.install(app, parts.site)
-    add_routes(app, parts.site, parts.providers)
+    if not parts.api_only:
+        add_routes(app, parts.site, parts.providers)
     for route, handler in GET:
         # A HEAD of a build would begin one.
         app.router.add_get(parts.site.path(route), handler, allow_head=handler is not build.build)

@@ -47,6 +47,8 @@ def _verify(
 def test_an_order_comes_back_as_it_was_also_while_keys_are_rotated() -> None:
     assert _verify(signatures.sign_launch(CLAIMS, KEY)) == CLAIMS
     assert _verify(signatures.sign_launch(CLAIMS, KEY), keys=(OTHER, KEY)) == CLAIMS
+    forced = replace(CLAIMS, force=True)
+    assert _verify(signatures.sign_launch(forced, KEY)) == forced
 
 
 @pytest.mark.parametrize(

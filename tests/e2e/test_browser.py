@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import quote, urlsplit
 
@@ -147,3 +148,23 @@ async def _launches(federation: Federation, page: Page) -> str:
     response = await page.request.get(f"{federation.url}/metrics")
     lines = (await response.text()).splitlines()
     return "\n".join(line for line in lines if "launch" in line and "_created" not in line and not line.startswith("#"))
+
+
+@pytest.fixture
+def short_lived(tmp_path: Path, member_config: Path) -> Iterator[Federation]:
+    """A federation of one member whose sessions end within a quarter of an hour."""
+    config = tmp_path / "members.yaml"
+    config.write_text(member_config.read_text() + "  max_age: 10m\n")
+    federation = Federation.start(tmp_path / "up", "--members", "1", "--member-config", str(config))
+    yield federation
+    federation.stop()
+
+
+async def test_jupyterlab_warns_before_the_session_ends(short_lived: Federation, page: Page, repo: str) -> None:
+    await page.goto(f"{short_lived.url}/v2/{git_spec(repo)}")
+    await page.wait_for_url("**/user/**/lab**", timeout=170_000)
+    warning = page.get_by_text("This session ends in about", exact=False).first
+    await expect(warning).to_be_visible(timeout=90_000)
+    text = await warning.inner_text()
+    assert any(f"{minutes} minutes" in text for minutes in (6, 7, 8, 9, 10)), text
+    assert "Download what you want to keep" in text

@@ -6,10 +6,13 @@ Source: GitHub's REST API documentation, "Get a commit", "Rate limits" and "Cond
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
+import jwt
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 
 @dataclass
@@ -30,6 +33,10 @@ class FakeGitHub:
 
     token: str | None = None
     """If set, another one is refused with 401; with this one the quota is that of :attr:`quota` all the same."""
+
+    app_keys: dict[str, RSAPublicKey] = field(default_factory=dict)
+    """Apps by their ids; each has the installation 42, which is given :attr:`token`."""
+    tokens_given: int = 0
 
     limit: int = 60
     quota: int = 60
@@ -57,6 +64,7 @@ class FakeGitHub:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/repos/{owner}/{repo}/commits/{ref:.+}", self._commit)
+        app.router.add_post("/app/installations/{id}/access_tokens", self._installation)
         app.router.add_get("/{rest:.*}", self._nothing)
         # Whoever hangs is cut off when the server ends.
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -78,6 +86,20 @@ class FakeGitHub:
     async def _nothing(self, request: web.Request) -> web.Response:
         self.requests.append(request)
         return self._answer(404, {"message": "Not Found"})
+
+    async def _installation(self, request: web.Request) -> web.Response:
+        """A JSON Web Token of the app's is exchanged for a token of its installation."""
+        signed = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            app = str(jwt.decode(signed, options={"verify_signature": False})["iss"])
+            claims = jwt.decode(signed, self.app_keys[app], algorithms=["RS256"], options={"verify_exp": False})
+        except (jwt.PyJWTError, KeyError):
+            return self._answer(401, {"message": "A JSON web token could not be decoded"})
+        if claims["exp"] - claims["iat"] > 660 or request.match_info["id"] != "42":
+            return self._answer(404, {"message": "Not Found"})
+        self.tokens_given += 1
+        until = datetime.fromtimestamp(claims["iat"] + 3660, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._answer(201, {"token": self.token, "expires_at": until})
 
     async def _commit(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request)

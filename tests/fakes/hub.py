@@ -52,6 +52,8 @@ class FakeHub:
     """Requests that are done, and whose answer is an error, so many times."""
     spawn_fails: str = ""
     """Why every server fails to start."""
+    spawn_fails_times: int = 0
+    """So many servers fail to start."""
     progress_cuts: int = 0
     """Break so many streams off."""
     progress_ends: int = 0
@@ -185,7 +187,8 @@ class FakeHub:
             return response
         if not server.ready:
             self.starting -= 1
-        if self.spawn_fails:
+        if self.spawn_fails or self.spawn_fails_times:
+            self.spawn_fails_times = max(0, self.spawn_fails_times - 1)
             self.users[user] = None
             await response.write(_sse(progress=100, failed=True, message=f"Spawn failed: {self.spawn_fails}"))
             return response

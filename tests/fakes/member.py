@@ -51,6 +51,12 @@ class Knobs:
     content_type: str = sse.CONTENT_TYPE
     allow_origin: str = ""
     """The origin whose pages may read the stream."""
+    session_allows: str = "*"
+    """The origin whose pages may read sessions."""
+    session_status: int = 200
+    """What a session answers."""
+    websocket: str = "computes"
+    """Or it is "refused", or "closes"."""
     health_status: int = 200
     health_hang: bool = False
     health_checks: list[dict[str, Any]] = field(default_factory=lambda: [{"service": "JupyterHub API", "ok": True}])
@@ -78,6 +84,10 @@ class FakeMember:
     """Ids of the launches that were asked for, as often as they were."""
     bans: list[str] = field(default_factory=list)
     """The lists of bans that it was told, signed as they came."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """What it tells of its versions, besides."""
+    session_calls: list[str] = field(default_factory=list)
+    """What was asked of its sessions, with the Origin of who asked."""
     seq: int = 0
     runner: web.AppRunner | None = None
 
@@ -99,6 +109,10 @@ class FakeMember:
         app.router.add_get("/build/{spec:.+}", self._build)
         app.router.add_delete("/api/v1/launches/{launch_id}", self._cancel)
         app.router.add_put("/api/v1/bans", self._take_bans)
+        app.router.add_get("/user/{launch}/api/status", self._session)
+        app.router.add_post("/user/{launch}/api/kernels", self._session)
+        app.router.add_post("/user/{launch}/api/shutdown", self._session)
+        app.router.add_get("/user/{launch}/api/kernels/kernel-1/channels", self._websocket)
         self.runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self.runner.setup()
         listening = socket.socket()
@@ -148,9 +162,8 @@ class FakeMember:
         return web.json_response(body, status=self.knobs.health_status)
 
     async def _versions(self, _: web.Request) -> web.Response:
-        return web.json_response(
-            {"builder_info": {"repo2docker-version": "2026.4"}, "binderhub": "fake 1.0", "builder": "process"}
-        )
+        about = {"builder_info": {"repo2docker-version": "2026.4"}, "binderhub": "fake 1.0", "builder": "process"}
+        return web.json_response({**about, **self.versions})
 
     async def _cancel(self, request: web.Request) -> web.Response:
         self.cancelled.append(request.match_info["launch_id"])
@@ -159,6 +172,31 @@ class FakeMember:
     async def _take_bans(self, request: web.Request) -> web.Response:
         self.bans.append(await request.text())
         return web.Response(status=204)
+
+    async def _session(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "token notebook-token"
+        self.session_calls.append(f"{request.path.rpartition('/')[2]} from {request.headers['Origin']}")
+        headers = {"Access-Control-Allow-Origin": self.knobs.session_allows} if self.knobs.session_allows else {}
+        return web.json_response({"id": "kernel-1"}, status=self.knobs.session_status, headers=headers)
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        assert request.query["token"] == "notebook-token"
+        self.session_calls.append(f"channels from {request.headers['Origin']}")
+        if self.knobs.websocket == "refused":
+            return web.Response(status=403)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        asked = json.loads(await socket.receive_str())
+        if self.knobs.websocket == "closes":
+            await socket.close()
+            return socket
+        first, second = (int(number) for number in asked["content"]["code"][6:-1].split("*"))
+        for number in (first + second, first * second):
+            content = {"name": "stdout", "text": f"{number}\n"}
+            header = {"msg_type": "stream"}
+            await socket.send_json({"parent_header": asked["header"], "header": header, "content": content})
+        await socket.receive()
+        return socket
 
     async def _build(self, request: web.Request) -> web.StreamResponse:
         self.builds.append(request.rel_url.raw_path)

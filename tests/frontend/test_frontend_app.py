@@ -32,6 +32,7 @@ from providers.settings import ProvidersSettings
 LAUNCH = "ab" * 16
 SSE = {"Accept": "text/event-stream"}
 BROWSER = {"User-Agent": "Mozilla/5.0", "Accept": "text/html"}
+PROVIDERS = ["gh", "gist", "gl", "git", "zenodo", "figshare", "dataverse", "hydroshare", "ckan", "swh"]
 Client = TestClient[web.Request, web.Application]
 
 
@@ -113,7 +114,7 @@ async def test_pages_say_what_scripts_need(start: Start, base: str) -> None:
         config = parse_page_config(html)
         assert config["baseUrl"] == base
         assert config["badgeBaseUrl"] == f"http://127.0.0.1:1{base}"
-        assert [provider["id"] for provider in config["repoProviders"]] == ["gh", "git"]
+        assert [provider["id"] for provider in config["repoProviders"]] == PROVIDERS
         assert (config["aboutMessage"], config["bannerHtml"]) == ("<b>about</b>", "<i>banner</i>")
         assert {"logoUrl", "logoWidth", "binderVersion"} <= set(config)
         assert "buildToken" not in config
@@ -142,6 +143,33 @@ async def test_what_pages_name_is_there(start: Start) -> None:
         response = await frontend.client.get(f"/static/{module}")
         assert response.content_type == "text/javascript"
         assert response.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("spec", "title", "command"),
+    [
+        ("gl/group%2Fproject/main", "GitLab: group%2Fproject/main", "https://gitlab.com/group/project.git --ref main"),
+        ("gist/user/0af9", "GitHub Gist: user/0af9", "https://gist.github.com/user/0af9.git --ref HEAD"),
+        ("zenodo/10.5281/zenodo.1", "Zenodo DOI: 10.5281/zenodo.1", "http://127.0.0.1/v2/zenodo/10.5281/zenodo.1"),
+        (
+            "ckan/https%3A%2F%2Fx.org%2Fdataset%2Fyy",
+            "CKAN dataset: https%3A%2F%2Fx.org%2Fdataset%2Fyy",
+            "http://127.0.0.1/v2/ckan/https%3A%2F%2Fx.org%2Fdataset%2Fyy",
+        ),
+        (
+            f"swh/swh:1:rev:{'e' * 40}",
+            f"Software Heritage: swh:1:rev:{'e' * 40}",
+            f"http://127.0.0.1/v2/swh/swh:1:rev:{'e' * 40}",
+        ),
+    ],
+)
+async def test_the_launch_page_of_every_kind_of_provider(start: Start, spec: str, title: str, command: str) -> None:
+    frontend = await start(public_url="http://127.0.0.1/")
+    response = await frontend.client.get(URL(f"/v2/{spec}", encoded=True))
+    html = await body(response)
+    assert response.status == 200
+    assert f'og:title" content="{title}">' in html
+    assert f"manybinder launch {command} --gateway http://127.0.0.1/" in html.replace("&#39;", "'").replace("'", "")
 
 
 async def test_the_launch_page(start: Start) -> None:
@@ -275,7 +303,7 @@ async def test_the_picture_is_one(start: Start) -> None:
 async def test_the_providers(start: Start) -> None:
     frontend = await start()
     response = await frontend.client.get("/api/repoproviders")
-    assert [provider["id"] for provider in await response.json()] == ["gh", "git"]
+    assert [provider["id"] for provider in await response.json()] == PROVIDERS
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v2", "/v2/gh", "/static/../settings.py", "/static/nothing", "/repo/x"])

@@ -43,6 +43,8 @@ class Service:
     url: str = ""
     journals: dict[str, Journal] = field(default_factory=dict)
     builds: int = 0
+    asked: list[str] = field(default_factory=list)
+    """The queries of requests for builds."""
     cancelled: list[str] = field(default_factory=list)
     visits: list[str] = field(default_factory=list)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,6 +76,7 @@ async def service() -> AsyncIterator[Service]:
 
     async def build(request: web.Request) -> web.StreamResponse:
         service.builds += 1
+        service.asked.append(request.query_string)
         try:
             admitted = admit(request, site, providers, time.time())
         except Refused as refused:
@@ -180,6 +183,43 @@ async def test_a_failure_is_told_with_its_log_and_not_repeated(service: Service,
     await expect(page.get_by_role("link", name="Try again")).to_be_visible()
     await expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
     assert service.builds == 1
+
+
+async def test_a_build_that_is_held_back_links_its_log_and_can_be_forced(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main?labpath=index.ipynb")
+    log = "https://member.example/api/v1/builds/abc/log"
+    held = failed(Failure.USER, "It is tried again in 60 s.\n", reason="held", retry_after_s=59.2, log_url=log)
+    await service.tell(held)
+    await expect(page.get_by_role("alert")).to_contain_text("Try again in 60 s.")
+    await expect(page.get_by_role("link", name="The whole log of the build")).to_have_attribute("href", log)
+    force = page.get_by_role("link", name="Build it again now")
+    await expect(force).to_be_visible()
+    assert "force" not in service.asked[0]
+    await force.click()
+    async with asyncio.timeout(60):
+        while len(service.asked) < 2:
+            await asyncio.sleep(0.05)
+    assert "force=true" in service.asked[1]
+    assert "build_token=" in service.asked[1]
+    assert "labpath=index.ipynb" in page.url
+
+
+async def test_no_address_but_one_of_the_web_is_linked_as_a_log(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(failed(Failure.USER, "no\n", log_url="javascript:alert(1)"))
+    await expect(page.get_by_role("alert")).to_contain_text("no")
+    await expect(page.get_by_text("The whole log of the build")).to_be_hidden()
+    await expect(page.get_by_role("link", name="Build it again now")).to_be_hidden()
+
+
+async def test_the_place_in_each_queue_is_shown(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.WAITING, "Waiting\n", position=3, eta_s=80.0))
+    await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 3, about 80 s")
+    await service.tell(event(Phase.LAUNCHING, "Waiting\n", position=2))
+    await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 2")
+    await service.tell(event(Phase.LAUNCHING, "Starting\n"))
+    await expect(page.get_by_role("status")).to_have_text("Starting your session")
 
 
 async def test_trying_again_begins_again_whatever_the_address_ends_with(service: Service, page: Page) -> None:

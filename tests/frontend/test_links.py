@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from frontend.links import Link, LinkError, make_link, parse_link
 from providers.git import GitProvider
 from providers.github import GitHubProvider
-from providers.settings import GitHubSettings, GitSettings
+from providers.registry import Providers
+from providers.settings import GitHubSettings, GitSettings, ProvidersSettings
 
 
 def git(url: str, ref: str = "HEAD", path: str = "", *, is_directory: bool = False) -> Link:
@@ -53,6 +54,22 @@ def git(url: str, ref: str = "HEAD", path: str = "", *, is_directory: bool = Fal
             Link("git", "https%3A%2F%2Fh%2Fr/main", "a"),
         ),
         ("https://mybinder.org/v2/zenodo/10.5281/zenodo.3242074/", Link("zenodo", "10.5281/zenodo.3242074")),
+        (f"https://mybinder.org/v2/swh/swh:1:rev:{'e' * 40}", Link("swh", f"swh:1:rev:{'e' * 40}")),
+        ("10.5281/zenodo.3242074", Link("zenodo", "10.5281/zenodo.3242074")),
+        ("https://doi.org/10.5281/zenodo.3242074", Link("zenodo", "10.5281/zenodo.3242074")),
+        ("https://zenodo.org/records/3242074?preview=1", Link("zenodo", "10.5281/zenodo.3242074")),
+        ("https://zenodo.org/doi/10.5281/zenodo.3242073", Link("zenodo", "10.5281/zenodo.3242073")),
+        ("doi:10.6084/m9.figshare.9782777.v2", Link("figshare", "10.6084/m9.figshare.9782777.v2")),
+        ("https://figshare.com/articles/code/A_title/9784088/1", Link("figshare", "10.6084/m9.figshare.9784088.v1")),
+        ("https://figshare.com/articles/A_title/9784088", Link("figshare", "10.6084/m9.figshare.9784088")),
+        ("https://doi.org/10.7910/DVN/TJCLKP", Link("dataverse", "10.7910/DVN/TJCLKP")),
+        (
+            "https://dataverse.harvard.edu/dataset.xhtml?persistentId=doi:10.7910/DVN/TJCLKP&version=1.0",
+            Link("dataverse", "10.7910/DVN/TJCLKP"),
+        ),
+        (f"https://www.hydroshare.org/resource/{'8f' * 16}/", Link("hydroshare", "8f" * 16)),
+        (f"swh:1:dir:{'d' * 40};origin=https://x.org", Link("swh", f"swh:1:dir:{'d' * 40}")),
+        (f"https://archive.softwareheritage.org/swh:1:rev:{'e' * 40};path=/", Link("swh", f"swh:1:rev:{'e' * 40}")),
     ],
 )
 def test_what_is_pasted(text: str, link: Link | None) -> None:
@@ -144,3 +161,43 @@ def test_any_text_is_a_link_or_a_sentence(text: str, ref: str, path: str) -> Non
     else:
         assert link.launch_path.isascii()
         assert link.launch_path.startswith("v2/")
+
+
+RECORDS = st.sampled_from(
+    ["10.5281/zenodo.3242074", "10.5072/zenodo.1", "10.6084/m9.figshare.9782777", "10.6084/m9.figshare.9782777.v2"]
+)
+
+
+@given(RECORDS, st.sampled_from(["", "doi:", "https://doi.org/", "http://dx.doi.org/", " "]))
+def test_a_doi_in_any_form_leads_to_one_spec(doi: str, before: str) -> None:
+    link = parse_link(f"{before}{doi}")
+    assert link.spec == doi
+    assert link.provider in doi
+    assert parse_link(f"https://mybinder.org/{link.launch_path}") == link
+
+
+CHOSEN = [
+    ("gl", "https://gitlab.com/group/sub/project", "gl/group%2Fsub%2Fproject/HEAD"),
+    ("gl", "group/project", "gl/group%2Fproject/HEAD"),
+    ("gist", "https://gist.github.com/user/0af9", "gist/user/0af9/HEAD"),
+    ("gist", "user/0af9", "gist/user/0af9/HEAD"),
+    ("zenodo", "10.5281/zenodo.3242074", "zenodo/10.5281/zenodo.3242074"),
+    ("figshare", "https://doi.org/10.25384/sage.7892621.v1", "figshare/10.25384/sage.7892621.v1"),
+    ("dataverse", "10.7910/DVN/TJCLKP", "dataverse/10.7910/DVN/TJCLKP"),
+    ("hydroshare", "8f" * 16, f"hydroshare/{'8f' * 16}"),
+    ("ckan", "https://demo.ckan.org/dataset/my-sample", "ckan/https%3A%2F%2Fdemo.ckan.org%2Fdataset%2Fmy-sample"),
+    ("swh", f"swh:1:dir:{'d' * 40}", f"swh/swh:1:dir:{'d' * 40}"),
+    ("swh", f"https://archive.softwareheritage.org/swh:1:dir:{'d' * 40}", f"swh/swh:1:dir:{'d' * 40}"),
+]
+
+
+@pytest.mark.parametrize(("provider", "text", "path_spec"), CHOSEN)
+async def test_a_provider_that_was_chosen_reads_what_was_pasted(provider: str, text: str, path_spec: str) -> None:
+    async with aiohttp.ClientSession() as session:
+        providers = Providers(ProvidersSettings(), session)
+        (description,) = [item for item in providers.descriptions() if item["id"] == provider]
+        link = make_link(description, text)
+        spec = providers.parse(link.path_spec)
+        assert spec == providers.parse(path_spec)
+        assert parse_link(f"https://mybinder.org/{link.launch_path}") == link
+        await providers.close()

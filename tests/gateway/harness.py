@@ -59,6 +59,7 @@ class Gateway:
     key: Ed25519PrivateKey
     parts: Parts
     runner: web.AppRunner
+    data_dir: Path
 
     async def json(self, path: str) -> Any:
         """What an address answers."""
@@ -178,7 +179,7 @@ class Starter:
         await site.start()
         self.running.append(runner.cleanup)
         port = runner.addresses[0][1]
-        return Gateway(self.http, list(fakes), f"http://127.0.0.1:{port}/", key, app[PARTS], runner)
+        return Gateway(self.http, list(fakes), f"http://127.0.0.1:{port}/", key, app[PARTS], runner, settings.data_dir)
 
 
 def gateway_settings(

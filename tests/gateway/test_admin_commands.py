@@ -64,9 +64,45 @@ async def test_an_operator_bans_sets_quotas_and_drains(desk: Desk) -> None:
     await desk.gateway.until_state("member-1", "draining")
     await desk.done("undrain", "member-1")
     await desk.done("suspend", "member-2")
-    log = await desk.done("log")
+    log = await desk.done("log", "--kind", "act")
     assert log.count("alice") == 8
     assert "taken back" in log
+    lines = [json.loads(line) for line in (await desk.done("--json", "log", "--member", "member-1")).splitlines()]
+    assert {(line["kind"], line["name"]) for line in lines} >= {
+        ("act", "PUT members/member-1/policy"),
+        ("transition", "MemberDraining"),
+    }
+    assert all(line["member"] == "member-1" for line in lines)
+    assert "nothing of this kind" in await desk.done("log", "--who", "nobody", "--since", "1h", "--limit", "5")
+    assert (await desk.run("log", "--since", "yesterday"))[0] == 2
+
+
+async def test_an_operator_weighs_activates_and_hands_out_tokens(desk: Desk) -> None:
+    assert await desk.done("weight", "member-1", "0.25") == "member-1 has the weight 0.25\n"
+    await desk.done("suspend", "member-2")
+    await desk.gateway.until_state("member-2", "suspended")
+    shown = {item["name"]: item for item in map(json.loads, (await desk.done("--json", "members")).splitlines())}
+    assert (shown["member-1"]["weight"], shown["member-2"]["set"]["policy"]["policy"]) == (0.25, "suspended")
+    assert "An operator has set it to suspended." in await desk.done("members")
+    await desk.done("activate", "member-2")
+    await desk.done("weight", "member-1", "registered")
+    token = (
+        await desk.done("tokens", "create", "bob", "--role", "member", "--member", "member-1", "--for", "1h")
+    ).strip()
+    (listed,) = map(json.loads, (await desk.done("--json", "tokens", "list")).splitlines())
+    assert (listed["name"], listed["role"], listed["member"]) == ("bob", "member", "member-1")
+    boss = desk.token_file.read_text()
+    desk.token_file.write_text(token)
+    assert "member-1" in await desk.done("whoami")
+    await desk.done("drain", "member-1")
+    for arguments in (("drain", "member-2"), ("suspend", "member-1"), ("unban", "x"), ("quota", "total", "1")):
+        code, _, err = await desk.run(*arguments)
+        assert (code, "role operator" in err) == (4, True), err
+    desk.token_file.write_text(boss)
+    await desk.done("tokens", "revoke", listed["id"])
+    assert "no tokens were made" in await desk.done("tokens", "list")
+    desk.token_file.write_text(token)
+    assert (await desk.run("members"))[0] == 4
 
 
 async def test_what_an_operator_does_wrong_is_told_and_has_its_exit_code(desk: Desk) -> None:
@@ -77,6 +113,10 @@ async def test_what_an_operator_does_wrong_is_told_and_has_its_exit_code(desk: D
         (2, "no number", ("quota", "total", "many")),
         (2, "must be", ("quota", "nonsense", "1")),
         (2, "Missing argument", ("drain",)),
+        (2, "no number", ("weight", "member-1", "nan")),
+        (2, "from 0 to", ("weight", "member-1", "--", "-1")),
+        (2, "needs the name", ("tokens", "create", "bob", "--role", "member")),
+        (2, "no token", ("tokens", "revoke", "00")),
     ):
         found = await desk.run(*arguments)
         assert (found[0], said in found[2]) == (code, True), found

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.addresses import client_address, counted_as, networks, parse_address
 from contract.bans import make_ban
 from contract.events import Phase
 from contract.reports import Sessions
 from contract.signatures import verify_bans
-from gateway.core.addresses import client_address, counted_as, networks, parse_address
 from gateway.core.admission import AdmissionSettings, BanSettings, QuotaSettings, admission_problems
 from gateway.core.launch import Launch
 from tests.gateway.harness import SPEC, Gateway, Starter, gateway_settings, spec_of, until
@@ -137,9 +137,9 @@ async def test_a_ban_is_in_force_everywhere_within_two_seconds(start: Starter) -
     await until(lambda: not any("network" in name for gateway in replicas for name in _names(gateway)), 2)
     assert (await final(three, SPEC, "203.0.113.77")).phase == Phase.READY
     await until(lambda: len(_heard(one, member)) == 2)
-    status, audit = await ask(three, "GET", "audit")
+    status, audit = await ask(three, "GET", "log?kind=act")
     assert status == 200
-    assert [(act["operator"], act["kind"], act["value"] is None) for act in audit["acts"]] == [
+    assert [(act["who"], act["what"], act["value"] is None) for act in audit["entries"]] == [
         ("alice", "ban", True),
         *[("alice", "ban", False)] * 3,
     ]
@@ -309,7 +309,7 @@ async def test_quotas_are_set_while_the_gateway_runs(start: Starter) -> None:
         status, told = await ask(gateway, "PUT", "quotas", {"name": name, "limit": limit})
         assert status == 200, told
     _, shown = await ask(gateway, "GET", "quotas")
-    assert shown == {"total": 1, "per_repo": None, "repos": {"github.com/org": 5}}
+    assert shown == {"total": 1, "per_repo": None, "per_repo_higher": None, "repos": {"github.com/org": 5}}
     first = asyncio.create_task(final(gateway))
     await until(lambda: gateway.members[0].launches)
     refused = await final(gateway, spec_of("another"))

@@ -171,6 +171,14 @@ async def test_explain_says_what_a_launch_then_does(start: Starter) -> None:
     assert (await gateway.launch())[-1].fields["member"] == answer["member"]
     assert (await gateway.json("api/v1/explain?repo=gh/org/repo/HEAD"))["repo"] == "github.com/org/repo"
     assert (await gateway.json("api/v1/explain?repo=org/repo"))["repo"] == "github.com/org/repo"
+    for text, repo in (
+        ("ckan/ckan", "github.com/ckan/ckan"),
+        ("10.5281/zenodo.1", "doi.org/10.5281/zenodo.1"),
+        (f"hydroshare/{'8f' * 16}", f"www.hydroshare.org/resource/{'8f' * 16}"),
+        (f"swh/swh:1:dir:{'d' * 40}", f"archive.softwareheritage.org/browse/directory/{'d' * 40}"),
+        ("gl/group%252Fproject/HEAD", "gitlab.com/group/project"),
+    ):
+        assert (await gateway.json(f"api/v1/explain?repo={text}"))["repo"] == repo
     for query in ("", "?repo=", "?repo=nonsense", "?repo=git/x/y", "?repo=file:///etc"):
         async with gateway.http.get(f"{gateway.url}api/v1/explain{query}") as response:
             assert response.status == 400

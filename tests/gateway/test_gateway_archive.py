@@ -122,7 +122,7 @@ async def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
 
 async def test_what_cannot_be_told_is_lost_and_fails_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with running(tmp_path) as archive:
-        archive.record(launch(MIDNIGHT, "swh/revision"))
+        archive.record(launch(MIDNIGHT, "none/revision"))
         archive.record(launch(float("nan")))
         archive.record(launch(float("inf")))
         archive.record(launch(1e18))

@@ -159,8 +159,8 @@ def test_the_schema_of_failures_is_one() -> None:
 
 
 def test_a_provider_without_a_name_is_told_apart() -> None:
-    with pytest.raises(ValueError, match="no name for the provider 'swh'"):
-        launch_event(replace(READY, spec=spec_of("swh/rev")))
+    with pytest.raises(ValueError, match="no name for the provider 'none'"):
+        launch_event(replace(READY, spec=spec_of("none/rev")))
 
 
 @pytest.mark.parametrize(
@@ -216,6 +216,7 @@ def test_where_a_request_comes_from(origin: str | None, fetch_site: str | None, 
         "hydroshare/b8f6eae9d89241cf8b5904033460af61",
         "hydroshare/https%3A%2F%2Fwww.hydroshare.org%2Fresource%2Fb8f6eae9d89241cf8b5904033460af61%2F",
         "ckan/https%3A%2F%2Fdemo.ckan.org%2Fdataset%2Fsample-dataset-1",
+        f"swh/swh:1:rev:{COMMIT}",
     ],
 )
 def test_what_is_public_is_told_as_it_came(raw: str) -> None:
@@ -263,6 +264,7 @@ HIDDEN = [
     f"gl/{SECRET}/main",
     f"zenodo/https%3A%2F%2Fzenodo.org%2Frecord%2F1%3Ftoken%3D{SECRET}",
     f"ckan/https%3A%2F%2Fuser%3A{SECRET}%40demo.ckan.org%2Fdataset%2Fx",
+    f"swh/swh:1:rev:{COMMIT};origin=https://{SECRET}@git.example/o/r",
     f"unknown/{SECRET}",
     SECRET,
     "",

@@ -5,9 +5,11 @@ import time
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from contract.events import Failure, Phase
 from contract.launches import parse_event_id, short
+from frontend.tokens import make_build_token
 from tests.gateway.harness import COMMIT, SPEC, Starter, spec_of, until
 
 #: For a member that hangs; the other one has to begin within the same time.
@@ -466,3 +468,14 @@ async def test_without_an_event_stream_in_accept_nothing_is_launched(start: Star
     async with gateway.http.head(f"{gateway.url}build/{SPEC}") as response:
         assert response.status == 405
     assert not gateway.members[0].builds
+
+
+async def test_the_wish_to_build_again_reaches_the_member_from_a_page_only(start: Starter) -> None:
+    gateway = await start.gateway(1, security={"build_token_secret": "s" * 64})
+    (member,) = gateway.members
+    token = make_build_token("s" * 64, SPEC, URL(gateway.url).authority, time.time())
+    for query, forced in (("", False), ("?force=true", False), (f"?build_token={token}", False)):
+        await gateway.launch(SPEC + query)
+        assert member.claims(gateway.key, time.time()).force is forced, query
+    await gateway.launch(f"{SPEC}?force=true&build_token={token}")
+    assert member.claims(gateway.key, time.time()).force

@@ -46,6 +46,24 @@ def test_what_the_example_shows_as_defaults_are_the_defaults(tmp_path: Path) -> 
     assert shown.count("\n  # ") < EXAMPLE.read_text().count("\n  # ")
 
 
+def test_what_the_example_shows_of_operators_loads(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    block = re.search(r"^# admin:\n(#.*\n)*", text, re.MULTILINE)
+    assert block is not None
+    shown = re.sub(r"^# ", "", block[0], flags=re.MULTILINE)
+    # Then what is commented out in it once more, but for what another role needs.
+    shown = re.sub(r"^(\s*)# ((?!member:)[a-z_]+: )", r"\1\2", shown, flags=re.MULTILINE)
+    settings = load(written(tmp_path, with_keys(text.replace(block[0], shown), tmp_path))).admin
+    (alice,) = settings.tokens
+    assert (alice.name, alice.role, alice.expires is not None) == ("alice", "operator", True)
+    assert settings.public_url == "https://ops.example.org/"
+    oidc = settings.oidc
+    assert oidc is not None
+    assert (oidc.scopes, oidc.name_claim) == (("openid", "email", "profile"), "email")
+    assert (oidc.session, oidc.leeway) == (8 * 3600, 30)
+    assert [grant.role for grant in oidc.roles] == ["operator", "member"]
+
+
 def test_all_errors_are_told_at_once_with_their_paths(tmp_path: Path) -> None:
     key = private_pem(Ed25519PrivateKey.generate()).replace("\n", "\n  ")
     text = f"""

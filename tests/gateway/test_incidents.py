@@ -442,6 +442,12 @@ async def test_row_21_each_ref_of_a_repository_went_to_another_member(tmp_path: 
                 for spelling in (spec, spec.replace(f"{repo}/", f"{repo}.git/"), spec.replace("https", "HTTPS")):
                     members.add(await running.taken_by(spelling))
             assert len(members) == 1
+        # Nor does the provider: a project has one name, whichever way and at whichever ref it is addressed.
+        members = set()
+        for ref in (COMMIT, "b" * 40):
+            for spec in ("gl/Group%2Fproject/{}", "git/https%3A%2F%2Fgitlab.com%2Fgroup%2Fproject.git/{}"):
+                members.add(await running.taken_by(spec.format(ref)))
+        assert len(members) == 1
 
 
 async def checked(path: Path) -> tuple[int | None, str]:

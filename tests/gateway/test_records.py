@@ -19,8 +19,9 @@ from gateway.app import CannotStartError
 from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.memory import MemoryState
 from gateway.clients.state.protocol import RecordCursor, SharedState, StateUnavailableError, StoredRecord
-from gateway.clients.state.sealing import federation_seal
+from gateway.clients.state.sealing import FederationSeal
 from gateway.core.records import Book, Change, Record, dump_record, load_record, stamp_after
+from gateway.core.signing import SigningKeys
 from gateway.engines.records import Records
 from tests.gateway.harness import Starter, gateway_settings, until
 
@@ -75,7 +76,7 @@ def test_a_record_of_a_newer_version_is_kept_and_passed_on() -> None:
 
 def _records(path: Path, state: SharedState, name: str, key: Ed25519PrivateKey = KEY) -> Records:
     file = RecordFile(path / name / "records.sqlite3")
-    return Records(file, file.load(), state, federation_seal(key), name)
+    return Records(file, file.load(), state, FederationSeal(SigningKeys(key)), name)
 
 
 async def test_what_was_decided_survives_a_restart_of_everything(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from contract.reports import Sessions
 from contract.repos import repo_key
 from gateway.clients.state.memory import MemoryState
 from gateway.clients.state.protocol import Adoption, StateUnavailableError
-from gateway.clients.state.sealing import federation_seal, launch_key
+from gateway.clients.state.sealing import FederationSeal, launch_key
+from gateway.core.alerts import Alerts
 from gateway.core.facts import Failed, Refused, Replica, dump_fact, dump_replica, load_fact, load_replica
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch, Outcome, Visitor
@@ -26,6 +27,7 @@ from gateway.core.launch_records import dump_entries, dump_launch, load_entries,
 from gateway.core.outcomes import Attempt
 from gateway.core.records import Change
 from gateway.core.settings import FederationSettings
+from gateway.core.signing import SigningKeys
 from gateway.core.tallies import Tallies
 from gateway.engines import sharing as sharing_module
 from gateway.engines.fleet import Fleet
@@ -442,7 +444,15 @@ async def test_however_much_there_is_to_tell_a_replica_says_that_it_lives(start:
     state, key = Deaf(), Ed25519PrivateKey.generate()
     fleet = Fleet([Member("member-1", "http://member-1.example/")], FederationSettings())
     replicas = [
-        Replicas(name, "1", state, federation_seal(key), fleet, Reports(fleet, {}, Tallies()), lambda: 0)
+        Replicas(
+            name,
+            "1",
+            state,
+            FederationSeal(SigningKeys(key)),
+            fleet,
+            Reports(fleet, {}, Tallies(), Alerts(time.time)),
+            lambda: 0,
+        )
         for name in ("one", "two")
     ]
     for replica in replicas:

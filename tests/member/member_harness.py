@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,10 +17,15 @@ from contract.launches import launch_id
 from contract.repos import repo_key
 from member.builders.base import BuildRequest
 from member.clients.hub import HubClient
+from member.core.builds import BuildLimits
 from member.core.images import image_name
 from member.core.launching import Launch, LaunchOrder
+from member.core.quotas import SessionLimits
+from member.engines.build_logs import BuildLogs
 from member.engines.builds import Builds
+from member.engines.hook import Hook
 from member.engines.launches import Launches
+from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.settings import LaunchSettings
 from servicekit.tasks import Tasks
@@ -70,6 +77,7 @@ class Rig:
     builds: Builds
     tasks: Tasks
     metrics: Metrics
+    logs: BuildLogs
     launches: Launches
     skew: float = 0.0
 
@@ -87,34 +95,59 @@ class Rig:
         return self.metrics.registry.get_sample_value(name) or 0.0
 
 
+def make_logs(directory: Path, public_url: str = "https://member.example/") -> BuildLogs:
+    """Logs of builds, in a directory that is made."""
+    logs = BuildLogs(directory, public_url, most_bytes=2**20, max_age_s=3600)
+    logs.start()
+    return logs
+
+
 @contextlib.asynccontextmanager
 async def rig(
-    *, slots: int = 1, session_limit: int = 100, hub_timeout_s: float = 30, **launch_settings: Any
+    *,
+    session_limit: int = 100,
+    per_repo: int | None = None,
+    hub_timeout_s: float = 30,
+    limits: BuildLimits | None = None,
+    closed_for: Callable[[], str] = lambda: "",
+    on_end: Callable[[Launch], None] = lambda _: None,
+    **launch_settings: Any,
 ) -> AsyncIterator[Rig]:
     """Start one; afterwards no task of it is left, and none has crashed."""
     tasks, metrics, builder = Tasks(), Metrics(), FakeBuilder()
+    limits = limits or BuildLimits(timeout_s=30, grace_s=0.05)
+    settings = LaunchSettings.model_validate({"retries": 0, **launch_settings})
     connector = aiohttp.TCPConnector(limit=0)
-    async with FakeHub() as hub, aiohttp.ClientSession(connector=connector) as http:
-        client = HubClient(http, hub.url, TOKEN, hub_timeout_s)
-        builds = Builds(builder, slots=slots, timeout_s=30, tasks=tasks, metrics=metrics, grace_s=0.05)
-        started: Rig
+    with tempfile.TemporaryDirectory() as directory:
+        logs = make_logs(Path(directory) / "build-logs")
+        async with FakeHub() as hub, aiohttp.ClientSession(connector=connector) as http:
+            client = HubClient(http, hub.url, TOKEN, hub_timeout_s)
+            started: Rig
 
-        launches = Launches(
-            builds,
-            client,
-            http,
-            LaunchSettings.model_validate(launch_settings),
-            public_url=hub.url,
-            session_limit=session_limit,
-            tasks=tasks,
-            metrics=metrics,
-            clock=lambda: time.monotonic() + started.skew,
-        )
-        started = Rig(http, hub, client, builder, builds, tasks, metrics, launches)
-        try:
-            yield started
-        finally:
-            await launches.close()
-            await tasks.close()
-        assert not tasks.crashes
-        assert not builder.running
+            def clock() -> float:
+                return time.monotonic() + started.skew
+
+            builds = Builds(builder, limits, logs, tasks=tasks, metrics=metrics, clock=clock)
+            sessions = SessionLimits(session_limit, per_repo)
+            servers = Servers(
+                client, http, settings, sessions, public_url=hub.url, tasks=tasks, metrics=metrics, clock=clock
+            )
+            launches = Launches(
+                builds,
+                servers,
+                settings,
+                hook=Hook(settings.hook),
+                closed_for=closed_for,
+                on_end=on_end,
+                tasks=tasks,
+                metrics=metrics,
+                clock=clock,
+            )
+            started = Rig(http, hub, client, builder, builds, tasks, metrics, logs, launches)
+            try:
+                yield started
+            finally:
+                await launches.close()
+                await tasks.close()
+            assert not tasks.crashes
+            assert not builder.running

@@ -1,10 +1,11 @@
 """A session for tests: answers under its base URL to whoever has the token, as JupyterLab would.
 
-That of an image named broken ends as it starts.
+That of an image named broken ends as it starts, that of one named slow takes its time.
 """
 
 import argparse
 import os
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -16,6 +17,8 @@ def main() -> None:
     options = parser.parse_args()
     if "broken" in options.image:
         raise SystemExit(7)
+    if "slow" in options.image:
+        time.sleep(10)
     token = os.environ["JUPYTER_TOKEN"]
 
     class Handler(BaseHTTPRequestHandler):

@@ -19,9 +19,12 @@ import pytest
 from contract.events import Failure, Phase
 from manybinder.ports import free_ports
 from member.clients.hub import HubClient, SpawnFailedError
+from member.core.builds import BuildLimits
 from member.core.launching import Outcome, user_options
+from member.core.quotas import SessionLimits
 from member.engines.builds import Builds
 from member.engines.launches import Launches
+from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.processes import processes
 from member.settings import LaunchSettings, MemberSettings
@@ -29,7 +32,7 @@ from servicekit.tasks import Tasks
 from tests.fakes.builder import FakeBuilder
 from tests.manybinder import supervised
 from tests.member import stand_in_session
-from tests.member.member_harness import order, until
+from tests.member.member_harness import make_logs, order, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -110,18 +113,22 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @contextlib.asynccontextmanager
-async def launching(real: RealHub, http: aiohttp.ClientSession) -> AsyncIterator[Launches]:
-    tasks, metrics = Tasks(), Metrics()
-    launches = Launches(
-        Builds(FakeBuilder(), slots=1, timeout_s=30, tasks=tasks, metrics=metrics),
+async def launching(
+    real: RealHub, http: aiohttp.ClientSession, *, limit: int = 10, concurrent: int = 2
+) -> AsyncIterator[Launches]:
+    tasks, metrics, settings = Tasks(), Metrics(), LaunchSettings(concurrent=concurrent)
+    servers = Servers(
         real.client(http),
         http,
-        LaunchSettings(),
+        settings,
+        SessionLimits(limit),
         public_url=real.settings.hub.public_url,
-        session_limit=10,
         tasks=tasks,
         metrics=metrics,
     )
+    logs = make_logs(real.data_dir / "build-logs")
+    builds = Builds(FakeBuilder(), BuildLimits(), logs, tasks=tasks, metrics=metrics)
+    launches = Launches(builds, servers, settings, tasks=tasks, metrics=metrics)
     try:
         yield launches
     finally:
@@ -330,3 +337,69 @@ def _argv(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+@pytest.mark.slow
+async def test_the_address_of_an_ended_session_says_so_and_offers_to_launch_again(
+    real: RealHub, http: aiohttp.ClientSession
+) -> None:
+    page = {"Accept": "text/html,application/xhtml+xml"}
+    async with launching(real, http) as launches:
+        ready = await launch(launches, spec="gh/org/repo/main%22%3E%3Cscript%3E")
+        client = real.client(http)
+        await client.remove(ready["user"])
+        for path in ("lab", "lab/tree/index.ipynb?token=x", ""):
+            async with http.get(ready["url"] + path, headers=page) as response:
+                assert response.status == 410
+                assert response.content_type == "text/html"
+                assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+                text = await response.text()
+            assert "This session has ended" in text
+            link = "https://gateway.example/v2/gh/org/repo/main%22%3E%3Cscript%3E"
+            assert f'href="{link}"' in text
+            assert "<script" not in text
+            assert ready["token"] not in text
+        # A JupyterLab that is still open somewhere learns it too.
+        async with http.get(f"{ready['url']}api/kernels") as response:
+            assert response.status == 424
+            assert (await response.json())["message"] == "This session has ended."
+        unknown = f"{real.settings.hub.public_url}user/nobody-knows-whom/lab"
+        async with http.get(unknown, headers=page) as response:
+            assert response.status == 404
+            assert "no session at this address" in await response.text()
+
+
+@pytest.mark.slow
+async def test_the_address_of_a_session_that_starts_is_no_ended_one(real: RealHub, http: aiohttp.ClientSession) -> None:
+    client = real.client(http)
+    what = order("slowly", image="slow")
+    await client.start("slowly-abc", user_options(what, "t"))
+    address = f"{real.settings.hub.public_url}user/slowly-abc/lab"
+    async with http.get(address, headers={"Accept": "text/html"}) as response:
+        assert response.status == 503
+        assert "This session is starting" in await response.text()
+    await client.remove("slowly-abc")
+
+
+@pytest.mark.slow
+async def test_fifty_at_once_are_all_served_by_a_real_hub_or_refused_for_the_quota(
+    real: RealHub, http: aiohttp.ClientSession
+) -> None:
+    async with launching(real, http, limit=44, concurrent=3) as launches:
+        started = [launches.start(order("crowd")) for _ in range(50)]
+        async with asyncio.timeout(350):
+            told = [[entry.event async for entry in item.journal.follow()] for item in started]
+        ended = [events[-1] for events in told]
+        assert sum(event.phase == Phase.READY for event in ended) == 44
+        refused = [event for event in ended if event.phase == Phase.FAILED]
+        assert {(event.failure, event.message) for event in refused} == {
+            (Failure.REFUSED, "Too many users on this BinderHub! Try again soon.\n")
+        }
+        builds = sum(any(event.message == "Built image, launching...\n" for event in events) for events in told)
+        assert builds == 50  # each followed the only one
+        waited = [events for events in told if any("position" in event.fields for event in events)]
+        assert len(waited) == 44 - 3
+        client = real.client(http)
+        await asyncio.gather(*(client.remove(item.user) for item in started))
+        crowd = {item.user for item in started}
+        assert not crowd & {user.name for user in await client.users()}

@@ -7,6 +7,7 @@ import pytest
 
 from contract.events import BuildEvent, Failure, Phase
 from member.builders.base import BuildFailedError
+from member.core.builds import BuildLimits
 from member.core.launching import Launch, Outcome, user_name
 from member.engines.reaper import Reaper
 from tests.fakes.hub import FakeServer
@@ -75,7 +76,7 @@ async def test_ready_has_binderhubs_fields_and_the_session_gets_the_same() -> No
             "token": server.options["token"],
         }
         assert ready == {**shared, "url": f"{made.hub.url}user/{user}/"}
-        assert server.options == shared
+        assert server.options == {**shared, "repo": "git.example/org/repo"}
         assert len(ready["token"]) >= 43
         async with made.http.get(
             f"{ready['url']}api/status", headers={"Authorization": f"token {ready['token']}"}
@@ -219,7 +220,7 @@ async def test_cancelling_a_launch_that_builds_ends_the_build() -> None:
         last = (await made.events(launch))[-1]
         assert (last.phase, last.failure, last.fields["reason"]) == (Phase.FAILED, Failure.USER, "cancelled")
         await until(lambda: made.builder.ended == [what.image])
-        assert not made.builds.requests
+        await until(lambda: not made.builds.requests)
 
 
 async def test_cancelling_one_of_two_leaves_the_build_to_the_other() -> None:
@@ -337,7 +338,7 @@ async def test_who_leaves_the_queue_lets_the_others_move_up() -> None:
 
 
 async def test_closing_ends_every_launch_with_an_event_and_leaves_no_server() -> None:
-    async with rig(concurrent=1, slots=2) as made:
+    async with rig(concurrent=1, limits=BuildLimits(slots=2, grace_s=0.05)) as made:
         await made.launch(order("ready"))
         held = order("builds")
         made.builder.hold(held.image)
@@ -377,7 +378,11 @@ async def test_every_way_to_end_is_counted() -> None:
             for status in ("ready", "user", "cancelled", "member")
         }
         assert counted == {"ready": 1, "user": 1, "cancelled": 1, "member": None}
-        assert sample("binderhub_launch_time_seconds_count", {"status": "success"}) == 1
+        times = {
+            status: sample("binderhub_launch_time_seconds_count", {"status": status, "retries": "0"})
+            for status in ("success", "failure", "cancelled")
+        }
+        assert times == {"success": 1, "failure": None, "cancelled": 1}
         assert made.gauge("binderhub_inprogress_launches") == 0
 
 
@@ -437,3 +442,32 @@ async def test_a_launch_that_is_watched_in_full_has_numbered_entries_from_any_pl
         async with contextlib.aclosing(launch.journal.follow(5)) as entries:
             assert [entry.n async for entry in entries] == list(range(6, launch.journal.next_n))
         assert build_request("repo").image == launch.order.image
+
+
+async def test_a_server_that_does_not_start_is_tried_again_and_leaves_nothing_in_between() -> None:
+    async with rig(retries=3, retry_delay="20ms") as made:
+        made.hub.spawn_fails_times = 2
+        events = await made.launch(order())
+        assert events[-1].phase == Phase.READY
+        messages = [item.message for item in events]
+        assert "Launch attempt 1 failed, retrying...\n" in messages
+        assert "Launch attempt 2 failed, retrying...\n" in messages
+        assert made.hub.count("remove user") == 2
+        assert len(made.hub.users) == 1
+        sample = made.metrics.registry.get_sample_value
+        assert sample("binderhub_launch_time_seconds_count", {"status": "success", "retries": "2"}) == 1
+
+
+async def test_retries_have_an_end_and_so_has_the_time_for_all_of_them() -> None:
+    async with rig(retries=2, retry_delay="10ms") as made:
+        made.hub.spawn_fails = "no luck"
+        last = (await made.launch(order()))[-1]
+        assert (last.phase, last.failure) == (Phase.FAILED, Failure.MEMBER)
+        assert made.hub.count("start") == 3
+        await until(lambda: not made.hub.users)
+    async with rig(retries=10, retry_delay="1s", timeout="1500ms") as made:
+        made.hub.spawn_fails = "no luck"
+        last = (await made.launch(order()))[-1]
+        assert "took too long to launch" in last.message
+        assert made.hub.count("start") < 5
+        await until(lambda: not made.hub.users)

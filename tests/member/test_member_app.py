@@ -5,8 +5,8 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,22 +18,34 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from yarl import URL
 
 from contract import sse
+from contract.addresses import networks
+from contract.bans import Ban
 from contract.events import BuildEvent, Failure, Phase, parse_event
 from contract.launches import event_id, launch_id
 from contract.signatures import LaunchClaims, private_pem, public_pem, sign_launch
 from frontend.refusals import FINAL_N
 from frontend.settings import SecuritySettings, make_site
 from frontend.tokens import make_build_token
+from member.admission_settings import RateLimitSettings
 from member.app import CannotStartError, make_app
 from member.builder_settings import ProcessBuilderSettings
 from member.core.launching import Outcome
+from member.core.membership import Membership
 from member.engines import capacity as capacity_module
 from member.engines.bans import Bans
 from member.engines.capacity import Capacity
+from member.engines.federations import Federations
 from member.engines.health import Health
-from member.settings import LaunchSettings, MemberSettings, SessionSettings
+from member.settings import (
+    BuildsSettings,
+    HookSettings,
+    LaunchSettings,
+    MemberSettings,
+    SessionSettings,
+)
 from member.web.parts import PARTS, Parts
 from member.web.routes import add_member_routes
+from member.web.visitors import Visitors
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
 from servicekit.config import load
@@ -127,22 +139,41 @@ def member_settings(data_dir: Path, **sections: Any) -> MemberSettings:
 
 @contextlib.asynccontextmanager
 async def member_of(
-    data_dir: Path, *, federated: bool = True, required: bool = True, **security: Any
+    data_dir: Path,
+    *,
+    federated: bool = True,
+    required: bool = True,
+    api_only: bool = False,
+    engine: Mapping[str, Any] | None = None,
+    rules: dict[str, Any] | None = None,
+    rate: dict[str, Any] | None = None,
+    trusted: tuple[str, ...] = (),
+    bans: tuple[Ban, ...] = (),
+    **security: Any,
 ) -> AsyncIterator[Member]:
-    """Serve one."""
+    """Serve one; ``engine`` goes to :func:`tests.member.member_harness.rig`."""
     key = Ed25519PrivateKey.generate()
     secret = "s" * 64
     settings = member_settings(data_dir)
-    async with rig(linger="60s") as engines:
-        providers = Providers(
-            ProvidersSettings.model_validate({"git": {"allow_private_addresses": True}}), engines.http
-        )
+    async with rig(**{"linger": "60s", **(engine or {})}) as engines:
+        rules = rules or {}
+        provided = {"git": {"allow_private_addresses": True, **rules}, "gh": rules}
+        providers = Providers(ProvidersSettings.model_validate(provided), engines.http)
         health = Health(engines.client, engines.builder)
         site = make_site(
             SecuritySettings.model_validate({"build_token_secret": secret, **security}),
             name="member-1",
             public_url="http://member.example/",
             version="1.2.3",
+        )
+        membership = Membership(
+            federation="gateway.example",
+            member="member-1",
+            issuer="https://gateway.example/",
+            report_url="https://gateway.example/api/v1/reports",
+            keys=(Ed25519PrivateKey.generate().public_key(), key.public_key()),
+            report_key=Ed25519PrivateKey.generate(),
+            require_launch_token=required,
         )
         parts = Parts(
             name="member-1",
@@ -160,11 +191,13 @@ async def member_of(
                 versions=dict,
                 prefixes=providers.prefixes,
             ),
-            bans=Bans(data_dir / "bans.json", engines.client, engines.launches),
+            bans=Bans(data_dir / "bans.json", engines.client, engines.launches, bans),
+            logs=engines.logs,
+            visitors=Visitors(networks(trusted), RateLimitSettings.model_validate(rate or {})),
             registry=engines.metrics.registry,
             image_prefix="test-",
-            launch_keys=[Ed25519PrivateKey.generate().public_key(), key.public_key()] if federated else [],
-            require_launch_token=required,
+            api_only=api_only,
+            federations=Federations([membership] if federated else [], data_dir),
             versions=lambda: {"builder_info": {}, "binderhub": "manybinder 1.2.3", "builder": "process"},
         )
         app = web.Application()
@@ -178,6 +211,7 @@ async def member_of(
         finally:
             await engines.launches.close()
             await runner.cleanup()
+            await health.close()
             await providers.close()
 
 
@@ -250,12 +284,22 @@ async def test_the_same_order_twice_is_one_launch_and_both_get_all_of_it(member:
     claims = member.claims()
     first = asyncio.create_task(member.events(member.bearer(claims)))
     await until(lambda: member.engines.builder.running)
-    second = asyncio.create_task(member.events(member.bearer(claims)))
+    again = [member.bearer(replace(claims, issued_at=claims.issued_at - n)) for n in (1, 2)]
+    second = asyncio.create_task(member.events(again[0]))
     await until(lambda: (launch := member.engines.launches.find(claims.launch_id)) and launch.watchers == 2)
     gate.set()
     assert await first == await second
     assert len(member.engines.hub.users) == 1
-    assert await member.events(member.bearer(claims)) == await first
+    assert await member.events(again[1]) == await first
+
+
+async def test_a_token_that_somebody_sends_a_second_time_is_refused(member: Member) -> None:
+    headers = member.bearer(member.claims())
+    assert (await member.events(headers))[-1][1].phase == Phase.READY
+    event = await member.refusal(headers)
+    assert (event.failure, event.fields["status_code"]) == (Failure.MEMBER, 403)
+    assert "was used before" in event.message
+    assert "token" not in event.fields
 
 
 async def test_a_stream_goes_on_from_the_last_event_id_and_after_the_end_there_is_204(member: Member) -> None:
@@ -455,7 +499,10 @@ async def test_metrics_name_no_repository_and_count(member: Member) -> None:
         assert response.content_type == "text/plain"
         text = await response.text()
     assert 'binderhub_launch_count_total{provider="gh",status="ready"} 1.0' in text
-    assert 'binderhub_build_count_total{status="success"} 1.0' in text
+    assert 'binderhub_build_count_total{provider="gh",status="success"} 1.0' in text
+    assert 'binderhub_launch_time_seconds_count{retries="0",status="success"} 1.0' in text
+    for phase in ("build_queue", "fetching", "building", "launch_queue", "starting"):
+        assert f'manybinder_member_phase_seconds_count{{phase="{phase}"}} 1.0' in text, phase
     assert "binderhub_inprogress_builds 0.0" in text
     assert "hidden" not in text
 
@@ -575,11 +622,18 @@ def test_the_example_of_settings_loads_and_shows_the_defaults(tmp_path: Path) ->
     shown = re.sub(r"^(\s*)# ([a-z_]+: [^#\n]*)", r"\1\2", text, flags=re.MULTILINE)
     shown = re.sub(r"^.*access_token_file.*$", "", shown, flags=re.MULTILINE)
     uncommented = example(tmp_path, shown)
-    for section in ("log_level", "builder", "sessions", "launch", "providers", "hub", "listen"):
+    for section in MemberSettings.model_fields.keys() - {"name", "public_url", "data_dir", "security", "federation"}:
         assert getattr(plain, section) == getattr(uncommented, section), section
     assert uncommented.federation is not None
     assert uncommented.federation.report_interval == plain.federation.report_interval
     # Each setting that has a default is shown.
-    for section in (ProcessBuilderSettings, SessionSettings, LaunchSettings):
-        for name in section.model_fields.keys() - {"cache_dir"}:
+    for section in (
+        ProcessBuilderSettings,
+        BuildsSettings,
+        SessionSettings,
+        LaunchSettings,
+        HookSettings,
+        RateLimitSettings,
+    ):
+        for name in section.model_fields.keys() - {"cache_dir", "hook"}:
             assert f"{name}: " in text, name

@@ -69,6 +69,24 @@ async def test_a_launch_that_is_banned_is_refused(tmp_path: Path, kind: str, val
         assert last.phase == Phase.READY
 
 
+async def test_a_members_own_rules_of_specs_hold_for_a_gateways_orders_too(tmp_path: Path) -> None:
+    async with member_of(tmp_path, required=False, rules={"banned_specs": ["org/repo"]}) as member:
+        for headers in (member.bearer(member.claims()), {}):
+            refused = await member.refusal(headers)
+            assert refused.message.startswith("Sorry, gh/Org/repo/main is not allowed to launch.")
+            assert (refused.failure, refused.fields["status_code"]) == (Failure.REFUSED, 403)
+
+
+async def test_a_gateway_may_say_what_the_key_of_a_repository_is(tmp_path: Path) -> None:
+    async with member_of(tmp_path) as member:
+        claims = member.claims(
+            spec="figshare/10.6084/m9.figshare.7", provider="figshare", repo="figshare.com/articles/7"
+        )
+        await member.events(member.bearer(claims))
+        (request,) = await member.engines.builder.images()
+        assert request.repo == "figshare.com/articles/7"
+
+
 async def test_only_a_gateway_of_the_federation_bans(tmp_path: Path) -> None:
     ban = make_ban("owner", "git.example/org")
     async with member_of(tmp_path) as member:

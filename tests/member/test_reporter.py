@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.reports import CapacityReport, Image, Sessions, parse_report
 from contract.signatures import SignatureRefusedError, verify_report
+from member.core.membership import Membership
 from member.engines import reporter as reporter_module
 from member.engines.reporter import Reporter
 from member.metrics import Metrics
@@ -47,13 +48,13 @@ class Counted:
     seq: int = 0
     broken: bool = False
 
-    async def report(self) -> CapacityReport:
+    async def report_to(self, membership: Membership) -> CapacityReport:
         if self.broken:
             raise ZeroDivisionError
         self.seq += 1
         request = build_request("repo")
         return CapacityReport(
-            member="member-1",
+            member=membership.member,
             boot_id="boot",
             seq=self.seq,
             sent_at=1e9,
@@ -89,7 +90,16 @@ async def sending(interval_s: float = 0.01, url: str = "") -> AsyncIterator[Sent
     gateway.url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1/reports"
     try:
         async with aiohttp.ClientSession() as http:
-            reporter = Reporter(capacity, http, url=url or gateway.url, key=key, interval_s=interval_s, metrics=metrics)
+            membership = Membership(
+                federation="gateway.example",
+                member="member-1",
+                issuer="",
+                report_url=url or gateway.url,
+                keys=(),
+                report_key=key,
+                interval=interval_s,
+            )
+            reporter = Reporter(capacity, http, membership=lambda: membership, metrics=metrics)
             yield Sent(gateway, capacity, reporter, key, metrics)
     finally:
         await runner.cleanup()

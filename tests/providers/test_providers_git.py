@@ -20,11 +20,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from contract.repos import repo_key
-from providers import addresses, lsremote
-from providers.addresses import is_public, public_addresses
+from providers import internet, lsremote
+from providers.addresses import public_addresses
 from providers.base import ProviderUnavailableError, RefNotFoundError, RepoSpec, Resolved, SpecError
 from providers.git import GitProvider, choose
 from providers.git_url import parse_git_url
+from providers.internet import is_public
 from providers.registry import Providers
 from providers.settings import GitSettings, ProvidersSettings
 from tests.gitserver import GitServer
@@ -257,7 +258,7 @@ async def test_a_redirection_to_an_internal_address(server: GitServer, monkeypat
         return web.Response(status=302, headers={"Location": f"{target}/info/refs?service=git-upload-pack"})
 
     # No address of this machine is public; one of them is declared so.
-    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.1")
+    monkeypatch.setattr(internet, "is_public", lambda address: str(address) == "127.0.0.1")
     public = await answering(redirect)
     async with providers() as found:
         assert (await found.resolve(found.parse(f"git/{quote(server.url('repo'), safe='')}/main"))).commit
@@ -296,6 +297,48 @@ async def test_internal_addresses_are_refused(server: GitServer, scheme: str, ho
         with pytest.raises((SpecError, RefNotFoundError), match=r"internal address|There is no host"):
             await found.resolve(found.parse(f"git/{quote(url, safe='')}/main"))
     assert len(server.requests) == seen
+
+
+async def test_only_so_many_servers_are_asked_at_a_time() -> None:
+    here, most, gate = 0, 0, asyncio.Event()
+
+    async def refs(request: web.Request) -> web.Response:
+        nonlocal here, most
+        here += 1
+        most = max(most, here)
+        await gate.wait()
+        here -= 1
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_get("/{rest:.*}", refs)
+    async with TestServer(app) as slow, providers(allow_private_addresses=True, concurrent=2) as found:
+        specs = [found.parse(f"git/{quote(str(slow.make_url(f'/r{n}')), safe='')}/main") for n in range(6)]
+        tasks = [asyncio.create_task(found.resolve(spec)) for spec in specs]
+        async with asyncio.timeout(90):
+            while here < 2:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.5)
+        assert most == 2
+        gate.set()
+        assert {type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)} == {RefNotFoundError}
+        assert most == 2
+
+
+async def test_who_finds_no_place_is_told_so() -> None:
+    async def hold(request: web.Request) -> web.Response:
+        await asyncio.sleep(3600)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/{rest:.*}", hold)
+    server = TestServer(app)
+    async with server as slow, providers(allow_private_addresses=True, concurrent=1, timeout="2s") as found:
+        specs = [found.parse(f"git/{quote(str(slow.make_url(f'/r{n}')), safe='')}/main") for n in range(2)]
+        first, second = await asyncio.gather(*map(found.resolve, specs), return_exceptions=True)
+        assert "did not answer within 2 seconds" in str(first)
+        assert isinstance(second, ProviderUnavailableError)
+        assert "many Git servers just now" in str(second) or "did not answer" in str(second)
 
 
 async def test_a_host_that_does_not_exist() -> None:

@@ -1,13 +1,16 @@
 """GitHub, against a server that answers as GitHub does."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from providers.base import ProviderUnavailableError, RefNotFoundError, SpecError, UnknownProviderError
 from providers.github import GitHubProvider
@@ -46,7 +49,7 @@ async def providers(request: pytest.FixtureRequest, github: FakeGitHub, clock: C
     hangs = "hang" in request.node.name
     settings = ProvidersSettings(gh=GitHubSettings(api_url=github.api_url, timeout="3s" if hangs else "60s"))
     async with aiohttp.ClientSession() as session:
-        providers = Providers(settings, session, clock)
+        providers = Providers(settings, session, clock, lambda: github.reset_at - 420.0 + clock.now - 1000.0)
         yield providers
         await providers.close()
 
@@ -93,7 +96,7 @@ async def test_a_changed_branch_is_seen_after_its_time_and_an_unchanged_one_is_f
     assert (await providers.resolve(spec)).commit == B  # within its time
     clock.now += 61
     assert (await providers.resolve(spec)).commit == C
-    assert providers.github.quota_remaining == 58
+    assert providers.github_quota == 58
 
 
 async def test_a_commit_needs_no_request(github: FakeGitHub, providers: Providers) -> None:
@@ -131,8 +134,7 @@ async def test_a_renamed_repository_is_followed(github: FakeGitHub, providers: P
     assert (await providers.resolve(providers.parse("gh/org/old/dev"))).commit == B
 
 
-async def test_no_quota_left(github: FakeGitHub, providers: Providers) -> None:
-    providers.github._wall_clock = lambda: github.reset_at - 420.0
+async def test_no_quota_left(github: FakeGitHub, providers: Providers, clock: Clock) -> None:
     github.quota = 0
     spec = providers.parse("gh/org/repo/dev")
     for _ in range(2):
@@ -142,7 +144,7 @@ async def test_no_quota_left(github: FakeGitHub, providers: Providers) -> None:
         assert caught.value.retry_after_s == 420
     assert failure_text(spec, caught.value).startswith("Error resolving ref for gh:org/repo/dev: GitHub rate limit")
     assert len(github.requests) == 1, "GitHub is not asked again before its quota is back"
-    providers.github._wall_clock = lambda: github.reset_at + 1.0
+    clock.now += 421
     github.quota = 60
     assert (await providers.resolve(spec)).commit == B
 
@@ -192,6 +194,64 @@ async def test_credentials(github: FakeGitHub) -> None:
             await providers.close()
 
 
+async def test_an_oauth_application_signs_in_with_its_secret(github: FakeGitHub) -> None:
+    settings = GitHubSettings(api_url=github.api_url, client_id="app", client_secret=SecretStr("word"))
+    async with aiohttp.ClientSession() as session:
+        providers = Providers(ProvidersSettings(gh=settings), session)
+        assert (await providers.resolve(providers.parse("gh/org/repo/dev"))).commit == B
+        await providers.close()
+    assert aiohttp.BasicAuth.decode(github.requests[0].headers["Authorization"]) == ("app", "word", "latin1")
+    assert "word" not in str(github.requests[0].rel_url)
+
+
+async def test_an_enterprise_server_is_asked_and_cloned_from_by_its_own_name(github: FakeGitHub) -> None:
+    settings = GitHubSettings(api_url=f"{github.api_url}/", host="github.example.org")
+    async with aiohttp.ClientSession() as session:
+        providers = Providers(ProvidersSettings(gh=settings), session)
+        found = await providers.resolve(providers.parse("gh/Org/Repo/dev"))
+        assert (found.commit, found.spec.repo_url) == (B, "https://github.example.org/Org/Repo")
+        assert found.spec.repo == "github.example.org/org/repo"
+        await providers.close()
+
+
+async def test_an_app_signs_in_as_its_installation(github: FakeGitHub, clock: Clock) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    github.app_keys, github.token = {"12345": key.public_key()}, "ghs_one"
+    app = {"api_url": github.api_url, "app_id": "12345", "app_private_key": pem, "app_installation_id": 42}
+    async with aiohttp.ClientSession() as session:
+        settings = ProvidersSettings.model_validate({"gh": app, "ref_ttl": "0s"})
+        providers = Providers(settings, session, clock, lambda: 1_700_000_000.0 + clock.now)
+        specs = [providers.parse(f"gh/org/repo/{ref}") for ref in ("dev", "HEAD")]
+        assert [found.commit for found in await asyncio.gather(*map(providers.resolve, specs))] == [B, A]
+        assert github.tokens_given == 1
+        # It is replaced before it ends.
+        github.token = "ghs_two"
+        clock.now += 3400
+        assert (await providers.resolve(specs[0])).commit == B
+        assert github.tokens_given == 2
+        await providers.close()
+        for wrong in ({"app_id": "none"}, {"app_installation_id": 7}):
+            settings = ProvidersSettings.model_validate({"gh": app | wrong})
+            providers = Providers(settings, session, clock)
+            with pytest.raises(ProviderUnavailableError, match="does not accept the credentials"):
+                await providers.resolve(specs[0])
+            await providers.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"client_id": "x"}, "client_id and client_secret go together"),
+        ({"app_id": "x"}, "app_id, app_private_key and app_installation_id go together"),
+        ({"app_id": "x", "app_installation_id": 1, "app_private_key": "x"}, "not a readable PEM private key"),
+    ],
+)
+def test_half_credentials_are_an_error(fields: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        GitHubSettings.model_validate(fields)
+
+
 @pytest.mark.parametrize(
     "spec",
     ["", "org", "org/repo", "org/repo/", "org//main", "/repo/main", "../repo/main", "org/../main", "o g/repo/main"]
@@ -225,9 +285,12 @@ def test_an_enterprise_server() -> None:
     assert GitHubSettings().api_base == "https://api.github.com"
 
 
+_SHOWN = ["gh", "gist", "gl", "git", "zenodo", "figshare", "dataverse", "hydroshare", "ckan", "swh"]
+
+
 def test_descriptions(providers: Providers) -> None:
     described = {description["id"]: description for description in providers.descriptions()}
-    assert list(described) == list(providers.prefixes) == ["gh", "git"]
+    assert list(described) == list(providers.prefixes) == _SHOWN
     for description in described.values():
         assert {"displayName", "id", "spec", "repo", "ref"} <= set(description)
         assert {"label", "placeholder", "urlEncode"} == set(description["repo"])
@@ -242,3 +305,34 @@ def test_good_specs_round_trip(owner: str, repo: str, ref: str) -> None:
     spec = provider.parse(f"{owner}/{repo}/{ref.replace('/', '%2F')}")
     assert (spec.repo_url, spec.ref) == (f"https://github.com/{owner}/{repo}", ref)
     assert spec.repo == f"github.com/{owner}/{repo}".lower()
+
+
+def test_descriptions_are_binderhubs(providers: Providers) -> None:
+    described = {item["id"]: item for item in providers.descriptions()}
+    doi = r"10\.\d+\/(.)+"
+    # What BinderHub's own providers say of themselves: names, the form of a spec, whether it is encoded, and refs.
+    expected: dict[str, tuple[str, str, str, bool, str | None]] = {
+        "gh": ("GitHub", r"[^/]+/[^/]+/.+", "GitHub repository name or URL", False, "HEAD"),
+        "gist": ("GitHub Gist", r"[^/]+/[^/]+(/[^/]+)?", "Gist ID (username/gistId) or URL", False, "HEAD"),
+        "gl": ("GitLab", r"[^/]+/.+", "GitLab repository name or URL", True, "HEAD"),
+        "git": ("Git repository", r"[^/]+/.+", "Arbitrary git repository URL", True, "HEAD"),
+        "zenodo": ("Zenodo DOI", doi, "Zenodo DOI", False, None),
+        "figshare": ("FigShare DOI", doi, "FigShare DOI", False, None),
+        "dataverse": ("Dataverse DOI", doi, "Dataverse DOI", False, None),
+        "hydroshare": ("Hydroshare resource", r"[^/]+", "Hydroshare resource id", True, None),
+        "ckan": ("CKAN dataset", r"[^/]+", "CKAN dataset URL", True, None),
+    }
+    for name, (shown, form, label, encoded, ref) in expected.items():
+        item = described[name]
+        assert (item["displayName"], item["spec"]["validateRegex"]) == (shown, form)
+        assert (item["repo"]["label"], item["repo"]["urlEncode"]) == (label, encoded)
+        assert item["ref"] == ({"enabled": False} if ref is None else {"enabled": True, "default": ref})
+    for name, url in (
+        ("gh", "https://github.com/"),
+        ("gl", "https://gitlab.com/"),
+        ("gist", "https://gist.github.com/"),
+    ):
+        # The name of the group is written as JavaScript does.
+        found = re.match(described[name]["detect"]["regex"].replace("(?<", "(?P<"), f"{url}org/repo/")
+        assert found is not None
+        assert found["repo"] == "org/repo"

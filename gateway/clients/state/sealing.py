@@ -6,6 +6,7 @@ comes from the federation's signing key, which they all have.  Keys are derived 
 AES-GCM (NIST SP 800-38D), under a random nonce, bound to what it is for.
 """
 
+import contextlib
 import hmac
 import os
 
@@ -14,6 +15,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from gateway.core.signing import SigningKeys
 
 _NONCE_BYTES = 12
 
@@ -51,9 +54,33 @@ def launch_key(launch_id: str) -> str:
     return _derived(bytes.fromhex(launch_id), "manybinder launch name").hex()
 
 
-def federation_seal(signing_key: Ed25519PrivateKey) -> Seal:
-    """The seal of what replicas tell each other."""
-    return Seal(signing_key.private_bytes_raw(), "manybinder replicas")
+class FederationSeal(Seal):
+    """The seal of what replicas tell each other: closes under the key that signs, opens under any that is in use.
+
+    So replicas understand each other while their key is rotated, whichever of them has the new one already.
+    """
+
+    def __init__(self, keys: SigningKeys) -> None:
+        self._keys = keys
+        self._seals: dict[bytes, Seal] = {}
+
+    def close(self, body: bytes, about: str) -> bytes:
+        """Seal; ``about`` must be the same when it is opened."""
+        return self._of(self._keys.current).close(body, about)
+
+    def open(self, sealed: bytes, about: str) -> bytes:
+        """Open; raises :class:`BrokenSealError`."""
+        *others, last = self._keys.all
+        for key in others:
+            with contextlib.suppress(BrokenSealError):
+                return self._of(key).open(sealed, about)
+        return self._of(last).open(sealed, about)
+
+    def _of(self, key: Ed25519PrivateKey) -> Seal:
+        secret = key.private_bytes_raw()
+        if secret not in self._seals:
+            self._seals[secret] = Seal(secret, "manybinder replicas")
+        return self._seals[secret]
 
 
 def _derived(secret: bytes, purpose: str) -> bytes:

@@ -11,7 +11,7 @@ from contract.events import BuildEvent, Failure, Phase, event
 from contract.reports import Check
 from member.builders import machine
 from member.builders.base import BuildFailedError, BuildRequest, BuiltImage, Resources
-from member.builders.process import steps
+from member.builders.process import contents, steps
 from member.builders.process.bases import BaseFailedError, Bases
 from member.builders.process.interpreters import Interpreters
 from member.builders.process.kind import own_settings
@@ -44,6 +44,7 @@ class ProcessBuilder:
 
     def __init__(self, settings: MemberSettings, confinement: Confinement | None = None) -> None:
         self._settings = own_settings(settings)
+        self._providers = settings.providers
         self._data_dir = settings.data_dir
         self._cache = self._settings.cache_dir or settings.data_dir / "uv-cache"
         self._store = Store(settings.data_dir)
@@ -190,7 +191,7 @@ class ProcessBuilder:
                     timeout_s=self._settings.timeout,
                     say=say,
                 )
-                await steps.fetch(site, request)
+                await self._fetch(site, request)
                 try:
                     plan = make_plan(await steps.detect(site))
                 except RecursionError as error:
@@ -199,6 +200,13 @@ class ProcessBuilder:
             await self._complete(request, partial, site, plan)
         finally:
             await to_its_end(asyncio.to_thread(partial.discard))
+
+    async def _fetch(self, site: Site, request: BuildRequest) -> None:
+        source = contents.source_of(request, self._providers)
+        if source is None:
+            await steps.fetch(site, request)
+        else:
+            await contents.fetch(site, request, source)
 
     async def _install(self, site: Site, plan: Plan) -> None:
         async def told(line: str) -> None:

@@ -43,7 +43,7 @@ _GIT_ENVIRON = {
 }
 
 #: Where this interpreter and its packages are, among them repo2docker.
-_OWN_CODE = tuple(dict.fromkeys(map(Path, (sys.prefix, sys.base_prefix, os.path.realpath(sys.base_prefix)))))
+OWN_CODE = tuple(dict.fromkeys(map(Path, (sys.prefix, sys.base_prefix, os.path.realpath(sys.base_prefix)))))
 
 _MAX_DETECTED = 2 * 2**20
 
@@ -52,7 +52,13 @@ async def prepare_bytecode(directory: Path) -> None:
     """Compile what :func:`detect` imports, which it could not do in the sandbox; makes it four times as fast."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-X", f"pycache_prefix={directory}", "-c", "import repo2docker.buildpacks, ruamel.yaml, tomllib"),
+        *(
+            "-I",
+            "-X",
+            f"pycache_prefix={directory}",
+            "-c",
+            "import repo2docker.buildpacks, repo2docker.contentproviders, ruamel.yaml, tomllib",
+        ),
         env={"PATH": "/usr/bin:/bin"},
         cwd="/",
         stdin=asyncio.subprocess.DEVNULL,
@@ -106,7 +112,7 @@ async def detect(site: Site) -> Detected:
         placed[site.bytecode] = "/srv/pycache"
     prefix = f"pycache_prefix={site.confinement.seen_at('/srv/pycache', site.bytecode)}"
     argv = [sys.executable, "-I", "-X", prefix, program, found_in_sandbox]
-    status = await site.command(argv, collect, read_only=_OWN_CODE, placed=placed, deadline_s=60)
+    status = await site.command(argv, collect, read_only=OWN_CODE, placed=placed, deadline_s=60)
     try:
         wire = json.loads(_read_bounded(site.tmp / "detected.json"))
     except (OSError, ValueError) as error:

@@ -7,6 +7,9 @@ from contract.events import Failure
 
 _LIMIT = 900
 
+#: The status by which a program says that its input is at fault (sysexits.h).
+EX_DATAERR = 65
+
 _GIT_ABSENT = re.compile(
     r"not found|does not appear to be a git repository|returned error: (40[0-9]|410)|authentication failed"
     r"|could not read username|access denied|permission denied|repository not exported|not our ref|bad object"
@@ -30,6 +33,13 @@ def git_failure(lines: Sequence[str], url: str, commit: str) -> tuple[Failure, s
     text = "\n".join(lines)
     sentence = f"{url} could not be fetched at {commit[:12]}: {reason or 'git gave no reason'}"
     return (Failure.USER if _GIT_ABSENT.search(text) else Failure.MEMBER), _cut(sentence)
+
+
+def content_failure(status: int, lines: Sequence[str], url: str) -> tuple[Failure, str]:
+    """Why what is in no Git repository could not be fetched, by the status and the last line of what fetched it."""
+    reason = lines[-1] if lines else f"status {status}"
+    failure = Failure.USER if status == EX_DATAERR else Failure.MEMBER
+    return failure, _cut(f"{url} could not be fetched: {reason}")
 
 
 def begins_error(line: str) -> bool:

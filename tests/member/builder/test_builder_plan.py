@@ -1,6 +1,8 @@
 """From configuration files to a plan: pure."""
 
 import contextlib
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement, Requirement
 
+from member.builders.process.lab_extension import write_extension
 from member.core import conda, pipfile, pythons
 from member.core.environment import Detected, make_plan, read_detected
 from member.core.notebook import Notebook, passed_on, server_argv
@@ -179,3 +182,18 @@ def test_the_servers_arguments_bear_no_secret_and_its_environment_nothing_of_the
     assert not any("token" in argument.lower() for argument in argv)
     environ = {"JUPYTERHUB_API_TOKEN": "s", "JUPYTER_TOKEN": "t", "BINDER_REPO_URL": "u", "PATH": "/bin"}
     assert passed_on(environ) == {"JUPYTER_TOKEN": "t", "BINDER_REPO_URL": "u"}
+
+
+def test_the_extension_that_warns_of_the_end_is_what_jupyterlab_looks_for(tmp_path: Path) -> None:
+    write_extension(tmp_path, ends_at=1_800_000_000.4)
+    (found,) = tmp_path.iterdir()
+    package = json.loads((found / "package.json").read_text())
+    assert package["name"] == found.name
+    built = package["jupyterlab"]["_build"]
+    script = (found / built["load"]).read_text()
+    assert f'_JUPYTERLAB["{found.name}"]' in script
+    assert 'const ENDS_AT = "1800000000";' in script
+    assert "{{" not in script
+    argv = server_argv(Notebook(8000, "/user/x/", "/srv/env", "/home/jovyan", 60, extensions="/srv/lab"))
+    assert "--LabApp.extra_labextensions_path=/srv/lab" in argv
+    assert not any("extra_labextensions" in item for item in server_argv(Notebook(1, "/", "/e", "/h", 60)))

@@ -256,7 +256,7 @@ def test_bad_settings_are_told_with_their_paths(tmp_path: Path) -> None:
     (said,) = problems("{kind: container, images_high: 50%, images_low: 1Gi}")
     assert "images_low: must be written as images_high is" in said
     (said,) = problems("{kind: process}", "registry: {url: 'https://r.example'}")
-    assert "registry: is of no use to the process builder" in said
+    assert "registry: is for builder.kind container, and builder.kind is process" in said
     (said,) = problems("{kind: container}", "registry: {url: 'https://r.example/path'}")
     assert said.startswith("registry.url: ")
 

@@ -1,0 +1,180 @@
+"""People log in with OpenID Connect, and have a session in a cookie, or a token for the command line.
+
+A notebook of anybody may be served from the same site as this gateway: SameSite keeps none of them out.  So each call
+with a cookie that changes something must come from this API's own origin, and bear a token that its pages alone read.
+"""
+
+import json
+import logging
+import re
+import secrets
+import time
+
+from aiohttp import hdrs, web
+
+from contract.json_types import loads_object
+from frontend.pages import PAGES
+from gateway.admin_settings import NAME
+from gateway.clients.oidc import OidcError, OidcProvider
+from gateway.core.operators import LOGIN, Operator, csrf_token, digest_of, login_operator, login_value, token_text
+from gateway.core.records import Change, Record
+from gateway.web.admin.asked import Asked, address_of, answer, done, write_act
+from gateway.web.parts import PARTS, Parts
+from servicekit.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that somebody may take to log in at the provider.
+PATIENCE = 600
+
+_ABOUT = "a login that has begun"
+
+
+async def begin(request: web.Request) -> web.Response:
+    """Send a browser to the provider."""
+    parts = request.app[PARTS]
+    provider = _provider(parts)
+    state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+    try:
+        url = await provider.login_url(_redirect_uri(parts), state, nonce, verifier)
+    except OidcError as error:
+        raise _problem(error) from error
+    kept = json.dumps({"state": state, "nonce": nonce, "verifier": verifier, "at": time.time()})
+    response = web.Response(status=302, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
+    sealed = parts.operators.seal.close(kept.encode(), _ABOUT).hex()
+    _set_cookie(parts, response, parts.operators.cookie("login"), sealed, PATIENCE)
+    return response
+
+
+async def finish(request: web.Request) -> web.Response:
+    """Take somebody in who comes back from the provider."""
+    parts = request.app[PARTS]
+    provider = _provider(parts)
+    try:
+        begun = _begun(request, parts)
+        claims = await provider.claims(
+            request.query.get("code", ""), _redirect_uri(parts), begun["nonce"], begun["verifier"]
+        )
+        response = await _taken_in(request, parts, provider, claims)
+    except OidcError as error:
+        logger.warning("a login from %s failed: %s", address_of(request, parts) or "an unknown address", error)
+        raise _problem(error) from error
+    response.del_cookie(parts.operators.cookie("login"), path="/", secure=parts.operators.over_https)
+    return response
+
+
+async def _taken_in(
+    request: web.Request, parts: Parts, provider: OidcProvider, claims: dict[str, object]
+) -> web.Response:
+    settings, now = provider.settings, time.time()
+    name = claims.get(settings.name_claim)
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise OidcError(f"the login provider gave no name that will do (claim {settings.name_claim})")
+    login_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    value = login_value(name, claims, settings.grants, digest_of(secret), now, now + settings.session, bearer=False)
+    operator = login_operator(login_id, value, settings.grants, settings.issuer)
+    call, address = f"{request.method} login", address_of(request, parts)
+    if operator is None:
+        nobody = Operator(name, next(iter(settings.grants)).role, by="login")
+        detail = f"{name} has logged in, and has no role here: ask for one in admin.oidc.roles."
+        if parts.operators.is_news(name, call):
+            await write_act(parts, nobody, call, address, outcome="refused", role="none", detail=detail)
+        raise Problem(403, "No Role", detail)
+    # What a provider has said of people is kept no longer than they are logged in.
+    over = [Change(LOGIN, key, None) for key, record in parts.records.book.of(LOGIN).items() if _is_over(record, now)]
+    change = Change(LOGIN, login_id, value)
+    await write_act(parts, operator, call, address, change, quietly=over, detail="has logged in")
+    response = web.Response(
+        status=303, headers={hdrs.LOCATION: parts.site.path("api/v1/admin/session"), hdrs.CACHE_CONTROL: "no-store"}
+    )
+    session = token_text(login_id, secret)
+    _set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
+    return response
+
+
+def _is_over(record: Record, now: float) -> bool:
+    until = (record.value or {}).get("expires_at")
+    return not isinstance(until, int | float) or until <= now
+
+
+async def show(asked: Asked) -> web.Response:
+    """A page for who has logged in: as whom, and how to go on with the command line."""
+    return _page(asked)
+
+
+async def make_token(asked: Asked) -> web.Response:
+    """A token for the command line, which ends with the session and has whatever role its person has."""
+    operator, parts = asked.operator, asked.parts
+    record = parts.records.book.of(LOGIN).get(operator.id)
+    if record is None:
+        raise Problem(409, "No Login", "Only who has logged in can have such a token; see POST tokens.")
+    token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    login = dict(record.value or {})
+    session = login.get("session", operator.id)
+    value = {**login, "digest": digest_of(secret), "made_at": time.time(), "bearer": True, "session": session}
+    await asked.write(Change(LOGIN, token_id, value))
+    token = token_text(token_id, secret)
+    if "text/html" in asked.request.headers.get(hdrs.ACCEPT, ""):
+        return _page(asked, token)
+    return answer({"id": token_id, "token": token, "expires_at": operator.until}, 201)
+
+
+async def end(asked: Asked) -> web.Response:
+    """Log out."""
+    if asked.operator.id not in asked.parts.records.book.of(LOGIN):
+        raise Problem(409, "No Login", "Only who has logged in can log out; a token is revoked (DELETE tokens).")
+    await asked.write(Change(LOGIN, asked.operator.id, None))
+    response = done()
+    response.del_cookie(asked.parts.operators.cookie("operator"), path="/", secure=asked.parts.operators.over_https)
+    return response
+
+
+def _page(asked: Asked, token: str = "") -> web.Response:
+    parts, operator = asked.parts, asked.operator
+    session = asked.request.cookies.get(parts.operators.cookie("operator"), "")
+    return asked.request.app[PAGES].response(
+        "operator.html",
+        headers={hdrs.CACHE_CONTROL: "no-store", "X-Frame-Options": "DENY"},
+        operator=operator,
+        until=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(operator.until)) if operator.until else "",
+        csrf=csrf_token(session) if session else "",
+        token=token,
+        admin_url=parts.operators.public_url,
+    )
+
+
+def _provider(parts: Parts) -> OidcProvider:
+    if parts.operators.provider is None:
+        raise Problem(404, "No Login", "This gateway has no login of people: admin.oidc is not set; use a token.")
+    return parts.operators.provider
+
+
+def _redirect_uri(parts: Parts) -> str:
+    return f"{parts.operators.public_url}api/v1/admin/callback"
+
+
+def _begun(request: web.Request, parts: Parts) -> dict[str, str]:
+    """What was kept in the browser that has begun this login; raises :class:`OidcError`."""
+    try:
+        sealed = bytes.fromhex(request.cookies.get(parts.operators.cookie("login"), ""))
+        begun = loads_object(parts.operators.seal.open(sealed, _ABOUT))
+    except ValueError:
+        raise OidcError("this browser has begun no login, or its cookie was lost; begin again") from None
+    if time.time() - begun["at"] > PATIENCE:
+        raise OidcError("this login took too long; begin again")
+    if not secrets.compare_digest(begun["state"].encode(), request.query.get("state", "").encode(errors="replace")):
+        raise OidcError("this is not the login that this browser has begun (state); begin again")
+    if error := request.query.get("error"):
+        raise OidcError(f"the login provider refused: {error[:100]}")
+    return begun
+
+
+def _set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_age: int) -> None:
+    response.set_cookie(
+        name, value, max_age=max_age, path="/", secure=parts.operators.over_https, httponly=True, samesite="Lax"
+    )
+
+
+def _problem(error: OidcError) -> Problem:
+    detail = f"Nobody was let in: {error}."
+    return Problem(503, "Login Away", detail) if error.away else Problem(403, "No Login", detail)

@@ -1,0 +1,215 @@
+"""``manybinder member join | leave | rotate-key | drain``: a member's part in federations, from its data directory."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from contract.joining import (
+    Farewell,
+    JoinRequest,
+    JoinToken,
+    KeyChange,
+    Welcome,
+    parse_join_token,
+    read_welcome,
+    sign_farewell,
+    sign_join,
+    sign_key_change,
+)
+from contract.signatures import SignatureRefusedError, fingerprint
+from manybinder.errors import CommandError, Exit
+from manybinder.terminal import for_people
+from member import joined
+from member.clients.gateway import GatewayAwayError, GatewayClient, GatewayRefusedError, gateway_client
+from member.joined import Joined, JoinedError
+from member.settings import MemberSettings
+
+T = TypeVar("T")
+
+#: Seconds between two times at which a gateway is asked whether a member may go.
+_ASK_EVERY_S = 2.0
+
+#: Seconds after which all replicas of a gateway, and the member itself, know of a key that was changed.
+_SETTLED_S = 3.0
+
+
+def read_token(text: str, file: Path | None) -> JoinToken:
+    """A join token from the command line or from a file; raises :class:`CommandError`."""
+    if bool(text) == (file is not None):
+        raise CommandError("give the join token: either --token or --token-file", Exit.USAGE)
+    if file is not None:
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"cannot read {file}: {getattr(error, 'strerror', error)}", Exit.USAGE) from error
+    try:
+        return parse_join_token(text)
+    except ValueError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+
+
+def belongs(data_dir: Path, token: JoinToken) -> bool:
+    """Whether a member has joined already with a token like this one: under its name, at its gateway."""
+    return any(
+        item.member == token.member and token.gateway in map(fingerprint, item.keys)
+        for item in joined.read_all(data_dir)
+    )
+
+
+async def join(settings: MemberSettings, url: str, token: JoinToken, share: float) -> Exit:
+    """Join the federation of the gateway at ``url``; raises :class:`CommandError`."""
+    data_dir = settings.data_dir
+    purpose = f"join-{token.digest[:16]}"
+    key = _kept(lambda: joined.fresh_key(data_dir, purpose))
+    request = JoinRequest(
+        member=token.member,
+        digest=token.digest,
+        key=key.public_key(),
+        url=settings.public_url,
+        hub_origin="{0.scheme}://{0.netloc}".format(urlsplit(settings.hub.public_url)),
+        sent_at=time.time(),
+    )
+
+    async def ask(gateway: GatewayClient) -> Welcome:
+        answer = await gateway.join(token.text, sign_join(request, key))
+        try:
+            return read_welcome(answer, token)
+        except SignatureRefusedError as error:
+            raise CommandError(f"{url} is not believed: {error}", Exit.REFUSED) from error
+
+    _check_share(settings, share, url)
+    welcome = await _asked(url, ask)
+    known = Joined(token.member, welcome.issuer, welcome.report_url, welcome.keys, welcome.sent_at, key, share=share)
+    path = _kept(lambda: joined.keep(data_dir, known))
+    joined.forget_key(data_dir, purpose)
+    say = for_people().print
+    say(f"{known.member} has joined {welcome.issuer}; its key and the gateway's are in {path}")
+    say("The gateway checks it now, once it runs, and then sends it launches, few at first.")
+    return Exit.DONE
+
+
+async def leave(settings: MemberSettings, url: str, timeout_s: float) -> Exit:
+    """Take no more launches of a federation, wait until nothing of it is left here, and go.
+
+    Raises :class:`CommandError`.
+    """
+    known = _one(settings, url)
+    data_dir, say = settings.data_dir, for_people().print
+    _kept(lambda: joined.keep(data_dir, replace(known, leaving=True)))
+    deadline, last = time.monotonic() + timeout_s, ""
+    while True:
+        farewell = sign_farewell(Farewell(known.member, known.issuer, time.time()), known.report_key)
+        try:
+            await _asked(known.issuer, partial(_say_farewell, farewell))
+            break
+        except _RefusedError as error:
+            refusal = error.refusal
+            if refusal.title == "Unknown Member":
+                say(f"{known.issuer} knows no {known.member} any more")
+                break
+            if refusal.title not in ("Not Drained", "Not Empty"):
+                raise
+            if str(refusal) != last:
+                last = str(refusal)
+                say(f"waiting: {last}")
+            if time.monotonic() > deadline:
+                raise CommandError(
+                    f"{last} It stays drained; go on with this command, or undo it with `manybinder member undrain`",
+                    Exit.FAILED,
+                ) from error
+        await asyncio.sleep(_ASK_EVERY_S)
+    _kept(lambda: joined.forget(data_dir, known))
+    say(f"{known.member} has left {known.issuer}")
+    return Exit.DONE
+
+
+async def rotate_key(settings: MemberSettings, url: str) -> Exit:
+    """Sign reports with a new key from now on, and void the old one; raises :class:`CommandError`."""
+    known = _one(settings, url)
+    data_dir, old = settings.data_dir, known.report_key
+    purpose = f"rotate-{known.federation}"
+    new = _kept(lambda: joined.fresh_key(data_dir, purpose))
+
+    both = KeyChange(known.member, known.issuer, (old.public_key(), new.public_key()), time.time())
+    await _asked(known.issuer, lambda gateway: gateway.change_keys(sign_key_change(both, old)))
+    # Every replica knows it before the first report that it signs comes.
+    await asyncio.sleep(_SETTLED_S)
+    _kept(lambda: joined.keep(data_dir, replace(_one(settings, url), report_key=new)))
+    joined.forget_key(data_dir, purpose)
+    # A report that the old key has signed may be under way.
+    await asyncio.sleep(_SETTLED_S)
+    alone = KeyChange(known.member, known.issuer, (new.public_key(),), time.time())
+    await _asked(known.issuer, lambda gateway: gateway.change_keys(sign_key_change(alone, new)))
+    for_people().print(f"reports to {known.issuer} are signed with a new key; the old one is void")
+    return Exit.DONE
+
+
+def drain(settings: MemberSettings, *, wanted: bool) -> Exit:
+    """Ask all federations for no more launches, or for some again; raises :class:`CommandError`."""
+    data_dir = settings.data_dir
+    _kept(lambda: joined.drain(data_dir, wanted=wanted))
+    if not wanted:
+        for known in joined.read_all(data_dir):
+            if known.leaving:
+                _kept(partial(joined.keep, data_dir, replace(known, leaving=False)))
+    said = "asks for no more launches; what runs goes on" if wanted else "takes launches again"
+    for_people().print(f"{settings.name} {said}")
+    return Exit.DONE
+
+
+async def _say_farewell(farewell: str, gateway: GatewayClient) -> None:
+    await gateway.leave(farewell)
+
+
+class _RefusedError(CommandError):
+    """The gateway has refused."""
+
+    def __init__(self, refusal: GatewayRefusedError) -> None:
+        super().__init__(str(refusal), Exit.REFUSED)
+        self.refusal = refusal
+
+
+async def _asked(url: str, ask: Callable[[GatewayClient], Awaitable[T]]) -> T:
+    async with gateway_client(url) as gateway:
+        try:
+            return await ask(gateway)
+        except GatewayRefusedError as error:
+            raise _RefusedError(error) from error
+        except GatewayAwayError as error:
+            raise CommandError(str(error), Exit.UNREACHABLE) from error
+
+
+def _kept(act: Callable[[], T]) -> T:
+    try:
+        return act()
+    except JoinedError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+
+
+def _one(settings: MemberSettings, url: str) -> Joined:
+    """The federation that is meant; raises :class:`CommandError`."""
+    found = joined.read_all(settings.data_dir)
+    if not found:
+        raise CommandError(
+            "this member has joined no federation (what its settings name as federation is changed there)", Exit.USAGE
+        )
+    named = [item for item in found if not url or item.issuer == url]
+    if len(named) != 1:
+        names = ", ".join(item.issuer for item in found)
+        raise CommandError(f"name one of the federations of this member: {names}", Exit.USAGE)
+    return named[0]
+
+
+def _check_share(settings: MemberSettings, share: float, url: str) -> None:
+    """Raises :class:`CommandError` for more than is left to share."""
+    others = [item for item in joined.read_all(settings.data_dir) if item.issuer != url]
+    taken = sum(item.share for item in others) + sum(item.share for _, item in settings.all_federations)
+    if share + taken > 1 + 1e-9:
+        raise CommandError(
+            f"--share {share:g} is more than is left: its other federations have {taken:g} of this member", Exit.USAGE
+        )

@@ -1,0 +1,152 @@
+"""What a visitor is told at the address of a session that is not there: that it has ended, and where to launch again.
+
+The proxy sends to the Hub whatever has no session.  Nobody can log in there, so the Hub's own page would be of no use.
+"""
+
+import html
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.auth import NullAuthenticator
+from jupyterhub.handlers.base import BaseHandler
+
+#: Seconds for which a session that has started is remembered, and how many are.
+REMEMBERED_S = 14 * 86400.0
+MOST_REMEMBERED = 20_000
+
+#: Sessions between two looks at what is old.
+_LOOK_EVERY = 100
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">{head}<title>{title}</title>
+<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;padding:0 1rem}}
+a.button{{display:inline-block;padding:.5rem 1rem;border:1px solid;border-radius:.4rem;text-decoration:none}}</style>
+</head><body><main><h1>{title}</h1>{body}</main></body></html>
+"""
+
+
+class Sessions:
+    """Which launches sessions came from, by their users: in small files, which outlive the Hub and its users."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._written = 0
+
+    def remember(self, user: str, options: Mapping[str, Any]) -> None:
+        """Note where a session can be launched again; raises ``OSError``."""
+        host, request = str(options.get("binder_launch_host", "")), str(options.get("binder_request", ""))
+        if not host.startswith(("http://", "https://")) or not request:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._written % _LOOK_EVERY == 0:
+            self._forget_old(time.time())
+        self._written += 1
+        new = self._path(user).with_suffix(".new")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump({"url": f"{host.rstrip('/')}/{request}", "repo_url": str(options.get("repo_url", ""))}, file)
+        new.replace(self._path(user))
+
+    def find(self, user: str) -> dict[str, str] | None:
+        """``url`` (where to launch it again) and ``repo_url``; ``None`` where nobody knows of such a session."""
+        try:
+            found: dict[str, str] = json.loads(self._path(user).read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def _path(self, user: str) -> Path:
+        # Users' names are made of letters, digits and dashes; a name in an address can be anything.
+        safe = "".join(character for character in user if character.isalnum() or character == "-")
+        return self._directory / f"{safe[:100]}.json"
+
+    def _forget_old(self, now: float) -> None:
+        for n, (written_at, path) in enumerate(sorted(self._ages(), reverse=True)):
+            if n >= MOST_REMEMBERED or now - written_at > REMEMBERED_S:
+                path.unlink(missing_ok=True)
+
+    def _ages(self) -> Iterator[tuple[float, Path]]:
+        for path in self._directory.glob("*.json"):
+            try:
+                yield path.stat().st_mtime, path
+            except FileNotFoundError:
+                continue
+
+
+class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no types
+    """Answers for every address below ``/user/<name>`` that has no session behind it."""
+
+    def initialize(self, sessions: Sessions) -> None:
+        """What is known of sessions."""
+        self._sessions = sessions
+
+    async def get(self, name: str, path: str | None) -> None:
+        """A page, or JSON for what is no browser."""
+        known = self._sessions.find(name)
+        if self._starts(name):
+            wait = '<meta http-equiv="refresh" content="2">'
+            self._answer(503, "This session is starting", "<p>A moment, please: this page looks again.</p>", wait)
+        elif "api" in (path or "").split("/") or "text/html" not in self.request.headers.get("Accept", ""):
+            # As the Hub says it, for a JupyterLab that is still open somewhere.
+            self.set_status(424)
+            self.set_header("Content-Type", "application/json")
+            self.finish(json.dumps({"message": "This session has ended."}))
+        elif known is None:
+            body = (
+                "<p>There is no session at this address. It may have ended long ago; launch it anew from its link.</p>"
+            )
+            self._answer(404, "No such session", body)
+        else:
+            self._answer(410, "This session has ended", _again(known))
+
+    head = get
+
+    def check_xsrf_cookie(self) -> None:
+        """Nothing here changes anything, and a visitor has no cookies of the Hub."""
+
+    def _starts(self, name: str) -> bool:
+        user = self.find_user(name)
+        return user is not None and any(
+            spawner.active and spawner.pending != "stop" for spawner in user.spawners.values()
+        )
+
+    def _answer(self, status: int, title: str, body: str, head: str = "") -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Cache-Control", "no-store")
+        policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+        self.set_header("Content-Security-Policy", policy)
+        self.finish(_PAGE.format(title=title, body=body, head=head))
+
+
+class SessionAuthenticator(NullAuthenticator):  # type: ignore[misc]  # JupyterHub ships no types
+    """Nobody logs in; what the Hub is asked by a browser are the addresses of sessions."""
+
+    sessions = Sessions(Path())
+
+    def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:  # noqa: ARG002 - JupyterHub's
+        """Handlers that go before the Hub's own."""
+        return [(r"/user/([^/]+)(/.*)?", SessionHandler, {"sessions": self.sessions})]
+
+
+def remember(spawner: Any) -> None:
+    """Before a server starts, note where its session can be launched again; it starts even if that fails."""
+    try:
+        SessionAuthenticator.sessions.remember(spawner.user.name, spawner.user_options)
+    except OSError as error:
+        spawner.log.warning("nobody will know where to launch %s again: %s", spawner.user.name, error)
+
+
+def _again(known: dict[str, str]) -> str:
+    url, repo = html.escape(known.get("url", "")), known.get("repo_url", "")
+    # An address with an at sign may hold somebody's password.
+    what = f" of <strong>{html.escape(repo)}</strong>" if repo and "@" not in repo else ""
+    return (
+        f"<p>A session{what} was here. Sessions end when they are not used for a while, and after "
+        "some hours in any case; what was changed in them is gone.</p>"
+        f'<p><a class="button" rel="noreferrer" href="{url}">Launch it again</a></p>'
+    )

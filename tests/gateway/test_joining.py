@@ -1,0 +1,422 @@
+"""Members join with one token, change their keys, are replaced and leave; nobody else gets anywhere."""
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import quote
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from contract.events import Phase
+from contract.joining import make_join_token, read_notice
+from contract.reports import Image, Sessions
+from contract.signatures import SignatureRefusedError, private_pem, sign_report
+from gateway.clients.guard import AddressGuard
+from gateway.core.settings import JoiningSettings
+from tests.gateway.harness import SPEC, Gateway, Starter, gateway_settings, until
+from tests.gateway.joining import (
+    OPEN,
+    alerts,
+    ask,
+    change_keys,
+    join,
+    join_token,
+    joined,
+    leave,
+    notice_of,
+    post,
+    report,
+    request_of,
+)
+
+
+@pytest.fixture
+async def gateway(start: Starter) -> Gateway:
+    """A gateway without members, which some may join."""
+    return await start.gateway(0, **OPEN)
+
+
+async def states(gateway: Gateway) -> dict[str, str]:
+    """The members, each with its state."""
+    return {item["name"]: item["state"] for item in (await gateway.json("api/v1/federation"))["members"]}
+
+
+async def log(gateway: Gateway) -> list[dict[str, Any]]:
+    """What was done."""
+    return list((await ask(gateway, "GET", "log?kind=act")).body["entries"])
+
+
+async def test_a_member_joins_is_accepted_and_takes_launches(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    token = await join_token(gateway, max_sessions=7, labels={"site": "north"}, weight=2)
+    welcome = await join(gateway, fake, token)
+    assert welcome.report_url == "http://gateway.example/api/v1/reports"
+    assert welcome.keys == (gateway.key.public_key(),)
+    await until(lambda: gateway.parts.fleet.snapshot.members[0].reachable.ok)
+    assert await states(gateway) == {"newcomer": "pending"}
+    # It is watched and heard, and takes nothing.
+    answer = await report(gateway, fake)
+    assert answer.status == 204
+    assert read_notice(notice_of(answer), welcome.keys, member="newcomer").policy == "pending"
+    explained = await gateway.json(f"api/v1/explain?repo={quote(SPEC, '')}")
+    assert [item["member"] for item in explained["rejected"]] == ["newcomer"]
+    assert (await ask(gateway, "POST", "members/newcomer/accept")).status == 204
+    await gateway.until_state("newcomer", "available")
+    (member,) = (await gateway.json("api/v1/federation"))["members"]
+    assert (member["weight"], member["labels"], member["slow_start"] < 1) == (2, {"site": "north"}, True)
+    events = await gateway.launch()
+    assert events[-1].phase is Phase.READY, events[-1].message
+    assert fake.claims(gateway.key, time.time()).member == "newcomer"
+    acts = [(item["who"], item["name"]) for item in await log(gateway)]
+    assert ("newcomer", "POST join") in acts
+    assert ("alice", "POST members/newcomer/accept") in acts
+    # No secret of a token is told again, to anybody.
+    shown = (await ask(gateway, "GET", "join-tokens")).body
+    assert token.rpartition("_")[2] not in str(shown) + str(await log(gateway))
+    assert shown["join_tokens"][0]["used_at"] is not None
+
+
+async def test_a_stolen_token_that_is_used_again_is_refused_and_told(start: Starter, gateway: Gateway) -> None:
+    fake, thief = await start.member("newcomer"), await start.member("newcomer")
+    token = await join_token(gateway)
+    await join(gateway, fake, token)
+    stolen = await post(gateway, "join", request_of(thief, token), token)
+    assert (stolen.status, stolen.title) == (403, "Used Before")
+    assert await alerts(gateway) == {("JoinTokenReused", "newcomer")}
+    async with gateway.http.get(gateway.url + "metrics") as response:
+        assert 'manybinder_gateway_alert{alert="JoinTokenReused",member="newcomer"} 1.0' in await response.text()
+    assert [item["outcome"] for item in await log(gateway)].count("refused") == 1
+    (member,) = gateway.parts.fleet.snapshot.members
+    assert member.member.url == fake.url
+    # The member itself, whose answer was lost, hears it again.
+    await join(gateway, fake, token)
+
+
+async def test_of_many_that_use_one_token_at_once_at_two_replicas_one_joins(start: Starter) -> None:
+    server = await start.redis()
+    one, two = await start.replicas(2, server, 0, **OPEN)
+    token = await join_token(one)
+    fakes = [await start.member("newcomer") for _ in range(6)]
+    gateways = [one, two] * 3
+    answers = await asyncio.gather(
+        *(post(gateway, "join", request_of(fake, token), token) for gateway, fake in zip(gateways, fakes, strict=True))
+    )
+    assert sorted(answer.status for answer in answers) == [200] + [403] * 5
+    winner = fakes[[answer.status for answer in answers].index(200)]
+    await until(lambda: all(each.parts.fleet.snapshot.get("newcomer") for each in (one, two)))
+    views = [each.parts.fleet.snapshot.get("newcomer") for each in (one, two)]
+    assert [view.member.url for view in views if view] == [winner.url] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "title"),
+    [
+        ({"member": "somebody"}, 401, "Not Signed"),
+        ({"digest": "0" * 64}, 401, "Not Signed"),
+        ({"sent_at": 1.0}, 409, "Clock Skew"),
+        ({"url": "http://localhost:1/"}, 422, "Not Allowed There"),
+        ({"url": "http://127.0.0.1@evil.example/"}, 422, "Not Allowed There"),
+        ({"url": "ftp://127.0.0.1/"}, 422, "Not Allowed There"),
+        ({"hub_origin": "http://evil.example"}, 422, "Not Allowed There"),
+        ({"hub_origin": "nothing"}, 422, "Not Allowed There"),
+    ],
+)
+async def test_a_request_that_is_not_as_the_token_says_is_refused(
+    start: Starter, gateway: Gateway, changes: dict[str, Any], status: int, title: str
+) -> None:
+    fake, token = await start.member("newcomer"), await join_token(gateway)
+    answer = await post(gateway, "join", request_of(fake, token, **changes), token)
+    assert (answer.status, answer.title) == (status, title), answer.body
+    assert await states(gateway) == {}
+    # The token is still good.
+    await join(gateway, fake, token)
+
+
+async def test_a_token_that_is_forged_expired_revoked_or_no_token_is_refused(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+
+    async def refused(token: str) -> str:
+        answer = await post(gateway, "join", request_of(fake, token), token)
+        assert answer.status == 403, answer.body
+        return answer.title
+
+    forged = make_join_token("newcomer", gateway.key.public_key(), bytes(32)).text
+    assert await refused(forged) == "Not A Join Token"
+    expired = await join_token(gateway, **{"for": "1ms"})
+    await asyncio.sleep(0.01)
+    assert await refused(expired) == "Expired"
+    revoked = await join_token(gateway)
+    listed = (await ask(gateway, "GET", "join-tokens")).body["join_tokens"]
+    newest = max(listed, key=lambda item: item["expires_at"])
+    assert (await ask(gateway, "DELETE", f"join-tokens?id={newest['id']}")).status == 204
+    assert await refused(revoked) == "Not A Join Token"
+    for bearer in ("", "nothing", forged[:-1], "Bearer " + forged):
+        answer = await post(gateway, "join", request_of(fake, forged), bearer)
+        assert (answer.status, answer.title) == (401, "No Join Token")
+    for body in ("", "x.y.z", "[" * 100_000, jwt.encode({"key": 1}, "x" * 32, "HS256")):
+        answer = await post(gateway, "join", body, forged)
+        assert answer.status == 401, answer.body
+    assert await states(gateway) == {}
+
+
+async def test_a_request_signed_with_another_key_than_the_one_in_it_is_refused(
+    start: Starter, gateway: Gateway
+) -> None:
+    fake, token = await start.member("newcomer"), await join_token(gateway)
+    claims = jwt.decode(request_of(fake, token), options={"verify_signature": False})
+    other = Ed25519PrivateKey.generate()
+    forged = jwt.encode(claims, other, "EdDSA", headers={"typ": "manybinder-join+jwt"})
+    assert (await post(gateway, "join", forged, token)).title == "Not Signed"
+
+
+async def test_only_an_operator_makes_join_tokens_and_what_is_wrong_is_named(gateway: Gateway) -> None:
+    assert (await ask(gateway, "POST", "join-tokens", {"name": "x", "hosts": ["h"]}, token="wrong")).status == 401
+    for body, field in (
+        ({"name": "X", "hosts": ["h"]}, "name"),
+        ({"name": "x"}, "hosts"),
+        ({"name": "x", "hosts": ["http://h/"]}, "hosts"),
+        ({"name": "x", "hosts": ["h"], "weight": -1}, "weight"),
+        ({"name": "x", "hosts": ["h"], "max_sessions": 0}, "max_sessions"),
+        ({"name": "x", "hosts": ["h"], "client_addresses": "some"}, "client_addresses"),
+        ({"name": "x", "hosts": ["h"], "for": "99999d"}, "for"),
+        ({"name": "x", "hosts": ["h"], "replace": "yes"}, "replace"),
+        ({"name": "x", "hosts": ["h"], "colour": "red"}, "colour"),
+    ):
+        answer = await ask(gateway, "POST", "join-tokens", body)
+        assert (answer.status, answer.body["field"]) == (422, field)
+    assert (await ask(gateway, "POST", "join-tokens", {"name": "x", "hosts": ["h"], "replace": True})).status == 404
+
+
+async def test_a_name_of_the_configuration_is_not_given_away(start: Starter) -> None:
+    gateway = await start.gateway(1, **OPEN)
+    answer = await ask(gateway, "POST", "join-tokens", {"name": "member-1", "hosts": ["127.0.0.1"]})
+    assert (answer.status, answer.title) == (409, "Configured")
+    for method, path in (("DELETE", "members/member-1"), ("POST", "members/member-1/accept")):
+        assert (await ask(gateway, method, path)).status in (404, 409)
+
+
+async def test_nobody_joins_from_an_internal_address_unless_that_is_allowed(start: Starter) -> None:
+    gateway = await start.gateway(0, **OPEN)
+    closed = await start.gateway(0, admin=OPEN["admin"])
+    fake = await start.member("newcomer")
+    token = await join_token(closed)
+    answer = await post(closed, "join", request_of(fake, token), token)
+    assert (answer.status, answer.title) == (422, "Not Allowed There")
+    assert "allow_loopback" in answer.detail
+    await joined(gateway, fake)
+
+
+@pytest.mark.parametrize(
+    ("address", "private", "loopback", "allowed"),
+    [
+        ("192.0.9.1", False, False, True),
+        ("127.0.0.1", False, False, False),
+        ("127.0.0.1", True, False, False),
+        ("127.0.0.1", False, True, True),
+        ("::1", False, True, True),
+        ("::ffff:127.0.0.1", True, False, False),
+        ("10.1.2.3", False, False, False),
+        ("10.1.2.3", True, False, True),
+        ("fd12::1", True, False, True),
+        ("169.254.169.254", True, True, False),
+        ("fd00:ec2::254", True, True, False),
+        ("168.63.129.16", True, True, False),
+        ("fe80::1%eth0", True, True, False),
+        ("0.0.0.0", True, True, False),  # noqa: S104 - nobody listens
+        ("224.0.0.1", True, True, False),
+        ("nothing", True, True, False),
+    ],
+)
+def test_where_members_may_be(address: str, private: bool, loopback: bool, allowed: bool) -> None:
+    settings = JoiningSettings(allow_private_addresses=private, allow_loopback=loopback)
+    assert AddressGuard(settings).allows(address) is allowed
+
+
+async def test_a_member_that_has_joined_is_asked_only_where_that_is_allowed(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    # As if its name led to an internal address by now; connections that are open stay so.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AddressGuard, "allows", lambda *_: False)
+        await fake.stop()
+        await gateway.until_state("newcomer", "unreachable")
+        await fake.start()
+        probes = fake.probes
+        await until(lambda: "no address for a member" in gateway.parts.fleet.snapshot.members[0].reachable.reason)
+        assert fake.probes == probes
+    await gateway.until_state("newcomer", "available")
+
+
+async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Starter) -> None:
+    server = await start.redis()
+    one, two = await start.replicas(2, server, 0, **OPEN)
+    fake = await start.member("newcomer")
+    await joined(one, fake)
+    await two.until_state("newcomer", "available")
+    assert (await report(two, fake)).status == 204
+    assert (await ask(one, "DELETE", "members/newcomer")).status == 204
+    refused = await report(one, fake)
+    assert (refused.status, refused.title) == (403, "Revoked")
+    assert ("RevokedMemberReports", "newcomer") in await alerts(one)
+    await until(lambda: two.parts.fleet.snapshot.get("newcomer") is None)
+    assert (await report(two, fake)).status == 403
+    assert await states(one) == await states(two) == {}
+    assert (await ask(one, "DELETE", "members/newcomer")).status == 404
+    # Nor does its key get in anew.
+    token = await join_token(one)
+    answer = await post(one, "join", request_of(fake, token), token)
+    assert (answer.status, answer.title) == (403, "Revoked")
+    await join(one, fake, token, key=Ed25519PrivateKey.generate())
+
+
+async def test_what_was_registered_and_removed_survives_a_restart(start: Starter) -> None:
+    key = Ed25519PrivateKey.generate()
+    settings = gateway_settings(start.data_dir / "kept", key, [], **OPEN)
+    first = await start.gateway_with(settings, key)
+    stays, goes = await start.member("stays"), await start.member("goes")
+    for fake in (stays, goes):
+        await joined(first, fake)
+    assert (await ask(first, "DELETE", "members/goes")).status == 204
+    await first.runner.cleanup()
+    second = await start.gateway_with(settings, key)
+    await second.until_state("stays", "available")
+    assert await states(second) == {"stays": "available"}
+    assert (await report(second, stays)).status == 204
+    assert (await report(second, goes)).status == 403
+
+
+OFF = [10.0, 600.0, 315_360_000.0]
+
+
+@pytest.mark.parametrize("seconds", [*OFF, *(-each for each in OFF)])
+async def test_a_clock_that_is_off_is_refused_by_name_and_changes_nothing(
+    start: Starter, gateway: Gateway, seconds: float
+) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    assert (await report(gateway, fake)).status == 204
+    view = gateway.parts.fleet.snapshot.get("newcomer")
+    assert view is not None
+    refused = await report(gateway, fake, sent_at=max(0.0, time.time() + seconds), sessions=Sessions(free=0))
+    assert (refused.status, refused.title) == (409, "Clock Skew")
+    assert ("ClockSkew", "newcomer") in await alerts(gateway)
+    after = gateway.parts.fleet.snapshot.get("newcomer")
+    assert after is not None
+    assert after.received == view.received
+    # Once the clock is right again, the alert is over.
+    assert (await report(gateway, fake)).status == 204
+    assert await alerts(gateway) == set()
+
+
+async def test_forged_replayed_and_wrong_reports_are_refused_and_change_nothing(
+    start: Starter, gateway: Gateway
+) -> None:
+    fake, other = await start.member("newcomer"), await start.member("other")
+    for each in (fake, other):
+        await joined(gateway, each)
+    signed = sign_report(fake.report(time.time()).to_wire(), fake.key)
+    assert (await post(gateway, "reports", signed)).status == 204
+    view = gateway.parts.fleet.snapshot.get("newcomer")
+    assert view is not None
+    replayed = await post(gateway, "reports", signed)
+    assert (replayed.status, replayed.title) == (409, "Not New")
+    # Signed by another member in this one's name, by nobody, and by this one in another's name.
+    forged = await report(gateway, fake, key=other.key)
+    assert (forged.status, forged.title) == (401, "Not Signed")
+    assert ("ReportRefused", "newcomer") in await alerts(gateway)
+    assert (await post(gateway, "reports", signed[:-3])).status == 401
+    assert (await report(gateway, other, key=fake.key)).status == 401
+    assert (await report(gateway, fake, member="nobody")).title == "Unknown Member"
+    after = gateway.parts.fleet.snapshot.get("newcomer")
+    assert after is not None
+    assert after.received == view.received
+
+
+async def test_reports_are_believed_as_far_as_the_registration_goes(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake, max_sessions=5, max_images=1)
+    images = tuple(Image(f"git.example/org/{name}", "a" * 40) for name in ("one", "two"))  # type: ignore[arg-type]
+    sessions = Sessions(running=2, pending=1, limit=1000, free=997)
+    assert (await report(gateway, fake, sessions=sessions, images=images)).status == 204
+    (member,) = (await gateway.json("api/v1/federation"))["members"]
+    assert member["capacity"]["sessions"] == {"running": 2, "pending": 1, "limit": 5, "free": 2}
+    assert (member["believed_free"], member["images"]) == (2, 1)
+
+
+async def test_a_member_changes_its_key_with_two_active_in_between(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    old, new, stranger = fake.key, Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    assert (await change_keys(gateway, "newcomer", [new], stranger)).status == 401
+    assert (await change_keys(gateway, "newcomer", [new], old)).title == "No Key Left"
+    assert (await change_keys(gateway, "newcomer", [old, new], old, issuer="http://other/")).title == "Not For Us"
+    assert (await change_keys(gateway, "newcomer", [old, new], old, sent_at=time.time() - 60)).title == "Clock Skew"
+    assert (await change_keys(gateway, "nobody", [old, new], old)).title == "Unknown Member"
+    assert (await change_keys(gateway, "newcomer", [old, new], old)).status == 204
+    assert (await report(gateway, fake, key=old)).status == 204
+    assert (await report(gateway, fake, key=new)).status == 204
+    assert (await change_keys(gateway, "newcomer", [new], new)).status == 204
+    assert (await report(gateway, fake, key=old)).status == 401
+    assert (await report(gateway, fake, key=new)).status == 204
+    # The old key is void for good.
+    assert (await change_keys(gateway, "newcomer", [new, old], new)).title == "Revoked"
+
+
+async def test_a_lost_member_is_replaced_under_its_name(start: Starter, gateway: Gateway) -> None:
+    lost, found = await start.member("newcomer"), await start.member("newcomer")
+    await joined(gateway, lost)
+    again = await ask(gateway, "POST", "join-tokens", {"name": "newcomer", "hosts": ["127.0.0.1"]})
+    assert (again.status, again.title) == (409, "A Member Already")
+    await join(gateway, found, await join_token(gateway, replace=True))
+    assert await states(gateway) == {"newcomer": "pending"}
+    assert (await report(gateway, lost)).status == 401
+    assert (await report(gateway, found)).status == 204
+    view = gateway.parts.fleet.snapshot.get("newcomer")
+    assert view is not None
+    assert view.member.url == found.url
+
+
+async def test_a_member_leaves_once_it_is_drained_and_empty(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    assert (await report(gateway, fake)).status == 204
+    assert (await leave(gateway, fake)).title == "Not Drained"
+    assert (await ask(gateway, "PUT", "members/newcomer/policy", {"policy": "draining"})).status == 200
+    await gateway.until_state("newcomer", "draining")
+    assert (await leave(gateway, fake)).title == "Not Empty"
+    assert (await report(gateway, fake, sessions=Sessions(limit=10, free=10))).status == 204
+    assert (await leave(gateway, fake, issuer="http://other/")).title == "Not For Us"
+    assert (await leave(gateway, fake)).status == 204
+    assert await states(gateway) == {}
+    assert (await report(gateway, fake)).status == 403
+    # Whoever comes back under the name is not drained.
+    back = await start.member("newcomer")
+    await joined(gateway, back)
+
+
+async def test_members_learn_of_the_gateways_next_key_from_notices(start: Starter) -> None:
+    fake, old, new = await start.member("newcomer"), Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+    def settings(current: Ed25519PrivateKey, other: Ed25519PrivateKey | None) -> Any:
+        changes = {"other_signing_key": private_pem(other)} if other else {}
+        return gateway_settings(start.data_dir / "rotated", current, [], **OPEN, **changes)
+
+    gateway = await start.gateway_with(settings(old, None), old)
+    welcome = await joined(gateway, fake)
+    keys = welcome.keys
+    for current, other, expected in ((old, new, (old, new)), (new, old, (new, old)), (new, None, (new,))):
+        await gateway.runner.cleanup()
+        gateway = await start.gateway_with(settings(current, other), current)
+        answer = await report(gateway, fake)
+        keys = read_notice(notice_of(answer), keys, member="newcomer").keys
+        assert keys == tuple(key.public_key() for key in expected)
+        await gateway.until_state("newcomer", "available")
+        events = await gateway.launch()
+        assert events[-1].phase is Phase.READY
+        fake.claims(current, time.time())
+    with pytest.raises(SignatureRefusedError):
+        read_notice(notice_of(answer), welcome.keys, member="newcomer")
+    with pytest.raises(SignatureRefusedError):
+        read_notice(notice_of(answer), keys, member="other")
