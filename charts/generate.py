@@ -1,11 +1,14 @@
-"""Makes what follows from each chart's ``values.schema.yaml``: ``values.schema.json``, and the table in its README.
+"""Makes what follows from each chart's ``values.schema.yaml``: ``values.schema.json``, and the table in its README;
+and keeps files of this repository that stand in its ``values.yaml`` as they are.
 
 python charts/generate.py            # writes them
 python charts/generate.py --check    # fails if they are not as they would be written
 """
 
 import json
+import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,13 @@ import yaml
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- values: made by `make charts` -->\n", "<!-- end of values -->"
+
+#: A file in ``values.yaml``, and the text that follows: the lines that are indented further.
+EMBEDDED = re.compile(
+    r"^(?P<head>(?P<indent> +)# made from (?P<path>\S+) by `make charts`\n(?P=indent)\w+: \|\n)"
+    r"(?:(?P=indent)  .*\n|\n)*",
+    re.MULTILINE,
+)
 
 #: What Helm needs none of.
 _ABOUT = ("description",)
@@ -58,10 +68,22 @@ def _default(value: Any) -> str:
     return "" if value in (None, "") else f"`{json.dumps(value)}`"
 
 
+def with_files(values: str) -> str:
+    """``values.yaml`` with the files that stand in it."""
+
+    def embedded(found: re.Match[str]) -> str:
+        text = (HERE.parent / found["path"]).read_text()
+        return found["head"] + textwrap.indent(text, found["indent"] + "  ")
+
+    return EMBEDDED.sub(embedded, values)
+
+
 def outputs(chart: Path) -> Iterator[tuple[Path, str]]:
     """Each file that is made, and what belongs into it."""
     schema = yaml.safe_load((chart / "values.schema.yaml").read_text())
-    values = yaml.safe_load((chart / "values.yaml").read_text())
+    text = with_files((chart / "values.yaml").read_text())
+    values = yaml.safe_load(text)
+    yield chart / "values.yaml", text
     yield chart / "values.schema.json", schema_json(schema)
     readme = (chart / "README.md").read_text()
     before, _, rest = readme.partition(BEGIN)
