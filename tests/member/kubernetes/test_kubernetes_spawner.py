@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes_asyncio.client import ApiClient
 from tornado import web
 
 from member.hub.kubernetes import BinderSpawner
+from tests.charts.pod_security import offences
 
 HUB_FILES = Path(__file__).parents[3] / "member" / "hub"
+CHART_VALUES = Path(__file__).parents[3] / "charts" / "member" / "values.yaml"
 
 OPTIONS = {"image": "registry/x:1", "token": "the-visitors", "repo_url": "https://git.example/org/repo"}
 
@@ -60,6 +63,24 @@ async def test_a_pod_has_the_image_and_the_token_and_nothing_of_the_hub(monkeypa
     assert "--ServerApp.allow_origin=https://page.example" in command
     assert "--ServerApp.shutdown_no_activity_timeout=300" in command
     assert f"--ServerApp.port={made.port}" in command
+
+
+async def test_with_the_charts_values_a_session_keeps_the_restricted_standard(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = yaml.safe_load(CHART_VALUES.read_text())["jupyterhub"]
+    given = hub["hub"]["config"]["KubeSpawner"]
+    # As zero-to-jupyterhub sets them.
+    own = {"uid": 1000, "fs_gid": 100, "allow_privilege_escalation": False}
+    assert offences((await manifest(spawner(monkeypatch, OPTIONS, **own)))["spec"])
+    assert offences((await manifest(spawner(monkeypatch, OPTIONS, **own, **given)))["spec"]) == []
+    # Nothing adds a privileged container, or a volume of a visitor's own.
+    assert hub["singleuser"]["cloudMetadata"]["blockWithIptables"] is False
+    assert hub["singleuser"]["storage"]["type"] == "none"
+
+
+async def test_the_charts_settings_of_the_spawner_are_ones_that_it_has() -> None:
+    config = yaml.safe_load(CHART_VALUES.read_text())["jupyterhub"]["hub"]["config"]
+    for name in ("BinderSpawner", "KubeSpawner"):
+        assert set(config[name]) <= set(BinderSpawner.class_trait_names(config=True))
 
 
 @pytest.mark.parametrize("missing", ["image", "token"])
