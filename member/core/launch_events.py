@@ -5,7 +5,6 @@ A launch that became ready gives BinderHub's own event, ``binderhub.jupyter.org/
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,12 +16,15 @@ LAUNCH, LAUNCH_VERSION = "binderhub.jupyter.org/launch", 6
 FAILURE, FAILURE_VERSION = "manybinder/launch-failure", 1
 
 
-def launch_event(launch: Launch, host_url: str, ended: datetime, seconds: float) -> Mapping[str, Any]:
-    """The event of a launch that has ended after so many seconds; ``host_url`` is this member's address."""
+def launch_event(launch: Launch, host_url: str, timestamp: str, seconds: float) -> Mapping[str, Any]:
+    """The event of a launch that has ended after so many seconds, at ``timestamp`` (ISO 8601, UTC).
+
+    ``host_url`` is this member's address.
+    """
     order, ready = launch.order, launch.outcome is Outcome.READY
     prefix, _, spec = order.spec.partition("/")
     event: dict[str, Any] = {
-        "timestamp": ended.isoformat(timespec="seconds"),
+        "timestamp": timestamp,
         "schema": LAUNCH if ready else FAILURE,
         "version": LAUNCH_VERSION if ready else FAILURE_VERSION,
         "provider": PROVIDER_NAMES.get(prefix, prefix),

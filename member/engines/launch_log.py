@@ -41,7 +41,8 @@ class LaunchLog:
     def record(self, launch: Launch) -> None:
         """Take a launch that has ended."""
         now, ended_at = time.time(), launch.finished_at or 0.0
-        event = launch_event(launch, self._host_url, datetime.fromtimestamp(now, UTC), ended_at - launch.begun_at)
+        timestamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+        event = launch_event(launch, self._host_url, timestamp, ended_at - launch.begun_at)
         self._file.handle(logging.makeLogRecord({"msg": "%s", "args": (json.dumps(event),)}))
 
     def close(self) -> None:

@@ -246,7 +246,7 @@ async def test_its_redis_starts_and_asks_for_the_password(helm: Helm, tmp_path: 
     (tmp_path / "redis-password").write_text("the password")
     port = free_port()
     script = container["args"][0].replace("/etc/redis-secret", str(tmp_path)).replace("/data", str(tmp_path))
-    script = f"{script.rstrip()} --port {port} --bind 127.0.0.1"
+    script = script.replace(" - --dir", f" - --port {port} --bind 127.0.0.1 --dir")
     environ = {"PATH": f"{programs}:{os.environ['PATH']}"}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([*container["command"], script], env=environ, stdout=log, stderr=log)  # noqa: ASYNC220
@@ -261,8 +261,10 @@ async def test_its_redis_starts_and_asks_for_the_password(helm: Helm, tmp_path: 
             await stranger.ping()
         await stranger.aclose()
     finally:
+        # As the kubelet ends it: it is the server itself that hears of it.
         process.terminate()
         process.wait(60)
+    assert b"ready to exit" in (tmp_path / "log").read_bytes()
 
 
 def test_what_is_made_of_the_schema_is_up_to_date() -> None:
