@@ -40,10 +40,10 @@ def engine() -> Iterator[Podman]:
 
 @contextlib.asynccontextmanager
 async def builder(
-    engine: Podman, data_dir: Path, registry: bool = True, **changes: Any
+    engine: Podman, data_dir: Path, registry: str | None = None, **changes: Any
 ) -> AsyncIterator[ContainerBuilder]:
     section = {"kind": "container", "socket": engine.socket, "memory": "1Gi", **changes}
-    sections = {"registry": {"url": f"http://{engine.registry}"}} if registry else {}
+    sections = {"registry": {"url": f"http://{registry}"}} if registry else {}
     made = ContainerBuilder(settings(data_dir, builder=section, **sections))
     await made.start()
     try:
