@@ -136,7 +136,7 @@ def _make_base(place: Path) -> None:
 
 def _start(argv: list[str], place: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
     with (place / f"{argv[0]}.log").open("wb") as log:
-        return subprocess.Popen(argv, env={**os.environ, **environ}, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(argv, env={**os.environ, **environ}, stdout=log, stderr=subprocess.STDOUT, cwd=place)
 
 
 def _wait_for(condition: object, deadline_s: float = 60) -> None:
