@@ -101,8 +101,8 @@ async def disk_usage(paths: Sequence[Path]) -> int:
 def kill_tree(pid: int) -> list[psutil.Process]:
     """Kill a process and everything below it; returns who was killed, to wait for.
 
-    All are stopped first, so that none can start another in the meantime.  A signal takes a moment: who is just starting
-    another finishes that before it stops.
+    All are stopped first, so that none can start another in the meantime.  A signal takes a moment: who is just
+    starting another finishes that before it stops.
     """
     stopped: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + STOPPED_WITHIN_S
