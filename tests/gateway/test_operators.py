@@ -146,6 +146,16 @@ async def test_a_token_makes_none_that_may_do_more_than_itself(gateway: Gateway)
     assert (await ask(gateway, narrow, "POST", "tokens", {"name": "x", "role": "viewer"}))[0] == 201
 
 
+async def test_a_token_makes_none_that_outlives_it(gateway: Gateway) -> None:
+    brief = await made(gateway, name="maker", role="operator", **{"for": "1h"})
+    wanted = {"name": "x", "role": "viewer"}
+    status, answer = await ask(gateway, brief["token"], "POST", "tokens", {**wanted, "for": "61m"})
+    assert (status, "outlives it" in answer["detail"]) == (403, True)
+    assert (await ask(gateway, brief["token"], "POST", "tokens", {**wanted, "for": "59m"}))[0] == 201
+    status, usual = await ask(gateway, brief["token"], "POST", "tokens", wanted)
+    assert (status, usual["expires_at"]) == (201, brief["expires_at"])
+
+
 @pytest.mark.parametrize(
     ("wanted", "field"),
     [
