@@ -271,6 +271,17 @@ async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Start
     await join(one, fake, token, key=Ed25519PrivateKey.generate())
 
 
+async def test_the_operators_of_a_member_that_is_removed_go_with_it(start: Starter, gateway: Gateway) -> None:
+    await joined(gateway, await start.member("newcomer"))
+    wanted = {"name": "bob", "role": "member", "member": "newcomer"}
+    token = (await ask(gateway, "POST", "tokens", wanted)).body["token"]
+    other = (await ask(gateway, "POST", "tokens", {**wanted, "member": "another"})).body["token"]
+    assert (await ask(gateway, "GET", "log", token=token)).status == 200
+    assert (await ask(gateway, "DELETE", "members/newcomer")).status == 204
+    assert (await ask(gateway, "GET", "log", token=token)).status == 401
+    assert (await ask(gateway, "GET", "log", token=other)).status == 200
+
+
 async def test_what_was_registered_and_removed_survives_a_restart(start: Starter) -> None:
     key = Ed25519PrivateKey.generate()
     settings = gateway_settings(start.data_dir / "kept", key, [], **OPEN)
