@@ -194,6 +194,15 @@ async def test_a_token_holds_at_all_replicas_at_once_and_stays_revoked_whoever_r
     await until(lambda: len(one.parts.records.book.of(AUDIT)) == 2)
 
 
+async def test_a_suspension_at_another_replica_a_moment_ago_is_not_lifted(start: Starter) -> None:
+    one, two = await start.replicas(2, await start.redis(), members=1, admin=ADMIN)
+    path = "members/member-1/policy"
+    for _ in range(5):
+        assert (await ask(one, BOSS, "PUT", path, {"policy": "suspended"}))[0] == 200
+        assert (await ask(two, OWNER, "PUT", path, {"policy": "active"}))[0] == 403
+        assert (await ask(two, BOSS, "PUT", path, {"policy": "active"}))[0] == 200
+
+
 roles = st.sampled_from(Role)
 names = st.sampled_from(["member-1", "member-2"])
 

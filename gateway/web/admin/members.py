@@ -71,6 +71,8 @@ async def put_policy(asked: Asked) -> web.Response:
     known = (Policy.ACTIVE, Policy.DRAINING, Policy.SUSPENDED)
     if policy not in known:
         raise unprocessable("policy", f"must be one of {', '.join(known)}")
+    # Another replica may have been told of a suspension a moment ago: the later writing would end it.
+    await asked.parts.records.sync()
     record = asked.parts.records.book.of(POLICY).get(view.name)
     before = (record.value or {}).get("policy") if record else view.policy
     if policy not in _ROUTED or before not in _ROUTED:
