@@ -234,6 +234,7 @@ async def test_a_token_for_the_command_line_ends_with_its_session(start: Starter
         (session,) = [item["id"] for item in listed["tokens"] if item["id"] in cookies["manybinder-operator"]]
         assert (await ask(gateway, BOSS, "DELETE", f"tokens?id={session}"))[0] == 204
         assert (await ask(gateway, token, "GET", "whoami"))[0] == 401
+        assert (await ask(gateway, BOSS, "GET", "tokens"))[1] == {"tokens": []}
         assert (await browser.call("GET", "whoami"))[0] == 401
 
 
