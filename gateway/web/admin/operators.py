@@ -70,7 +70,7 @@ class Operators:
     @property
     def over_https(self) -> bool:
         """Whether browsers reach the API over https."""
-        return self.public_url.startswith("https://")
+        return origin(self.public_url).startswith("https://")
 
     def cookie(self, what: str) -> str:
         """The name of a cookie; over https it is such that no other host can set it (RFC 6265bis, 4.1.3.2)."""
