@@ -176,7 +176,7 @@ def quota(operator: "Operator", name: str, limit: str) -> Exit:
     if limit == "configured":
         said = f"the quota {name} is as configured"
         return asyncio.run(command.act(operator, said, "DELETE", "quotas", name=name))
-    if limit != "none" and not (limit.isascii() and limit.isdigit()):
+    if limit != "none" and not (limit.isascii() and limit.isdigit() and len(limit) <= 10):
         raise click.BadParameter(f"{limit!r} is no number, none or configured", param_hint="LIMIT")
     body = {"name": name, "limit": None if limit == "none" else int(limit)}
     return asyncio.run(command.act(operator, f"the quota {name} is {limit}", "PUT", "quotas", body))

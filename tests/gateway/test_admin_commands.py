@@ -111,6 +111,7 @@ async def test_what_an_operator_does_wrong_is_told_and_has_its_exit_code(desk: D
         (2, "no ban", ("unban", "owner:nobody")),
         (2, "nobody", ("drain", "nobody")),
         (2, "no number", ("quota", "total", "many")),
+        (2, "no number", ("quota", "total", "9" * 5000)),
         (2, "must be", ("quota", "nonsense", "1")),
         (2, "Missing argument", ("drain",)),
         (2, "no number", ("weight", "member-1", "nan")),
