@@ -77,6 +77,17 @@ async def test_every_call_is_refused_to_the_role_that_lacks_it_and_says_who_has_
     assert all(item["address"] == "127.0.0.1" and item["role"] for item in refused)
 
 
+async def test_who_is_not_known_is_seen_in_the_gateways_own_log_and_does_not_fill_it(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        assert (await ask(gateway, "a-token-that-has-expired-for-tests", "PUT", "bans", {}))[0] == 401
+    (said,) = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
+    assert all(part in said for part in ("'PUT bans'", "127.0.0.1", "of gone has expired"))
+    assert "a-token-that" not in said
+    assert not gateway.parts.records.book.of(AUDIT)
+
+
 async def test_a_members_own_operator_drains_and_weighs_that_member_and_lifts_no_suspension(gateway: Gateway) -> None:
     assert (await ask(gateway, OWNER, "PUT", "members/member-1/policy", {"policy": "draining"}))[0] == 200
     await gateway.until_state("member-1", "draining")
