@@ -316,6 +316,10 @@ async def test_operators_may_have_a_host_of_their_own_where_there_is_nothing_els
     ):
         assert await status("ops.example", path) == 404, path
         assert await status("gateway.example", path) == (404 if path == "nowhere" else 200), path
+    # What a page there points to is where it is.
+    url, headers = f"{gateway.url}{PREFIX}session", {"Host": "ops.example", **token}
+    async with gateway.http.get(url, headers=headers) as response:
+        assert 'href="http://gateway.example/openapi.json"' in await response.text()
     for host in ("ops.example", "gateway.example", "10.1.2.3"):
         assert await status(host, "livez") == 200
     assert await status("elsewhere.example", f"{PREFIX}whoami") == 421
