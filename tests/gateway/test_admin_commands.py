@@ -63,9 +63,13 @@ async def test_an_operator_bans_sets_quotas_and_drains(desk: Desk) -> None:
     assert "member-1 is draining" in await desk.done("drain", "member-1")
     await desk.gateway.until_state("member-1", "draining")
     await desk.done("undrain", "member-1")
+    await desk.done("undrain", "member-1")
     await desk.done("suspend", "member-2")
+    # What was said in anger is not taken back by the way.
+    code, _, err = await desk.run("undrain", "member-2")
+    assert (code, "member-2 is suspended, and not draining" in err) == (2, True)
     log = await desk.done("log", "--kind", "act")
-    assert log.count("alice") == 8
+    assert log.count("alice") == 9
     assert "taken back" in log
     lines = [json.loads(line) for line in (await desk.done("--json", "log", "--member", "member-1")).splitlines()]
     assert {(line["kind"], line["name"]) for line in lines} >= {
