@@ -65,16 +65,17 @@ def backup(config: Path, file: Path, *, archive: bool, as_json: bool) -> Exit:
     if archive and settings.archive.enabled:
         directory = Path(settings.archive.directory or data_dir / "archive").absolute()
         plain_files += sorted(directory.glob("*.jsonl"))
-    with TemporaryDirectory(prefix=".backup-", dir=data_dir) as scratch:
-        sources = [(path, path) for path in dict.fromkeys(plain_files)]
-        for path in databases:
-            copy = Path(scratch) / path.name
-            _copy_database(path, copy)
-            sources.append((path, copy))
-        try:
+    try:
+        with TemporaryDirectory(prefix=".backup-", dir=data_dir) as scratch:
+            sources = [(path, path) for path in dict.fromkeys(plain_files)]
+            for path in databases:
+                copy = Path(scratch) / path.name
+                _copy_database(path, copy)
+                sources.append((path, copy))
             items = _write_tar(file, sources)
-        except OSError as error:
-            raise CommandError(f"cannot write {file}: {error.strerror or error}", Exit.USAGE) from error
+    except OSError as error:
+        where = error.filename or file
+        raise CommandError(f"no backup was made: {where}: {error.strerror or error}", Exit.USAGE) from error
     _tell(items, f"{len(items)} files are in {file}; whoever has it is the gateway", as_json)
     if given := sorted(name for name in os.environ if name.startswith(ENV_PREFIX)):
         for_people().print(f"what the environment sets is not in it, and is to be set again: {', '.join(given)}")

@@ -270,9 +270,8 @@ class Joining:
 
     async def _reused(self, token: JoinToken, address: str) -> None:
         """Somebody has a token that was used: raises :class:`JoinRefusedError`, and lets operators know."""
-        said = (
-            f"The join token for {token.member} was used before, and has been used again from {address or 'somewhere'}."
-        )
+        # From where, the log tells those who may know: the alert is for everybody who reads.
+        said = f"The join token for {token.member} was used before, and has been used again."
         if not self._alerts.has(AlertName.JOIN_TOKEN_REUSED, token.member):
             act = _act(token.member, "POST join", "refused", address=address, detail=said)
             try:

@@ -87,7 +87,15 @@ async def test_a_stolen_token_that_is_used_again_is_refused_and_told(start: Star
     assert await alerts(gateway) == {("JoinTokenReused", "newcomer")}
     async with gateway.http.get(gateway.url + "metrics") as response:
         assert 'manybinder_gateway_alert{alert="JoinTokenReused",member="newcomer"} 1.0' in await response.text()
-    assert [item["outcome"] for item in await log(gateway)].count("refused") == 1
+    (refused,) = [item for item in await log(gateway) if item["outcome"] == "refused"]
+    assert refused["address"] == "127.0.0.1"
+    # The operator of a single member hears of it, and not from where.
+    wanted = {"name": "bob", "role": "member", "member": "another"}
+    token_of_bob = (await ask(gateway, "POST", "tokens", wanted)).body["token"]
+    for path in ("alerts", "log?member=newcomer"):
+        told = repr((await ask(gateway, "GET", path, token=token_of_bob)).body)
+        assert "used again" in told
+        assert "from 127.0.0.1" not in told
     (member,) = gateway.parts.fleet.snapshot.members
     assert member.member.url == fake.url
     # The member itself, whose answer was lost, hears it again.

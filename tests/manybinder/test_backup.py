@@ -44,6 +44,22 @@ def test_a_key_that_the_environment_names_is_in_the_backup(
     assert "PRIVATE KEY" in key.read_text()
 
 
+def test_what_keeps_a_backup_from_being_made_is_named(site: Path, tmp_path: Path) -> None:
+    file = tmp_path / "backup.tar.gz"
+    (tmp_path / "taken").touch()
+    settings = yaml.safe_load(site.read_text())
+    # A file of the archive that ends before it is copied, as far as this program can tell.
+    archive = Path(settings["data_dir"]) / "archive"
+    archive.mkdir()
+    (archive / "events-2026-01-01.jsonl").symlink_to(tmp_path / "nothing")
+    for target, named in ((file, "events-2026-01-01.jsonl"), (tmp_path / "taken", "taken")):
+        with pytest.raises(CommandError, match=named) as refused:
+            command.backup(site, target, archive=target is file, as_json=True)
+        assert refused.value.code is Exit.USAGE
+    assert not file.exists()
+    assert not list(Path(settings["data_dir"]).glob(".backup-*"))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
