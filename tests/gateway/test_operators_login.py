@@ -104,6 +104,10 @@ async def test_somebody_logs_in_acts_and_logs_out(start: Starter, provider: Fake
             ("alice@example.org", "GET login", "operator"),
         ]
         assert "staff" not in repr(log)
+        # What is exported goes to other places: it holds decisions, and not what a provider says of people.
+        _, state = await ask(gateway, BOSS, "POST", "export")
+        assert "ban" in {record["kind"] for record in state["records"]}
+        assert not any(record["kind"] == LOGIN for record in state["records"])
         cookies = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}
         assert (await browser.act("DELETE", "session"))[0] == 204
         assert (await browser.call("GET", "whoami"))[0] == 401
