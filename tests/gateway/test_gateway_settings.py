@@ -183,7 +183,8 @@ def test_the_process_of_a_gateway() -> None:
 )
 def test_the_operators_own_host_is_read_as_browsers_write_it(tmp_path: Path, given: str, read: str | None) -> None:
     key = private_pem(Ed25519PrivateKey.generate()).replace("\n", "\n  ")
-    text = f"schema: 1\npublic_url: https://g/\ndata_dir: /x\nadmin: {{public_url: '{given}'}}\nsigning_key: |\n  {key}\n"
+    text = f"schema: 1\npublic_url: https://g/\ndata_dir: /x\nadmin: {{public_url: '{given}'}}\n"
+    text += f"signing_key: |\n  {key}\n"
     if read is None:
         with pytest.raises(ConfigError, match="admin"):
             load(written(tmp_path, text))
