@@ -30,8 +30,7 @@ def prepare(gateway: str, token_text: str, token_file: Path | None, place: Place
     token = membership.read_token(token_text, token_file)
     config = place.config or _made(token.member, place)
     settings = load(MemberSettings, config)
-    if not membership.belongs(settings.data_dir, token):
-        asyncio.run(membership.join(settings, gateway, token, 1.0))
+    asyncio.run(membership.join(settings, gateway, token, 1.0))
     return config
 
 

@@ -86,6 +86,8 @@ def member(
 
     if schema:
         return services.print_schema("member")
+    if gateway and (check_config or only):
+        raise click.UsageError("'--join' runs the whole member; leave out '--check-config' and '--only'.", context)
     if gateway:
         from manybinder import joining
 

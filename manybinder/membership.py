@@ -21,7 +21,7 @@ from contract.joining import (
     sign_join,
     sign_key_change,
 )
-from contract.signatures import SignatureRefusedError, fingerprint
+from contract.signatures import SignatureRefusedError
 from manybinder.errors import CommandError, Exit
 from manybinder.terminal import for_people
 from member import joined
@@ -53,18 +53,22 @@ def read_token(text: str, file: Path | None) -> JoinToken:
         raise CommandError(str(error), Exit.USAGE) from error
 
 
-def belongs(data_dir: Path, token: JoinToken) -> bool:
-    """Whether a member has joined already with a token like this one: under its name, at its gateway."""
-    return any(
-        item.member == token.member and token.gateway in map(fingerprint, item.keys)
-        for item in joined.read_all(data_dir)
-    )
+def used_here(data_dir: Path, token: JoinToken) -> Joined | None:
+    """The federation that a member has joined with this very token."""
+    return next((item for item in joined.read_all(data_dir) if item.token == _mark(token)), None)
+
+
+def _mark(token: JoinToken) -> str:
+    return token.digest[:16]
 
 
 async def join(settings: MemberSettings, url: str, token: JoinToken, share: float) -> Exit:
-    """Join the federation of the gateway at ``url``; raises :class:`CommandError`."""
-    data_dir = settings.data_dir
-    purpose = f"join-{token.digest[:16]}"
+    """Join the federation of the gateway at ``url``, unless that was done; raises :class:`CommandError`."""
+    data_dir, say = settings.data_dir, for_people().print
+    if (before := used_here(data_dir, token)) is not None:
+        say(f"{before.member} has joined {before.issuer} with this token already")
+        return Exit.DONE
+    purpose = f"join-{_mark(token)}"
     key = _kept(lambda: joined.fresh_key(data_dir, purpose))
     request = JoinRequest(
         member=token.member,
@@ -84,10 +88,10 @@ async def join(settings: MemberSettings, url: str, token: JoinToken, share: floa
 
     _check_share(settings, share, url)
     welcome = await _asked(url, ask)
-    known = Joined(token.member, welcome.issuer, welcome.report_url, welcome.keys, welcome.sent_at, key, share=share)
+    keys, told_at, mark = welcome.keys, welcome.sent_at, _mark(token)
+    known = Joined(token.member, welcome.issuer, welcome.report_url, keys, told_at, key, share, mark)
     path = _kept(lambda: joined.keep(data_dir, known))
     joined.forget_key(data_dir, purpose)
-    say = for_people().print
     say(f"{known.member} has joined {welcome.issuer}; its key and the gateway's are in {path}")
     say("The gateway checks it now, once it runs, and then sends it launches, few at first.")
     return Exit.DONE

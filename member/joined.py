@@ -41,6 +41,8 @@ class Joined:
     keys_at: float
     report_key: Ed25519PrivateKey
     share: float = 1.0
+    token: str = ""
+    """The beginning of the digest of the join token, to know it again."""
     leaving: bool = False
     """Whether it is to get no more launches from there."""
 
@@ -103,6 +105,7 @@ def keep(data_dir: Path, joined: Joined) -> Path:
         "keys_at": joined.keys_at,
         "report_key": private_pem(joined.report_key),
         "share": joined.share,
+        "token": joined.token,
         "leaving": joined.leaving,
     }
     path = directory(data_dir) / f"{joined.federation}.json"
@@ -174,6 +177,7 @@ def _read(path: Path) -> Joined:
             keys_at=float(wire["keys_at"]),
             report_key=load_private_key(_text(wire, "report_key")),
             share=float(wire["share"]),
+            token=str(wire.get("token", "")),
             leaving=wire.get("leaving") is True,
         )
     except OSError as error:

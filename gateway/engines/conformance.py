@@ -71,7 +71,10 @@ class _Found(Exception):  # noqa: N818 - what was found is no error of ours
 
 
 class Conformance:
-    """``session`` talks to members' sessions, ``issuer`` is the gateway's public URL; ``wall`` is Unix time."""
+    """``session`` talks to sessions of members that have joined, ``trusted`` to those of members that are configured.
+
+    ``issuer`` is the gateway's public URL; ``wall`` is Unix time.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Conformance:
         client: Clients,
         providers: Providers,
         session: aiohttp.ClientSession,
+        trusted: aiohttp.ClientSession,
         state: SharedState,
         replica: str,
         keys: SigningKeys,
@@ -93,7 +97,7 @@ class Conformance:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._records, self._registry, self._fleet, self._client = records, registry, fleet, client
-        self._providers, self._session, self._state, self._replica = providers, session, state, replica
+        self._providers, self._sessions, self._state, self._replica = providers, (trusted, session), state, replica
         self._keys, self._alerts, self._settings, self._issuer = keys, alerts, settings, issuer
         self._version, self._tasks, self._wall = version, tasks, wall
         self._running: set[str] = set()
@@ -261,7 +265,7 @@ class Conformance:
         url, token = final.fields.get("url"), final.fields.get("token")
         if problem := session_url_problem(url, member.origins):
             raise _Found(f"Its session's address is not passed on: {problem}.")
-        return Notebook(self._session, f"{str(url).rstrip('/')}/", str(token or ""))
+        return Notebook(self._sessions[member.guarded], f"{str(url).rstrip('/')}/", str(token or ""))
 
     async def _order(self, member: Member) -> tuple[LaunchClaims, str]:
         """What to launch, and its spec with the commit; raises :class:`ProviderError`."""

@@ -57,6 +57,9 @@ from gateway.engines.registry import Registry
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two questions to the other replicas about what they have written.
+ASK_EVERY = 0.2
+
 #: Seconds beyond a join token's end for which it is remembered that it was used.
 REMEMBERED = 3600.0
 
@@ -80,6 +83,8 @@ class Joining:
         self._records, self._registry, self._fleet, self._state = records, registry, fleet, state
         self._keys, self._guard, self._alerts, self._issuer, self._wall = keys, guard, alerts, issuer, wall
 
+        self._heard_at = 0.0
+
     def make_token(self, offer: Offer) -> tuple[JoinToken, Change]:
         """A new join token, and the record to write of it; raises :class:`JoinRefusedError`."""
         name = offer.member
@@ -100,8 +105,7 @@ class Joining:
         ``address`` is whom the request comes from, for the log.
         """
         token, request = self._read(bearer, body)
-        # Another replica may have made the token just now.
-        await self._records.sync()
+        await self._hear_others()
         offer = self._offer(token)
         key = fingerprint(request.key)
         if offer.used_by:
@@ -112,6 +116,7 @@ class Joining:
         if self._records.book.of(REVOKED_KEY).get(key) is not None:
             raise JoinRefusedError(403, "Revoked", "This key was revoked; make a new one to join.")
         await self._check_addresses(request, offer)
+        self._check_free(request, token.member)
         await self._use(token, offer, address)
         await self._register(token, request, offer, address)
         return self._welcome(token)
@@ -193,6 +198,13 @@ class Joining:
         policy = view.policy.value if view else ""
         return sign_notice(Notice(name, self._issuer, self._keys.public, policy, self._wall()), self._keys.current)
 
+    async def _hear_others(self) -> None:
+        """Another replica may have made the token just now; anybody may ask, so the others are not asked each time."""
+        now = self._fleet.now()
+        if now - self._heard_at >= ASK_EVERY:
+            self._heard_at = now
+            await self._records.sync()
+
     def _read(self, bearer: str, body: str) -> tuple[JoinToken, JoinRequest]:
         try:
             token = parse_join_token(bearer)
@@ -231,6 +243,11 @@ class Joining:
             if problem is not None:
                 raise JoinRefusedError(422, "Not Allowed There", f"{name}: {problem}.")
 
+    def _check_free(self, request: JoinRequest, name: str) -> None:
+        taken = [view.name for view in self._fleet.snapshot.members if view.member.url == _base(request.url)]
+        if taken and taken != [name]:
+            raise JoinRefusedError(409, "Address Taken", f"{taken[0]} is at {request.url} already.")
+
     async def _use(self, token: JoinToken, offer: Offer, address: str) -> None:
         """Use a token up: of all that try at the same time, one succeeds."""
         lasts = max(1.0, offer.expires_at - self._wall()) + REMEMBERED
@@ -244,12 +261,12 @@ class Joining:
 
     async def _register(self, token: JoinToken, request: JoinRequest, offer: Offer, address: str) -> None:
         name, now = token.member, self._wall()
-        before = self._registry.joined.get(name)
+        before, url = self._registry.joined.get(name), _base(request.url)
         if name in self._registry.configured or (before is not None and not offer.replaces):
             raise JoinRefusedError(409, "A Member Already", f"A member of the name {name} belongs here already.")
         registration = Registration(
             name=name,
-            url=request.url.rstrip("/") + "/",
+            url=url,
             hub_origin=origin(request.hub_origin),
             keys=(public_pem(request.key),),
             terms=offer.terms,
@@ -336,6 +353,10 @@ class Joining:
             detail = f"This cannot be kept on the gateway's disk, and was not done: {error}"
             raise JoinRefusedError(503, "Not Kept", detail) from error
         self._registry.refresh()
+
+
+def _base(url: str) -> str:
+    return url.rstrip("/") + "/"
 
 
 def _revoked(pems: Sequence[str], name: str) -> list[Change]:

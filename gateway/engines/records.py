@@ -54,6 +54,13 @@ class Records:
         self.changed: Callable[[], None] = lambda: None
         """Is called after each change of the book."""
 
+    def seal_anew(self) -> None:
+        """Look at all that the store holds, soon; what no key opens any more is written anew.
+
+        To be called where the federation's keys have changed: who comes later does not know the old one.
+        """
+        self._cursor = RecordCursor()
+
     async def write(self, *changes: Change, merged: Sequence[Record] = ()) -> None:
         """Write records, all or none: they are on the disk, and on their way to all replicas, on return.
 

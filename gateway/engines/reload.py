@@ -9,6 +9,7 @@ from gateway.clients.guard import AddressGuard
 from gateway.core.signing import SigningKeys
 from gateway.core.tallies import Tallies
 from gateway.engines.admission import Admission
+from gateway.engines.records import Records
 from gateway.engines.registry import Registry
 from gateway.settings import GatewaySettings, load
 from providers.registry import Providers
@@ -43,6 +44,7 @@ class Reload:
         registry: Registry,
         keys: SigningKeys,
         guard: AddressGuard,
+        records: Records,
         admission: Admission,
         configure_operators: Callable[[AdminSettings], None],
         build_token_secrets: dict[str, str],
@@ -51,6 +53,7 @@ class Reload:
     ) -> None:
         self._path, self._started_with = path, settings
         self._registry, self._keys, self._guard, self._tallies = registry, keys, guard, tallies
+        self._records = records
         self._admission, self._configure_operators, self._providers = admission, configure_operators, providers
         self._build_token_secrets = build_token_secrets
 
@@ -66,6 +69,7 @@ class Reload:
         members = [member.member() for member in settings.members]
         self._registry.configure(members, settings.report_keys, settings.federation)
         self._keys.configure(*settings.signing_keys)
+        self._records.seal_anew()
         self._guard.settings = settings.joining
         self._admission.configure(settings.admission)
         self._configure_operators(settings.admin)

@@ -172,14 +172,24 @@ class Starter:
         self, settings: GatewaySettings, key: Ed25519PrivateKey, fakes: Sequence[FakeMember] = ()
     ) -> Gateway:
         """A gateway with these settings."""
-        app = await make_app(settings)
+        return await self.serving(await make_app(settings), key, settings.data_dir, fakes)
+
+    async def serving(
+        self,
+        app: web.Application,
+        key: Ed25519PrivateKey,
+        data_dir: Path,
+        fakes: Sequence[FakeMember] = (),
+        port: int = 0,
+    ) -> Gateway:
+        """A gateway that is this application; ``port`` 0 = any."""
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=20)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+        site = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
         await site.start()
         self.running.append(runner.cleanup)
         port = runner.addresses[0][1]
-        return Gateway(self.http, list(fakes), f"http://127.0.0.1:{port}/", key, app[PARTS], runner, settings.data_dir)
+        return Gateway(self.http, list(fakes), f"http://127.0.0.1:{port}/", key, app[PARTS], runner, data_dir)
 
 
 def gateway_settings(

@@ -174,3 +174,20 @@ async def test_git_reads_the_canary(gateway: Gateway, tmp_path: Path) -> None:
     assert (clone / "README.md").read_text().startswith("# Canary")
     async with gateway.http.get(f"{gateway.url}canary.git/objects/../../etc") as response:
         assert response.status == 404
+
+
+async def test_a_member_of_the_configuration_is_checked_where_it_was_put(start: Starter) -> None:
+    gateway = await start.gateway(1, admin=OPEN["admin"], joining={"patience": "2s"})
+    (fake,) = gateway.members
+    assert (await ask(gateway, "POST", "members/member-1/check")).status == 204
+    async with reporting(gateway, fake):
+        check = await checked(gateway, "member-1")
+    assert [step["name"] for step in check["steps"]][-1] == "versions"
+    await fake.stop()
+    await gateway.until_state("member-1", "unreachable")
+    fake.versions = {"manybinder": version("manybinder")}
+    await fake.start()
+    assert (await ask(gateway, "POST", "members/member-1/check")).status == 204
+    async with reporting(gateway, fake):
+        check = await checked(gateway, "member-1")
+    assert check["passed"] is True, check

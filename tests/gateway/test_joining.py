@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,11 +14,15 @@ from contract.events import Phase
 from contract.joining import make_join_token, read_notice
 from contract.reports import Image, Sessions
 from contract.signatures import SignatureRefusedError, private_pem, sign_report
+from gateway.app import RELOAD, make_app
 from gateway.clients.guard import AddressGuard
 from gateway.core.settings import JoiningSettings
+from gateway.settings import load
+from tests.federation import free_port
 from tests.gateway.harness import SPEC, Gateway, Starter, gateway_settings, until
 from tests.gateway.joining import (
     OPEN,
+    TOKEN,
     alerts,
     ask,
     change_keys,
@@ -177,6 +182,15 @@ async def test_a_request_signed_with_another_key_than_the_one_in_it_is_refused(
     other = Ed25519PrivateKey.generate()
     forged = jwt.encode(claims, other, "EdDSA", headers={"typ": "manybinder-join+jwt"})
     assert (await post(gateway, "join", forged, token)).title == "Not Signed"
+
+
+async def test_no_member_takes_the_address_of_another(start: Starter, gateway: Gateway) -> None:
+    one, two = await start.member("newcomer"), await start.member("another")
+    await joined(gateway, one)
+    token = await join_token(gateway, "another")
+    answer = await post(gateway, "join", request_of(two, token, url=one.url), token)
+    assert (answer.status, answer.title) == (409, "Address Taken")
+    await join(gateway, two, token)
 
 
 async def test_only_an_operator_makes_join_tokens_and_what_is_wrong_is_named(gateway: Gateway) -> None:
@@ -439,3 +453,34 @@ async def test_members_learn_of_the_gateways_next_key_from_notices(start: Starte
         read_notice(notice_of(answer), welcome.keys, member="newcomer")
     with pytest.raises(SignatureRefusedError):
         read_notice(notice_of(answer), keys, member="other")
+
+
+async def test_the_gateways_key_changes_while_it_serves(start: Starter, tmp_path: Path) -> None:
+    port, path = free_port(), tmp_path / "gateway.yaml"
+    keys = {name: Ed25519PrivateKey.generate() for name in ("old", "new")}
+    for name, key in keys.items():
+        (tmp_path / f"{name}.pem").write_text(private_pem(key))
+
+    def configure(current: str, other: str = "") -> None:
+        more = f"other_signing_key_file: {tmp_path}/{other}.pem\n" if other else ""
+        path.write_text(
+            f"schema: 1\npublic_url: http://gateway.example/\nlisten: {{port: {port}}}\ndata_dir: {tmp_path}\n"
+            f"signing_key_file: {tmp_path}/{current}.pem\n{more}"
+            f"admin: {{tokens: [{{name: alice, token: {TOKEN}}}]}}\n"
+            "joining: {allow_loopback: true, accept: operator}\nprobes: {interval: 100ms, timeout: 60s}\n"
+            "providers: {git: {allow_private_addresses: true}}\n"
+        )
+
+    configure("old")
+    app = await make_app(load(path), path)
+    gateway = await start.serving(app, keys["old"], tmp_path)
+    fake = await start.member("newcomer")
+    known = (await joined(gateway, fake)).keys
+    for current, other in (("old", "new"), ("new", "old"), ("new", "")):
+        configure(current, other)
+        app[RELOAD]()
+        answer = await report(gateway, fake)
+        known = read_notice(notice_of(answer), known, member="newcomer").keys
+        assert known == tuple(keys[name].public_key() for name in (current, other) if name)
+        assert (await gateway.launch())[-1].phase is Phase.READY
+        fake.claims(keys[current], time.time())

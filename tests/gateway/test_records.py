@@ -91,6 +91,42 @@ async def test_what_was_decided_survives_a_restart_of_everything(tmp_path: Path)
     await again.close()
 
 
+@pytest.mark.parametrize("shared", [False, True])
+async def test_the_federations_key_changes_and_who_comes_later_reads_everything(
+    start: Starter, tmp_path: Path, shared: bool
+) -> None:
+    state: SharedState = start.state((await start.redis()).client()) if shared else MemoryState()
+    new, keys = Ed25519PrivateKey.generate(), [SigningKeys(KEY), SigningKeys(KEY)]
+    one, two = (
+        Records(file, file.load(), state, FederationSeal(each), name)
+        for each, name in zip(keys, ("one", "two"), strict=True)
+        for file in [RecordFile(tmp_path / name / "records.sqlite3")]
+    )
+
+    async def rotated(current: Ed25519PrivateKey, other: Ed25519PrivateKey | None) -> None:
+        """One replica after the other hears of it; what each writes meanwhile the other reads."""
+        for records, each in ((one, keys[0]), (two, keys[1])):
+            each.configure(current, other)
+            records.seal_anew()
+            await records.write(Change("ban", f"{len(one.book.of('ban'))}", {"by": "somebody"}))
+            for reader in (one, two):
+                await reader.sync()
+        assert one.book.of("ban") == two.book.of("ban")
+
+    await one.write(Change("ban", "first", {"v": 1}))
+    await one.write(Change("ban", "gone", {"v": 1}))
+    await one.write(Change("ban", "gone", None))
+    for current, other in ((KEY, new), (new, KEY), (new, None)):
+        await rotated(current, other)
+    late = _records(tmp_path, state, "late", new)
+    await late.sync()
+    assert late.book.of("ban", with_tombstones=True) == one.book.of("ban", with_tombstones=True)
+    assert len(late.book.of("ban")) == 7
+    for records in (one, two, late):
+        await records.close()
+    await state.close()
+
+
 async def test_an_emptied_store_is_refilled_and_a_stale_replica_revives_nothing(start: Starter, tmp_path: Path) -> None:
     redis = await start.redis()
     replicas = await start.replicas(2, redis, members=0)

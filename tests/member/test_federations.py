@@ -13,18 +13,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.events import Phase
 from contract.joining import Notice, sign_notice
 from contract.launches import launch_id
 from contract.reports import CapacityReport, Sessions
 from contract.signatures import BanList, LaunchClaims, SignatureRefusedError, sign_bans, sign_launch
 from member import joined
 from member.core.membership import Membership, federation_name, shared
+from member.engines.capacity import Capacity
 from member.engines.federations import Federations
+from member.engines.health import Health
 from member.joined import Joined, JoinedError
 from member.settings import MemberSettings
 from servicekit.config import ConfigError, parse
 from servicekit.tasks import Tasks
-from tests.member.member_harness import until
+from tests.member.member_harness import order, rig, until
+from tests.member.test_member_app import member_settings
 
 NORTH, SOUTH = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 NOW = 1_700_000_000.0
@@ -284,3 +288,32 @@ def test_a_membership_of_the_settings_keeps_the_keys_of_the_settings(tmp_path: P
     federations = Federations([configured], tmp_path, wall=time.time)
     federations.heard("north.example", notice(NORTH, Ed25519PrivateKey.generate()))
     assert federations.memberships == (configured,)
+
+
+async def test_each_federation_hears_of_its_own_sessions_and_repositories(tmp_path: Path) -> None:
+    async with rig() as engines:
+        capacity = Capacity(
+            member_settings(tmp_path, sessions={"limit": 10}),
+            hub=engines.client,
+            health=Health(engines.client, engines.builder),
+            builder=engines.builder,
+            builds=engines.builds,
+            launches=engines.launches,
+            versions=dict,
+            prefixes=(),
+        )
+        for name, host in (("a", "north"), ("b", "north"), ("c", "south")):
+            events = await engines.launch(order(name, launch_host=f"https://{host}.example/"))
+            assert events[-1].phase is Phase.READY
+        north = await capacity.report_to(joining().membership(3.0, 8.0))
+        of_south = await capacity.report_to(south().membership(3.0, 8.0))
+        whole = await capacity.report_to(joining(share=1.0).membership(3.0, 8.0))
+    assert (north.member, north.sessions.running, north.sessions.limit) == ("north-1", 2, 5)
+    # Less where this machine is full otherwise.
+    assert north.sessions.free is not None
+    assert north.sessions.free <= 3
+    assert (of_south.member, of_south.sessions.running, of_south.sessions.limit) == ("south-9", 1, 2)
+    assert sorted(north.sessions_by_repo) == ["git.example/org/a", "git.example/org/b"]
+    assert list(of_south.sessions_by_repo) == ["git.example/org/c"]
+    assert (whole.sessions.running, whole.sessions.limit, len(whole.sessions_by_repo)) == (3, 10, 3)
+    assert north.seq < of_south.seq < whole.seq
