@@ -31,6 +31,7 @@ from gateway.clients.guard import AddressGuard
 from gateway.clients.state.protocol import SharedState, StateUnavailableError
 from gateway.core.alerts import AlertName, Alerts
 from gateway.core.fleet import Policy
+from gateway.core.operators import TOKEN
 from gateway.core.origins import origin
 from gateway.core.ports import JoinRefusedError, RecordsAwayError
 from gateway.core.records import AUDIT, POLICY, WEIGHT, Change
@@ -166,6 +167,9 @@ class Joining:
             raise JoinRefusedError(404, "No Member", f"No member of the name {name[:100]!r} has joined.")
         book = self._records.book
         left = [Change(kind, name, None) for kind in (POLICY, WEIGHT, CHECK) if name in book.of(kind)]
+        # Its operators would go on reading here, and operate whoever has its name next.
+        tokens = [key for key, record in book.of(TOKEN).items() if (record.value or {}).get("member") == name]
+        left += [Change(TOKEN, key, None) for key in tokens]
         return [Change(MEMBER, name, None), *_revoked(registration.keys, name), *left]
 
     def acceptance(self, name: str) -> list[Change]:
@@ -283,9 +287,8 @@ class Joining:
 
     async def _reused(self, token: JoinToken, address: str) -> None:
         """Somebody has a token that was used: raises :class:`JoinRefusedError`, and lets operators know."""
-        said = (
-            f"The join token for {token.member} was used before, and has been used again from {address or 'somewhere'}."
-        )
+        # From where, the log tells those who may know: the alert is for everybody who reads.
+        said = f"The join token for {token.member} was used before, and has been used again."
         if not self._alerts.has(AlertName.JOIN_TOKEN_REUSED, token.member):
             act = _act(token.member, "POST join", "refused", address=address, detail=said)
             try:

@@ -92,7 +92,15 @@ async def test_a_stolen_token_that_is_used_again_is_refused_and_told(start: Star
     assert await alerts(gateway) == {("JoinTokenReused", "newcomer")}
     async with gateway.http.get(gateway.url + "metrics") as response:
         assert 'manybinder_gateway_alert{alert="JoinTokenReused",member="newcomer"} 1.0' in await response.text()
-    assert [item["outcome"] for item in await log(gateway)].count("refused") == 1
+    (refused,) = [item for item in await log(gateway) if item["outcome"] == "refused"]
+    assert refused["address"] == "127.0.0.1"
+    # The operator of a single member hears of it, and not from where.
+    wanted = {"name": "bob", "role": "member", "member": "another"}
+    token_of_bob = (await ask(gateway, "POST", "tokens", wanted)).body["token"]
+    for path in ("alerts", "log?member=newcomer"):
+        told = repr((await ask(gateway, "GET", path, token=token_of_bob)).body)
+        assert "used again" in told
+        assert "from 127.0.0.1" not in told
     (member,) = gateway.parts.fleet.snapshot.members
     assert member.member.url == fake.url
     # The member itself, whose answer was lost, hears it again.
@@ -283,6 +291,17 @@ async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Start
     answer = await post(one, "join", request_of(fake, token), token)
     assert (answer.status, answer.title) == (403, "Revoked")
     await join(one, fake, token, key=Ed25519PrivateKey.generate())
+
+
+async def test_the_operators_of_a_member_that_is_removed_go_with_it(start: Starter, gateway: Gateway) -> None:
+    await joined(gateway, await start.member("newcomer"))
+    wanted = {"name": "bob", "role": "member", "member": "newcomer"}
+    token = (await ask(gateway, "POST", "tokens", wanted)).body["token"]
+    other = (await ask(gateway, "POST", "tokens", {**wanted, "member": "another"})).body["token"]
+    assert (await ask(gateway, "GET", "log", token=token)).status == 200
+    assert (await ask(gateway, "DELETE", "members/newcomer")).status == 204
+    assert (await ask(gateway, "GET", "log", token=token)).status == 401
+    assert (await ask(gateway, "GET", "log", token=other)).status == 200
 
 
 async def test_what_was_registered_and_removed_survives_a_restart(start: Starter) -> None:
