@@ -12,7 +12,6 @@ from contract.units import Duration, Size, parse_size
 from member.cluster_settings import (
     NAMESPACE_OR_NONE,
     ClusterSessionSettings,
-    RegistrySettings,
     SecretKeySettings,
     TolerationSettings,
 )
@@ -146,12 +145,9 @@ class ContainerBuilderSettings(CommonBuilderSettings):
 class KubernetesBuilderSettings(CommonBuilderSettings):
     """repo2docker builds images in pods of a Kubernetes cluster, whose JupyterHub (zero-to-jupyterhub) runs them."""
 
-    named_by_registry: ClassVar[bool] = False
+    named_by_registry: ClassVar[bool] = True
 
     kind: Literal["kubernetes"] = "kubernetes"
-
-    image_prefix: str = Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?/[a-z0-9._/-]*$")
-    """Begins the name of every image: the registry's host, a slash, and what else.  All nodes pull from there."""
 
     kubeconfig: Path | None = None
     """How to reach the cluster; by default as the service account of the pod that the member runs in."""
@@ -178,9 +174,6 @@ class KubernetesBuilderSettings(CommonBuilderSettings):
     socket: str | None = Field(default=None, pattern=r"^/.+")
     """Where the node has that socket; by default where BinderHub's chart puts it."""
 
-    push: bool = True
-    """Whether builds push their images; without, all pods must run on the one node that built them."""
-
     push_secret: str = ""
     """Secret with a ``config.json`` that has the credentials for a push."""
 
@@ -189,9 +182,6 @@ class KubernetesBuilderSettings(CommonBuilderSettings):
 
     git_credentials_secret: SecretKeySettings | None = None
     """Secret with credentials as Git's credential helper takes them (``username=…\\npassword=…``)."""
-
-    registry: RegistrySettings = RegistrySettings()
-    """How the member asks whether an image is there."""
 
     memory_request: Size = Field(default=1 * 2**30, gt=0)
     """Memory that a node must have left for a build; ``memory`` is what its pod may take."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from contract.units import Size
 from servicekit.config import Section
@@ -19,19 +19,6 @@ class SecretKeySettings(Section):
 
     key: str = Field(min_length=1)
     """The entry's."""
-
-
-class RegistrySettings(Section):
-    """The registry's API."""
-
-    url: str | None = Field(default=None, pattern=r"^https?://.+")
-    """Its address without ``/v2``; by default https and the host of ``image_prefix``."""
-
-    username: str = ""
-    """Who asks; empty for nobody in particular."""
-
-    password: SecretStr = SecretStr("")
-    """Their password or token."""
 
 
 class TolerationSettings(Section):

@@ -25,7 +25,7 @@ class RegistrySettings(Section):
     password: SecretStr = SecretStr("")
     """Or a token, where the registry takes one for a password."""
 
-    timeout: Duration = Field(default=5.0, gt=0)
+    timeout: Duration = Field(default=4.0, gt=0)
     """For one question; a transfer of an image is the engine's business."""
 
     @property

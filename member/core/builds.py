@@ -54,18 +54,18 @@ def next_to_start(waiting: Sequence[RepoKey], running: Iterable[RepoKey], limits
 
 
 @dataclass
-class BuildTimes:
-    """How long builds have taken lately."""
+class SlotTimes:
+    """How long what takes a slot has taken lately: builds, or servers that start."""
 
     slots: int
     _latest: deque[float] = field(default_factory=lambda: deque(maxlen=_LATEST))
 
     def took(self, seconds: float) -> None:
-        """A build has succeeded after so many seconds."""
+        """One has succeeded after so many seconds."""
         self._latest.append(seconds)
 
     def until_start(self, place: int) -> float | None:
-        """Seconds, roughly, until the build at a place of the queue (1 = next) begins; ``None`` where nobody knows.
+        """Seconds, roughly, until the one at a place of the queue (1 = next) begins; ``None`` where nobody knows.
 
         With all slots taken, one comes free each ``median / slots`` seconds.
         """

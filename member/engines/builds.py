@@ -13,7 +13,7 @@ from contract.events import BuildEvent, Failure, Phase, event
 from contract.journal import Journal
 from contract.repos import RepoKey
 from member.builders.base import Builder, BuildFailedError, BuildRequest
-from member.core.builds import BuildLimits, BuildTimes, FailedBuilds, held_message, in_words, next_to_start
+from member.core.builds import BuildLimits, FailedBuilds, SlotTimes, held_message, in_words, next_to_start
 from member.engines.build_logs import BuildLog, BuildLogs
 from member.metrics import Metrics
 from servicekit.tasks import Tasks
@@ -68,7 +68,7 @@ class Builds:
         self._builds: dict[str, _Build] = {}
         self._queue: list[_Build] = []
         self._running: list[_Build] = []
-        self._failed, self._times = FailedBuilds(limits), BuildTimes(limits.slots)
+        self._failed, self._times = FailedBuilds(limits), SlotTimes(limits.slots)
         metrics.inprogress_builds.set_function(lambda: self.running)
         metrics.queued_builds.set_function(lambda: self.queued)
         metrics.held_builds.set_function(lambda: len(self._failed))

@@ -12,6 +12,7 @@ import aiohttp
 from contract.events import Phase, event
 from contract.repos import RepoKey
 from member.clients.hub import HubBusyError, HubClient, HubError, SpawnFailedError
+from member.core.builds import SlotTimes
 from member.core.launching import Launch, user_options
 from member.core.quotas import SessionLimits, refusal
 from member.engines.launch_queue import LaunchQueue
@@ -56,7 +57,7 @@ class Servers:
     ) -> None:
         self._hub, self._http, self._settings, self._limits = hub, http, settings, limits
         self._public_url, self._tasks, self._metrics, self._clock = public_url, tasks, metrics, clock
-        self._queue = LaunchQueue(settings.concurrent)
+        self._queue, self._times = LaunchQueue(settings.concurrent), SlotTimes(settings.concurrent)
         self._claimed: dict[str, RepoKey] = {}
         """Users for whom a server is being started, which the Hub may not count yet."""
         self._removals: set[asyncio.Task[None]] = set()
@@ -75,13 +76,14 @@ class Servers:
         started = False
         queued_at = self._clock()
         try:
-            async with self._queue.slot(lambda place: _tell_position(launch, place)):
+            async with self._queue.slot(lambda place: _tell_position(launch, place, self._times.until_start(place))):
                 self._metrics.phase("launch_queue", self._clock() - queued_at)
                 begun = self._clock()
                 started = True
                 async with asyncio.timeout(self._settings.timeout):
                     served = await self._start(launch, left_over=left_over)
                 self._metrics.phase("starting", self._clock() - begun)
+                self._times.took(self._clock() - begun)
                 return served
         except BaseException:
             if started:
@@ -169,6 +171,7 @@ class Servers:
             logger.warning("the Hub did not remove %s: %s", user, error)
 
 
-def _tell_position(launch: Launch, place: int) -> None:
+def _tell_position(launch: Launch, place: int, eta: float | None) -> None:
     ahead = "You are next." if place == 1 else f"{place - 1} before you."
-    launch.journal.append(event(Phase.LAUNCHING, f"Waiting for other sessions to start. {ahead}\n", position=place))
+    message = f"Waiting for other sessions to start. {ahead}\n"
+    launch.journal.append(event(Phase.LAUNCHING, message, position=place, eta_s=eta))

@@ -21,6 +21,7 @@ from gitserver import GitServer
 from launching import until_all_available, works
 from playwright.async_api import async_playwright, expect
 from redisserver import RedisServer
+from thebe import Thebe, install, served
 from yarl import URL
 
 from contract import sse
@@ -50,15 +51,32 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A site of somebody else's whose pages may launch here: its directory and its origin."""
+    directory = tmp_path_factory.mktemp("site")
+    with served(directory) as origin:
+        yield directory, origin
+
+
+@pytest.fixture(scope="module")
 def replicated(
-    tmp_path_factory: pytest.TempPathFactory, redis: RedisServer, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory,
+    redis: RedisServer,
+    site: tuple[Path, str],
+    request: pytest.FixtureRequest,
 ) -> Iterator[Federation]:
     """Some replicas of a gateway behind one port, and three members, each of real processes."""
     config = tmp_path_factory.mktemp("config")
     cache = shared_cache_dir(tmp_path_factory.getbasetemp())
-    gateway = {**GATEWAY, "redis": {"url": redis.url, "prefix": f"{request.param}-replicas:"}}
+    security = {"cors_allow_origin": site[1]}
+    gateway = {
+        **GATEWAY,
+        "redis": {"url": redis.url, "prefix": f"{request.param}-replicas:"},
+        "security": {**security, "require_build_token": False},
+    }
+    members = {**MEMBERS, "builder": {"cache_dir": str(cache)}, "security": security}
     (config / "gateway.yaml").write_text(yaml.safe_dump(gateway))
-    (config / "members.yaml").write_text(yaml.safe_dump({**MEMBERS, "builder": {"cache_dir": str(cache)}}))
+    (config / "members.yaml").write_text(yaml.safe_dump(members))
     federation = Federation.start(
         tmp_path_factory.mktemp("replicated") / "up",
         *("--members", "3", "--gateways", str(request.param)),
@@ -373,20 +391,16 @@ async def _token(federation: Federation, spec: str) -> str:
         return await federation.build_token(http, spec)
 
 
-#: What thebe does with a launch's stream: at the first error of it, the launch has failed.
-_AS_THEBE = """([spec, token]) => new Promise(resolve => {
-  const source = new EventSource(`/build/${spec}?build_token=${token}`);
-  const end = phase => { source.close(); resolve(phase); };
-  source.onerror = () => end("error");
-  source.onmessage = event => {
-    const { phase } = JSON.parse(event.data);
-    if (phase === "ready" || phase === "failed") end(phase);
-  };
-})"""
+@pytest.fixture(scope="module")
+def thebe_page(site: tuple[Path, str]) -> str:
+    """The origin of a page that embeds thebe, which is no origin of the gateway's."""
+    directory, origin = site
+    install(directory)
+    return origin
 
 
 async def test_the_npm_client_and_thebe_see_no_failure_during_a_drain(
-    replicated: Federation, npm_client: Path, spec: str
+    replicated: Federation, npm_client: Path, thebe_page: str, git_server: GitServer, spec: str
 ) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -396,8 +410,13 @@ async def test_the_npm_client_and_thebe_see_no_failure_during_a_drain(
 
         async def by_thebe() -> str:
             page = await browser.new_page()
-            await page.goto(f"{replicated.url}/about")
-            return str(await page.evaluate(_AS_THEBE, [spec, await _token(replicated, spec)]))
+            thebe = Thebe(page, thebe_page)
+            end = await thebe.launch(replicated.url, git_server.url("steady"))
+            assert end == "ready", end
+            assert await thebe.run("print('on')") == "on"
+            assert not [event for event in await thebe.told() if event["kind"] == "error"]
+            await page.close()
+            return end
 
         launches: list[asyncio.Task[str]] = []
         for replica in replicas(replicated):

@@ -105,7 +105,7 @@ async def test_somebody_logs_in_acts_and_logs_out(start: Starter, provider: Fake
         ]
         assert "staff" not in repr(log)
         cookies = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}
-        assert (await browser.act("DELETE", "session"))[0] == 204
+        assert (await browser.act("POST", "session/end"))[0] == 204
         assert (await browser.call("GET", "whoami"))[0] == 401
         # Whoever has kept the cookie is out as well.
         browser.http.cookie_jar.update_cookies(cookies, URL(gateway.url))
@@ -221,7 +221,7 @@ async def test_a_token_for_the_command_line_ends_with_its_session(start: Starter
         async with browser.http.post(url, data=form, headers=headers) as response:
             page = await response.text()
             assert response.status == 200, page
-        token = page.partition('<pre class="card">')[2].partition("</pre>")[0]
+        token = page.partition('<pre class="card" id="token">')[2].partition("</pre>")[0]
         _, who = await ask(gateway, token, "GET", "whoami")
         assert (who["name"], who["role"], who["member"]) == ("owner@example.org", "member", "member-1")
         assert (await ask(gateway, token, "PUT", "members/member-1/policy", {"policy": "draining"}))[0] == 200

@@ -55,6 +55,8 @@ async def test_fifty_open_a_new_repository_within_two_seconds(tmp_path: Path) ->
         assert sorted(queue[0] for queue in queues if queue) == list(range(1, 34))
         assert all(queue == sorted(set(queue), reverse=True) for queue in queues)
         assert sum(not queue for queue in queues) == 2
+        # Once some have started, who waits is told about how long.
+        assert any("eta_s" in event.fields for events in told for event in events if event.phase == Phase.LAUNCHING)
         sessions = {user for user in hub.users if not user.startswith("other-")}
         assert len(sessions) == 35
 

@@ -114,7 +114,7 @@ async def make_token(asked: Asked) -> web.Response:
     value = {**login, "digest": digest_of(secret), "made_at": time.time(), "bearer": True, "session": session}
     await asked.write(Change(LOGIN, token_id, value))
     token = token_text(token_id, secret)
-    if "text/html" in asked.request.headers.get(hdrs.ACCEPT, ""):
+    if _is_for_people(asked.request):
         return _page(asked, token)
     return answer({"id": token_id, "token": token, "expires_at": operator.until}, 201)
 
@@ -124,9 +124,16 @@ async def end(asked: Asked) -> web.Response:
     if asked.operator.id not in asked.parts.records.book.of(LOGIN):
         raise Problem(409, "No Login", "Only who has logged in can log out; a token is revoked (DELETE tokens).")
     await asked.write(Change(LOGIN, asked.operator.id, None))
-    response = done()
+    response: web.Response = done()
+    if _is_for_people(asked.request):
+        headers = {"Cache-Control": "no-store"}
+        response = asked.request.app[PAGES].response("operator.html", headers=headers, operator=None)
     response.del_cookie(asked.parts.operators.cookie("operator"), path="/", secure=asked.parts.operators.over_https)
     return response
+
+
+def _is_for_people(request: web.Request) -> bool:
+    return "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 
 def _page(asked: Asked, token: str = "") -> web.Response:

@@ -41,7 +41,7 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("POST", "import", Scope.STATE, state.take),
     ("GET", "session", Scope.READ, login.show),
     ("POST", "session/token", Scope.READ, login.make_token),
-    ("DELETE", "session", Scope.READ, login.end),
+    ("POST", "session/end", Scope.READ, login.end),
 )
 
 #: What somebody asks who is not known yet.

@@ -23,7 +23,8 @@ from member.builders.kubernetes.pods import Pod, Pods
 from member.builders.relay import Tell, relay
 from member.clients.informer import Informer
 from member.clients.kubernetes import Kubernetes, KubernetesError
-from member.clients.registry_manifests import Manifests, RegistryError
+from member.clients.registry import Registry, RegistryError
+from member.clients.registry_credentials import source
 from member.confine.ending import to_its_end
 from member.core import pods as manifests
 from member.core.pod_status import Stage, read_status
@@ -60,7 +61,10 @@ class KubernetesBuilder:
         here = rules.own_namespace()
         self._namespace = self._settings.namespace or here
         self._sessions_namespace = self._settings.sessions.namespace or here
-        self._rules = rules.build_pod_rules(self._settings, settings.name, self._namespace)
+        self._registry_settings = settings.registry
+        push = settings.registry is not None and settings.registry.push
+        self._rules = rules.build_pod_rules(self._settings, settings.name, self._namespace, push=push)
+        self._registry: Registry | None = None
         self._tasks = Tasks()
         self._known: dict[str, BuiltImage] = {}
         self._registry_said: Check | None = None
@@ -77,10 +81,7 @@ class KubernetesBuilder:
     async def start(self) -> None:
         """Find the cluster and what runs there; raises ``RuntimeError`` with a sentence."""
         self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        registry = self._settings.registry
-        self._registry = Manifests(
-            self._http, url=registry.url, username=registry.username, password=registry.password.get_secret_value()
-        )
+        await self._find_registry()
         try:
             self._client = await Kubernetes.connect(self._settings.kubeconfig)
             component = f"{manifests.COMPONENT}={manifests.BUILD_COMPONENT}"
@@ -108,6 +109,19 @@ class KubernetesBuilder:
             raise RuntimeError(f"builder: {error}") from error
         self._remember()
 
+    async def _find_registry(self) -> None:
+        given = self._registry_settings
+        if given is None or self._http is None:
+            return
+        if given.read_from:
+            await self.close()
+            raise RuntimeError("registry.read_from: the kubernetes builder reads no other member's registry")
+        try:
+            self._registry = Registry(self._http, given, source(given))
+        except ValueError as error:
+            await self.close()
+            raise RuntimeError(str(error)) from error
+
     async def close(self) -> None:
         """End what runs in the background; builds that run now go on in the cluster."""
         self._closing = True
@@ -122,10 +136,10 @@ class KubernetesBuilder:
 
         Raises :class:`BuildFailedError` where the registry does not say: building anew would help nobody.
         """
-        if not self._settings.push:
+        if self._registry is None:
             return image in self._known
         try:
-            return await self._registry.has(image)
+            return await self._registry.exists(image.removeprefix(f"{self._registry.host}/"))
         except RegistryError as error:
             logger.warning("%s", error)
             raise BuildFailedError(Failure.MEMBER, "This member's image registry does not answer.") from error
@@ -164,7 +178,7 @@ class KubernetesBuilder:
         if error is not None and not await self._went_well(pod, request.image):
             await self._discard_unstarted(pod)
             raise error
-        if self._settings.push and not await self._is_there(request.image, looks=_LOOKS):
+        if self._registry is not None and not await self._is_there(request.image, looks=_LOOKS):
             raise BuildFailedError(
                 Failure.MEMBER, "This member could not build: the image that was pushed is not in the registry."
             )
@@ -173,14 +187,14 @@ class KubernetesBuilder:
 
     async def _went_well(self, pod: Pod, image: str) -> bool:
         """Whether a build has succeeded although its pod was gone before that was seen."""
-        if not self._settings.push or read_status(self._builds.objects.get(self._key(pod), {})).stage is Stage.FAILED:
+        if self._registry is None or read_status(self._builds.objects.get(self._key(pod), {})).stage is Stage.FAILED:
             return False
         with contextlib.suppress(BuildFailedError):
             return await self._is_there(image, looks=1)
         return False
 
     async def _is_there(self, image: str, *, looks: int) -> bool:
-        if not self._settings.push:
+        if self._registry is None:
             return True
         for look in range(looks):
             if look:
@@ -247,7 +261,7 @@ class KubernetesBuilder:
             return [Check("Kubernetes API", False, "this member is ending")]
         return [
             await self._api_check(),
-            *([await self._registry_check()] if self._settings.push else []),
+            *([await self._registry_check(self._registry)] if self._registry is not None else []),
             *(self._cluster.checks() if self._cluster is not None else ()),
         ]
 
@@ -261,23 +275,13 @@ class KubernetesBuilder:
             return Check("Kubernetes API", False, str(error))
         return Check("Kubernetes API", True, f"{len(self._builds.objects)} build pods in {self._namespace}")
 
-    async def _registry_check(self) -> Check:
+    async def _registry_check(self, registry: Registry) -> Check:
         """Not asked anew each time: registries count who asks."""
         now = time.monotonic()
         if self._registry_said is None or now >= self._ask_registry_at:
-            self._registry_said = await self._ask_registry()
+            self._registry_said = await _ask(registry)
             self._ask_registry_at = now + (_REGISTRY_FRESH_S if self._registry_said.ok else 0)
         return self._registry_said
-
-    async def _ask_registry(self) -> Check:
-        try:
-            async with asyncio.timeout(_CHECK_S):
-                await self._registry.check(self._settings.image_prefix)
-        except TimeoutError:
-            return Check("Docker registry", False, f"it did not answer within {_CHECK_S:g} s")
-        except RegistryError as error:
-            return Check("Docker registry", False, str(error))
-        return Check("Docker registry", True)
 
     def _remember(self) -> None:
         """What was built before this process began, as far as pods still tell."""
@@ -298,7 +302,18 @@ class KubernetesBuilder:
 
     @property
     def _registry_host(self) -> str | None:
-        return self._settings.image_prefix.partition("/")[0] if self._settings.push else None
+        return self._registry.host if self._registry is not None else None
+
+
+async def _ask(registry: Registry) -> Check:
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            await registry.check()
+    except TimeoutError:
+        return Check("Docker registry", False, f"it did not answer within {_CHECK_S:g} s")
+    except RegistryError as error:
+        return Check("Docker registry", False, str(error))
+    return Check("Docker registry", True)
 
 
 def _is_ready(pod: Pod) -> bool:

@@ -34,7 +34,7 @@ def own_namespace() -> str:
         return "default"
 
 
-def build_pod_rules(settings: KubernetesBuilderSettings, member: str, namespace: str) -> BuildPodRules:
+def build_pod_rules(settings: KubernetesBuilderSettings, member: str, namespace: str, *, push: bool) -> BuildPodRules:
     """What all build pods of a member have in common."""
     limits = {"memory": str(settings.memory), "ephemeral-storage": str(settings.disk)}
     if settings.cpu is not None:
@@ -46,7 +46,7 @@ def build_pod_rules(settings: KubernetesBuilderSettings, member: str, namespace:
         image_pull_policy=settings.image_pull_policy,
         command=settings.command,
         socket=None if settings.engine == "none" else settings.socket or SOCKETS[settings.engine],
-        push=settings.push,
+        push=push,
         push_secret=settings.push_secret,
         registry_credentials=_secret_key(settings.registry_credentials_secret),
         git_credentials=_secret_key(settings.git_credentials_secret),

@@ -66,7 +66,8 @@ class Kubelet:
 
     def run(self, name: str) -> None:
         """Have a pod's container run."""
-        self._status(name, {"running": {"startedAt": now()}}, phase="Running")
+        address = {"hostIP": "127.0.0.1", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+        self._status(name, {"running": {"startedAt": now()}}, phase="Running", **address)
 
     def write(self, name: str, *lines: str, at_ns: int | None = None) -> None:
         """Have a pod's container write lines."""
@@ -109,10 +110,16 @@ class Kubelet:
         pod = self._pod(name)
         container = pod["spec"]["containers"][0]
         ready = "running" in state
-        entry = {"name": container["name"], "image": container["image"], "ready": ready, "restartCount": 0}
+        entry = {
+            "name": container["name"],
+            "image": container["image"],
+            "imageID": "sha256:0",
+            "ready": ready,
+            "restartCount": 0,
+        }
         if reason_of_pod:
             status["reason"] = reason_of_pod
-        status["containerStatuses"] = [{**entry, "started": ready, "state": state}]
+        status["containerStatuses"] = [{**entry, "state": state}]
         self.cluster.change("pods", self.namespace, name, status=status)
 
     # -- by itself

@@ -12,7 +12,7 @@ from member.builders.base import BuildFailedError, BuildRequest
 from member.builders.kubernetes.builder import KubernetesBuilder
 from member.settings import MemberSettings
 from tests.fakes.kubernetes import FakeKubernetes, Kubelet, node
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.oci_registry import OCI, FakeRegistry
 from tests.member.member_harness import build_request, until
 
 NAMESPACE = "builds"
@@ -26,12 +26,12 @@ def settings_tree(kubeconfig: Path | None, registry_url: str, tmp_path: Path, **
         "public_url": "http://127.0.0.1:9001/",
         "data_dir": str(tmp_path / "data"),
         "hub": {"url": "http://127.0.0.1:9002/", "public_url": "http://127.0.0.1:9002/", "api_token": "x"},
+        "registry": {"url": registry_url} if registry_url else None,
         "builder": {
             "kind": "kubernetes",
             "kubeconfig": kubeconfig and str(kubeconfig),
             "namespace": NAMESPACE,
-            "image_prefix": "registry.example:5000/binder/",
-            "registry": {"url": registry_url},
+            "image_prefix": "binder/",
             "sessions": {"namespace": "hub"},
             **builder,
         },
@@ -106,7 +106,7 @@ class Cluster:
 
     def read(self, builder: KubernetesBuilder, request: BuildRequest | None = None) -> Reader:
         """Begin a build, or join it."""
-        reader = read(builder, request or build_request_for())
+        reader = read(builder, request or self.request())
         self.stack.push_async_callback(reader.leave)
         return reader
 
@@ -127,19 +127,27 @@ class Cluster:
         self.kubelet.run(name)
         return name
 
+    def push(self, image: str) -> None:
+        """Have the registry get an image."""
+        self.registry.manifests[image.partition("/")[2]] = OCI
+
+    def request(self, name: str = "repo") -> BuildRequest:
+        """What to build of a repository."""
+        return build_request_for(name, self.registry.url)
+
     def succeed(self, name: str) -> None:
         """Have a build pod push its image, and end."""
         pod = self.api.store.get("pods", NAMESPACE, name)
         assert pod is not None
-        self.registry.push(pod["metadata"]["annotations"]["manybinder.org/image"])
+        self.push(pod["metadata"]["annotations"]["manybinder.org/image"])
         self.kubelet.finish(name)
 
 
-def build_request_for(name: str = "repo") -> BuildRequest:
-    """What to build of a repository."""
+def build_request_for(name: str, registry_url: str = "") -> BuildRequest:
+    """What to build of a repository, for a registry."""
     made = build_request(name)
-    image = made.image.replace("test-", "registry.example:5000/binder/", 1)
-    return BuildRequest(made.repo, made.repo_url, made.commit, image)
+    host = registry_url.partition("//")[2] or "localhost"
+    return BuildRequest(made.repo, made.repo_url, made.commit, made.image.replace("test-", f"{host}/binder/", 1))
 
 
 @contextlib.asynccontextmanager

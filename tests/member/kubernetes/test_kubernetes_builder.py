@@ -10,7 +10,7 @@ from contract.events import Failure, Phase
 from member.builders.base import BuildFailedError
 from member.core.pods import pod_name
 from tests.fakes.kubernetes import quota
-from tests.member.kubernetes.kube_harness import NAMESPACE, build_request_for, cluster
+from tests.member.kubernetes.kube_harness import NAMESPACE, cluster
 from tests.member.member_harness import until
 
 #: All that is waited for is in this process.
@@ -25,7 +25,7 @@ def r2d(phase: str, message: str) -> str:
 async def test_a_build_is_a_pod_whose_log_is_told_and_whose_image_is_there(tmp_path: Path) -> None:
     async with cluster(tmp_path) as there:
         builder = await there.builder()
-        request = build_request_for()
+        request = there.request()
         assert not await builder.has_image(request.image)
         reader = there.read(builder, request)
         name = await there.running()
@@ -90,7 +90,7 @@ async def test_a_member_that_restarts_joins_the_builds_that_run(tmp_path: Path) 
         assert [line for line in await again.end() if line in ("one\n", "two\n")] == ["one\n", "two\n"]
         assert len(there.pods) == 1
         third = await there.builder()
-        assert [image.image for image in await third.images()] == [build_request_for().image]
+        assert [image.image for image in await third.images()] == [there.request().image]
 
 
 @pytest.mark.parametrize("fault", ["cut", "end"])
@@ -191,7 +191,7 @@ async def test_an_earlier_build_that_failed_is_replaced(tmp_path: Path) -> None:
 async def test_a_pod_of_another_image_under_the_same_name_is_left_alone(tmp_path: Path) -> None:
     async with cluster(tmp_path) as there:
         builder = await there.builder()
-        request = build_request_for()
+        request = there.request()
         name = pod_name(request.repo, request.commit)
         meta = {"name": name, "annotations": {"manybinder.org/image": "another:1"}}
         there.api.store.put("pods", NAMESPACE, {"metadata": meta, "spec": {}, "status": {"phase": "Pending"}})
@@ -213,7 +213,7 @@ async def test_an_image_that_is_gone_from_the_registry_is_built_anew(tmp_path: P
         name = await there.running()
         there.succeed(name)
         await reader.end()
-        there.registry.images.clear()
+        there.registry.manifests.clear()
         uid = there.pods[0]["metadata"]["uid"]
         again = there.read(builder)
         await until(lambda: there.pods and there.pods[0]["metadata"]["uid"] != uid)
@@ -225,11 +225,12 @@ async def test_an_image_that_is_gone_from_the_registry_is_built_anew(tmp_path: P
 async def test_a_registry_that_is_broken_is_not_an_image_that_is_missing(tmp_path: Path) -> None:
     async with cluster(tmp_path) as there:
         builder = await there.builder()
-        there.registry.errors += [500, 500]
+        there.registry.status = 500
         with pytest.raises(BuildFailedError, match="registry") as caught:
-            await builder.has_image(build_request_for().image)
+            await builder.has_image(there.request().image)
         assert caught.value.failure is Failure.MEMBER
         assert [check.ok for check in await builder.checks()] == [True, False, True]
+        there.registry.status = None
         assert [check.ok for check in await builder.checks()] == [True, True, True]
 
 
@@ -252,7 +253,7 @@ async def test_a_quota_without_room_and_a_missing_right_are_told_apart(tmp_path:
 async def test_builds_use_no_right_beyond_those_that_the_documentation_lists(tmp_path: Path) -> None:
     async with cluster(tmp_path) as there:
         builder = await there.builder(sticky=True, start_timeout="30s", keep_finished="0s")
-        kept, given_up, stuck = (there.read(builder, build_request_for(name)) for name in "abc")
+        kept, given_up, stuck = (there.read(builder, there.request(name)) for name in "abc")
         await until(lambda: len(there.pods) == 3)
         names = {pod["metadata"]["annotations"]["binder-repo"][-1]: pod["metadata"]["name"] for pod in there.pods}
         there.kubelet.schedule(names["a"], "node-1")

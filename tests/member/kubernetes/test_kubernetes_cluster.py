@@ -53,7 +53,6 @@ class Place:
             "namespace": self.namespace,
             "image": self.image,
             "engine": "none",
-            "push": False,
             "command": ["/bin/sh", "-c", script, "builder"],
             "memory_request": "16Mi",
             "memory": "256Mi",
@@ -62,7 +61,7 @@ class Place:
             "sessions": {"namespace": self.namespace, "memory": "64Mi"},
             **more,
         }
-        made = KubernetesBuilder(settings(self.kubeconfig, "http://127.0.0.1:9", self.tmp_path, **own))
+        made = KubernetesBuilder(settings(self.kubeconfig, "", self.tmp_path, **own))
         await made.start()
         self.stack.push_async_callback(made.close)
         return made

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import ValidationError
@@ -14,22 +13,19 @@ from member.app import make_app
 from member.builder_settings import KubernetesBuilderSettings
 from member.builders.kubernetes import rules
 from member.builders.kubernetes.kind import KubernetesKind
-from member.clients.registry_manifests import Manifests, RegistryError
 from member.cluster_settings import ClusterSessionSettings
 from member.settings import MemberSettings
 from tests.fakes.hub import TOKEN, FakeHub
 from tests.fakes.kubernetes import Kubelet
-from tests.fakes.registry import FakeRegistry
 from tests.member.kubernetes.kube_harness import NAMESPACE, cluster, settings, settings_tree
 from tests.member.test_member_app import example
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "member-kubernetes.yaml"
-IMAGE = "registry.example:5000/binder/some-repo:c0ffee"
 
 
 _WITHOUT_DEFAULT = (
     *("kubeconfig:", "registry_credentials_secret:", "git_credentials_secret:", "socket:", "cpu:", "memory_limit:"),
-    *("cpu_limit:", "registry:$", "  url: https://registry", "  username: member", "  password_file: .*registry"),
+    "cpu_limit:",
 )
 
 
@@ -51,7 +47,6 @@ def test_the_example_of_settings_loads_and_shows_the_defaults(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"image_prefix": "no-registry"}, "image_prefix"),
         ({"memory_request": "8Gi"}, "memory_request: must not be above memory"),
         ({"cpu": 0.1}, "cpu_request: must not be above cpu"),
         ({"engine": "buildkit"}, "engine"),
@@ -78,7 +73,7 @@ def test_settings_become_what_pods_have(tmp_path: Path) -> None:
         sessions={"memory": "2Gi", "cpu": 0.25, "memory_limit": "4Gi"},
     ).builder
     assert isinstance(given, KubernetesBuilderSettings)
-    made = rules.build_pod_rules(given, "member", "builds")
+    made = rules.build_pod_rules(given, "member", "builds", push=True)
     assert (made.socket, made.deadline_s) == ("/var/run/pink/podman.sock", 90)
     assert made.limits == {"memory": str(4 * 2**30), "ephemeral-storage": str(10 * 2**30), "cpu": "2000m"}
     assert made.requests["cpu"] == "500m"
@@ -86,7 +81,9 @@ def test_settings_become_what_pods_have(tmp_path: Path) -> None:
     shape = rules.session_shape(given, "hub")
     assert {name: float(amount) for name, amount in shape.requests.items()} == {"memory": 2 * 2**30, "cpu": 0.25}
     assert {name: float(amount) for name, amount in shape.limits.items()} == {"memory": 4 * 2**30}
-    assert rules.build_pod_rules(given.model_copy(update={"engine": "none"}), "member", "builds").socket is None
+    assert (
+        rules.build_pod_rules(given.model_copy(update={"engine": "none"}), "member", "builds", push=True).socket is None
+    )
 
 
 def test_a_hub_of_the_members_own_is_refused(tmp_path: Path) -> None:
@@ -124,32 +121,9 @@ async def test_a_launch_builds_in_the_cluster_and_its_session_starts_at_the_clus
                         events.append(parse_event(line.removeprefix(b"data: ")))
                         if "waits for a node" in events[-1].message or "prepares" in events[-1].message:
                             image = there.pods[0]["metadata"]["annotations"]["manybinder.org/image"]
-                            there.registry.push(image)
+                            there.push(image)
                         if events[-1].is_final:
                             break
             assert events[-1].phase is Phase.READY, events[-1]
             assert any(commit in event.message and "--push" in event.message for event in events)
-            assert events[-1].fields["image"].startswith("registry.example:5000/binder/")
-
-
-@pytest.mark.parametrize("auth", ["", "basic", "bearer"])
-async def test_a_registry_is_asked_as_it_wants_to_be(auth: str) -> None:
-    async with FakeRegistry(auth=auth) as registry, aiohttp.ClientSession() as session:
-        asked = Manifests(session, url=registry.url, username="pusher", password="secret")
-        assert not await asked.has(IMAGE)
-        registry.push(IMAGE)
-        assert await asked.has(IMAGE)
-        if auth:
-            with pytest.raises(RegistryError, match=r"401"):
-                await Manifests(session, url=registry.url, username="pusher", password="wrong").has(IMAGE)
-
-
-async def test_a_registry_in_trouble_is_never_a_no() -> None:
-    async with FakeRegistry(errors=[500, 429, 403]) as registry, aiohttp.ClientSession() as session:
-        asked = Manifests(session, url=registry.url)
-        for status in (500, 429, 403):
-            with pytest.raises(RegistryError, match=str(status)):
-                await asked.has(IMAGE)
-    async with aiohttp.ClientSession() as session:
-        with pytest.raises(RegistryError, match="does not answer"):
-            await Manifests(session, url=registry.url).has(IMAGE)
+            assert events[-1].fields["image"].startswith(f"{there.registry.url.partition('//')[2]}/binder/")

@@ -10,7 +10,7 @@ from contract.events import Failure, Phase
 from contract.rendezvous import score
 from member.builders.kubernetes.builder import KubernetesBuilder
 from tests.fakes.kubernetes import node, quota
-from tests.member.kubernetes.kube_harness import NAMESPACE, build_request_for, cluster, settings
+from tests.member.kubernetes.kube_harness import NAMESPACE, cluster, settings
 from tests.member.member_harness import until
 
 #: All that is waited for is in this process.
@@ -172,7 +172,7 @@ def engine(name: str, at: str | None, *, ready: bool = True) -> dict[str, Any]:
 async def test_sticky_builds_go_to_one_ready_node_and_none_is_needed(tmp_path: Path) -> None:
     async with cluster(tmp_path) as there:
         builder = await there.builder(sticky=True)
-        request = build_request_for()
+        request = there.request()
 
         async def wanted() -> list[str] | None:
             reader = there.read(builder, request)

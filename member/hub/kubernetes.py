@@ -1,0 +1,40 @@
+"""Starts sessions as pods: KubeSpawner, with what a Binder's sessions have.
+
+For a cluster's Hub (zero-to-jupyterhub), which gets this file, :mod:`member.hub.binder` and
+:mod:`member.hub.z2jh_config` through its ``hub.extraFiles``: they import what its image holds, and nothing else.
+What BinderHub's spawner of this name is configured with, this one takes too.
+"""
+
+from typing import Any
+
+from kubespawner import KubeSpawner
+from traitlets import Float, Unicode
+
+from member.hub.binder import check_options, image_command, session_environ
+
+#: Of the variables that a Hub gives its servers: those with which a session could speak to it.
+_OF_THE_HUB = ("JUPYTERHUB_", "JPY_")
+
+
+class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
+    """One session, one pod."""
+
+    idle_timeout = Float(600.0, config=True, help="Seconds after which a session ends that nobody uses.")
+    cors_allow_origin = Unicode("", config=True, help="The origin whose pages may call sessions; empty = none.")
+
+    def get_args(self) -> list[str]:
+        """Nothing: the command has all."""
+        return []
+
+    def get_env(self) -> dict[str, str]:
+        """What an operator gives all sessions, and what a session is to know; nothing of the Hub's."""
+        given = {name: value for name, value in super().get_env().items() if not name.startswith(_OF_THE_HUB)}
+        return given | session_environ(self.user_options)
+
+    def start(self) -> Any:
+        """Start the session; raises a 400 where image or token is missing."""
+        check_options(self.user_options)
+        self.image = self.user_options["image"]
+        base_url = self.server.base_url if self.server else f"/user/{self.user.name}/"
+        self.cmd = image_command(self.port, base_url, idle_s=self.idle_timeout, allow_origin=self.cors_allow_origin)
+        return super().start()

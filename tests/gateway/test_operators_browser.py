@@ -1,0 +1,45 @@
+"""An operator logs in with a real browser, at a real provider, and goes on with the command line."""
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.fakes.oidc import FakeOidc
+from tests.gateway.harness import Starter
+from tests.gateway.test_gateway_redirect_browser import page
+from tests.gateway.test_operators import ask
+from tests.gateway.test_operators_login import admin
+
+__all__ = ["page"]
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+async def test_an_operator_logs_in_takes_a_token_along_and_logs_out(
+    start: Starter,
+    page: Page,
+) -> None:
+    provider = await FakeOidc().start()
+    start.running.append(provider.stop)
+    provider.claims["groups"] = ["binder-operators"]
+    gateway = await start.gateway(1, admin=admin(provider))
+    gateway.parts.operators.public_url = gateway.url
+    await page.goto(f"{gateway.url}api/v1/admin/login")
+    await expect(page.locator("#main")).to_contain_text("You are alice@example.org, with the role operator")
+    assert page.url == f"{gateway.url}api/v1/admin/session"
+    await page.get_by_role("button", name="Make a token for the command line").click()
+    token = (await page.locator("#token").inner_text()).strip()
+    status, who = await ask(gateway, token, "GET", "whoami")
+    assert (status, who["name"]) == (200, "alice@example.org")
+    # A page of another port is of another origin and of the same site: it sends the cookie, and changes nothing.
+    cookies = await page.context.cookies()
+    assert [item["httpOnly"] for item in cookies] == [True] * len(cookies)
+    await page.goto(f"{provider.url}/jwks")
+    await page.evaluate(
+        """url => fetch(url, {method: "POST", mode: "no-cors", credentials: "include"}).catch(() => null)""",
+        f"{gateway.url}api/v1/admin/session/end",
+    )
+    assert (await ask(gateway, token, "GET", "whoami"))[0] == 200
+    await page.goto(f"{gateway.url}api/v1/admin/session")
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.locator("#main")).to_contain_text("You are logged out")
+    assert (await ask(gateway, token, "GET", "whoami"))[0] == 401
