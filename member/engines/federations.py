@@ -90,6 +90,9 @@ class Federations:
         membership, claims = self._first(
             lambda item: verify_launch(token, item.keys, member=item.member, now=now, leeway=item.leeway)
         )
+        if self._is_of_another(claims.launch_host, membership):
+            # Its sessions would count for the other one's share.
+            raise SignatureRefusedError("the launch token is in the name of another federation")
         self._use(token, claims.expires_at + membership.leeway)
         return claims
 
@@ -99,8 +102,7 @@ class Federations:
         membership, bans = self._first(
             lambda item: verify_bans(token, item.keys, member=item.member, now=now, leeway=item.leeway)
         )
-        others = {item.issuer for item in self.memberships} - {membership.issuer}
-        if bans.issuer in others:
+        if self._is_of_another(bans.issuer, membership):
             raise SignatureRefusedError("the bans are in the name of another federation")
         return bans
 
@@ -171,8 +173,13 @@ class Federations:
                 refusal, known = error, True
         raise refusal
 
+    def _is_of_another(self, issuer: str, membership: Membership) -> bool:
+        return issuer != membership.issuer and any(item.issuer == issuer for item in self.memberships)
+
     def _use(self, token: str, good_until: float) -> None:
-        digest, now = hashlib.sha256(token.encode(errors="replace")).digest(), self._wall()
+        # Of what was signed: one signature can be written in several ways.
+        signed = token.rpartition(".")[0]
+        digest, now = hashlib.sha256(signed.encode()).digest(), self._wall()
         if self._used.get(digest, 0.0) > now:
             raise SignatureRefusedError("the launch token was used before")
         if len(self._used) >= _MOST_TOKENS:

@@ -123,6 +123,24 @@ def test_a_launch_token_is_good_once_as_long_as_it_is_good_at_all(tmp_path: Path
         federations.verify_launch(token)
 
 
+def test_a_launch_token_that_is_written_differently_is_the_same_token(both: Federations) -> None:
+    token = sign_launch(claims(), NORTH)
+    both.verify_launch(token)
+    # Base64 may be read with padding, with odd last bits and with other characters between (RFC 4648, section 3).
+    with pytest.raises(SignatureRefusedError, match="used before"):
+        both.verify_launch(f"{token}==")
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for same in (token[:-1] + digits[digits.index(token[-1]) ^ 1], f"{token}!!!!", f"{token[:-2]}!!!!{token[-2:]}"):
+        with pytest.raises(SignatureRefusedError):
+            both.verify_launch(same)
+
+
+def test_no_federation_launches_in_the_name_of_another(both: Federations) -> None:
+    assert both.verify_launch(sign_launch(claims(launch_host="https://north.example/"), NORTH))
+    with pytest.raises(SignatureRefusedError, match="in the name of another federation"):
+        both.verify_launch(sign_launch(claims(launch_host="https://south.example/"), NORTH))
+
+
 def test_no_federation_bans_in_the_name_of_another(both: Federations) -> None:
     told = both.verify_bans(sign_bans(BanList("north-1", "https://north.example/", NOW, ()), NORTH))
     assert told.issuer == "https://north.example/"
