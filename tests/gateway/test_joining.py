@@ -16,6 +16,8 @@ from contract.reports import Image, Sessions
 from contract.signatures import SignatureRefusedError, private_pem, sign_report
 from gateway.app import RELOAD, make_app
 from gateway.clients.guard import AddressGuard
+from gateway.core.records import Change
+from gateway.core.registration import MEMBER
 from gateway.core.settings import JoiningSettings
 from gateway.settings import load
 from tests.federation import free_port
@@ -283,6 +285,23 @@ async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Start
     answer = await post(one, "join", request_of(fake, token), token)
     assert (answer.status, answer.title) == (403, "Revoked")
     await join(one, fake, token, key=Ed25519PrivateKey.generate())
+
+
+async def test_a_replica_that_was_away_revives_no_revoked_member(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    known = gateway.parts.records.book.of(MEMBER)["newcomer"].value
+    assert (await ask(gateway, "DELETE", "members/newcomer")).status == 204
+    # What such a replica writes before it hears of the removal, it writes later.
+    await gateway.parts.records.write(Change(MEMBER, "newcomer", known))
+    gateway.parts.joining.refresh()
+    assert await states(gateway) == {}
+    refused = await report(gateway, fake)
+    assert (refused.status, refused.title) == (403, "Revoked")
+    assert ("RevokedMemberReports", "newcomer") in await alerts(gateway)
+    # The name is free.
+    await join(gateway, fake, await join_token(gateway), key=Ed25519PrivateKey.generate())
+    assert await states(gateway) == {"newcomer": "pending"}
 
 
 async def test_what_was_registered_and_removed_survives_a_restart(start: Starter) -> None:
