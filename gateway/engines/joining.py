@@ -28,7 +28,7 @@ from contract.joining import (
 )
 from contract.signatures import SignatureRefusedError, fingerprint, load_public_key, public_pem
 from gateway.clients.guard import AddressGuard
-from gateway.clients.state.protocol import SharedState, StateUnavailableError
+from gateway.clients.state.protocol import Quota, SharedState, StateUnavailableError
 from gateway.core.alerts import AlertName, Alerts
 from gateway.core.fleet import Policy
 from gateway.core.origins import origin
@@ -107,16 +107,16 @@ class Joining:
         await self._hear_others()
         offer = self._offer(token)
         key = fingerprint(request.key)
-        if offer.used_by:
-            if offer.used_by != key:
-                await self._reused(token, address)
-            # The answer to its own request was lost.
-            return self._welcome(token)
+        if offer.used_by and offer.used_by != key:
+            await self._reused(token, address)
         if self._records.book.of(REVOKED_KEY).get(key) is not None:
             raise JoinRefusedError(403, "Revoked", "This key was revoked; make a new one to join.")
+        if offer.used_by:
+            # The answer to its own request was lost.
+            return self._welcome(token)
         await self._check_addresses(request, offer)
         self._check_free(request, token.member)
-        await self._use(token, offer, address)
+        await self._use(token, key, offer, address)
         await self._register(token, request, offer, address)
         return self._welcome(token)
 
@@ -244,15 +244,15 @@ class Joining:
         if taken and taken != [name]:
             raise JoinRefusedError(409, "Address Taken", f"{taken[0]} is at {request.url} already.")
 
-    async def _use(self, token: JoinToken, offer: Offer, address: str) -> None:
-        """Use a token up: of all that try at the same time, one succeeds."""
+    async def _use(self, token: JoinToken, key: str, offer: Offer, address: str) -> None:
+        """Use a token up: of all keys that try at the same time, one succeeds, and may try again."""
         lasts = max(1.0, offer.expires_at - self._wall()) + REMEMBERED
         try:
-            taken = await self._state.take(f"join:{token.digest}", lasts, 1)
+            full = await self._state.claim(key, [Quota(f"join:{token.digest}", 1)], lasts)
         except StateUnavailableError as error:
             detail = "The replicas of this gateway cannot ask each other just now. Please try again in a moment."
             raise JoinRefusedError(503, "Not Now", detail) from error
-        if taken.wait > 0:
+        if full is not None:
             await self._reused(token, address)
 
     async def _register(self, token: JoinToken, request: JoinRequest, offer: Offer, address: str) -> None:

@@ -1,7 +1,9 @@
 """Members join with one token, change their keys, are replaced and leave; nobody else gets anywhere."""
 
 import asyncio
+import sqlite3
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -115,6 +117,34 @@ async def test_of_many_that_use_one_token_at_once_at_two_replicas_one_joins(star
     await until(lambda: all(each.parts.fleet.snapshot.get("newcomer") for each in (one, two)))
     views = [each.parts.fleet.snapshot.get("newcomer") for each in (one, two)]
     assert [view.member.url for view in views if view] == [winner.url] * 2
+
+
+async def test_a_disk_that_is_full_does_not_use_a_token_up(start: Starter, gateway: Gateway) -> None:
+    fake, token = await start.member("newcomer"), await join_token(gateway)
+    with sqlite3.connect(gateway.data_dir / "records.sqlite3") as disk:
+        disk.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        )
+    refused = await post(gateway, "join", request_of(fake, token), token)
+    assert (refused.status, refused.title) == (503, "Not Kept"), refused.body
+    with sqlite3.connect(gateway.data_dir / "records.sqlite3") as disk:
+        disk.execute("DROP TRIGGER full")
+    await join(gateway, fake, token)
+    assert await alerts(gateway) == set()
+
+
+async def test_a_request_that_comes_in_pieces_is_put_together(start: Starter, gateway: Gateway) -> None:
+    fake, token = await start.member("newcomer"), await join_token(gateway)
+    request = request_of(fake, token).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for begin in range(0, len(request), 300):
+            yield request[begin : begin + 300]
+            await asyncio.sleep(0.05)
+
+    headers = {"Authorization": f"Bearer {token}"}
+    async with gateway.http.post(f"{gateway.url}api/v1/join", data=pieces(), headers=headers) as response:
+        assert response.status == 200, await response.text()
 
 
 @pytest.mark.parametrize(
@@ -268,8 +298,9 @@ async def test_a_member_that_has_joined_is_asked_only_where_that_is_allowed(star
 async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Starter) -> None:
     server = await start.redis()
     one, two = await start.replicas(2, server, 0, **OPEN)
-    fake = await start.member("newcomer")
-    await joined(one, fake)
+    fake, used = await start.member("newcomer"), await join_token(one)
+    await join(one, fake, used)
+    assert (await ask(one, "POST", "members/newcomer/accept")).status == 204
     await two.until_state("newcomer", "available")
     assert (await report(two, fake)).status == 204
     assert (await ask(one, "DELETE", "members/newcomer")).status == 204
@@ -280,7 +311,9 @@ async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Start
     assert (await report(two, fake)).status == 403
     assert await states(one) == await states(two) == {}
     assert (await ask(one, "DELETE", "members/newcomer")).status == 404
-    # Nor does its key get in anew.
+    # Nor is its token's answer given again, nor does its key get in anew.
+    answer = await post(one, "join", request_of(fake, used), used)
+    assert (answer.status, answer.title) == (403, "Revoked")
     token = await join_token(one)
     answer = await post(one, "join", request_of(fake, token), token)
     assert (answer.status, answer.title) == (403, "Revoked")
