@@ -204,6 +204,9 @@ def _write(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
+            # A key that a gateway knows and nobody has any more would cost the member its place.
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise JoinedError(f"cannot write {path}: {error.strerror}") from error

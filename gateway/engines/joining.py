@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from contract.joining import SECRET_BYTES as TOKEN_SECRET
 from contract.joining import (
@@ -122,6 +123,7 @@ class Joining:
 
     async def change_keys(self, body: str) -> None:
         """Go by other keys of a member from now on; raises :class:`JoinRefusedError`."""
+        await self._hear_others()
         registration = self._signer(body)
         try:
             change = read_key_change(body, [load_public_key(pem) for pem in registration.keys])
@@ -146,6 +148,7 @@ class Joining:
 
     async def leave(self, body: str) -> None:
         """Let a member go that holds no sessions any more; raises :class:`JoinRefusedError`."""
+        await self._hear_others()
         registration = self._signer(body)
         try:
             farewell = read_farewell(body, [load_public_key(pem) for pem in registration.keys])
@@ -195,11 +198,15 @@ class Joining:
         return sign_notice(Notice(name, self._issuer, self._keys.public, policy, self._wall()), self._keys.current)
 
     async def _hear_others(self) -> None:
-        """Another replica may have made the token just now; anybody may ask, so the others are not asked each time."""
+        """Another replica may have written what is asked about just now.
+
+        Anybody may ask, so the others are not asked each time.
+        """
         now = self._fleet.now()
         if now - self._heard_at >= ASK_EVERY:
             self._heard_at = now
             await self._records.sync()
+            self._registry.refresh()
 
     def _read(self, bearer: str, body: str) -> tuple[JoinToken, JoinRequest]:
         try:
@@ -336,9 +343,16 @@ class Joining:
         if view is None:
             return
         now, settings = self._fleet.now(), self._fleet.snapshot.settings
-        if view.effective_policy(now, settings) is Policy.ACTIVE:
+        policy = view.effective_policy(now, settings)
+        if policy is Policy.ACTIVE:
             raise JoinRefusedError(409, "Not Drained", f"{name} takes launches: drain it first.")
         sessions = view.sessions(now, settings)
+        if sessions is None and policy is not Policy.PENDING:
+            detail = (
+                f"{name} does not report, so nobody knows what it holds: let it run, or have the federation's operator "
+                "remove it."
+            )
+            raise JoinRefusedError(409, "Not Empty", detail)
         held = len(view.reservations) + (sessions.running + sessions.pending if sessions else 0)
         if held:
             raise JoinRefusedError(409, "Not Empty", f"{name} holds {held} sessions or launches: wait for their end.")
@@ -353,7 +367,7 @@ class Joining:
 
 
 def _base(url: str) -> str:
-    return url.rstrip("/") + "/"
+    return f"{origin(url)}{urlsplit(url).path.rstrip('/')}/"
 
 
 def _revoked(pems: Sequence[str], name: str) -> list[Change]:

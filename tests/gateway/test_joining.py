@@ -156,6 +156,9 @@ async def test_a_request_that_comes_in_pieces_is_put_together(start: Starter, ga
         ({"url": "http://localhost:1/"}, 422, "Not Allowed There"),
         ({"url": "http://127.0.0.1@evil.example/"}, 422, "Not Allowed There"),
         ({"url": "ftp://127.0.0.1/"}, 422, "Not Allowed There"),
+        ({"url": "http://127.0.0.1/?from="}, 422, "Not Allowed There"),
+        ({"url": "http://127.0.0.1/#"}, 422, "Not Allowed There"),
+        ({"url": "http://127.0.0.1/\ud800"}, 422, "Not Allowed There"),
         ({"hub_origin": "http://evil.example"}, 422, "Not Allowed There"),
         ({"hub_origin": "nothing"}, 422, "Not Allowed There"),
     ],
@@ -212,8 +215,9 @@ async def test_no_member_takes_the_address_of_another(start: Starter, gateway: G
     one, two = await start.member("newcomer"), await start.member("another")
     await joined(gateway, one)
     token = await join_token(gateway, "another")
-    answer = await post(gateway, "join", request_of(two, token, url=one.url), token)
-    assert (answer.status, answer.title) == (409, "Address Taken")
+    for same in (one.url, one.url.rstrip("/"), one.url.replace("http", "HTTP")):
+        answer = await post(gateway, "join", request_of(two, token, url=same), token)
+        assert (answer.status, answer.title) == (409, "Address Taken")
     await join(gateway, two, token)
 
 
@@ -269,6 +273,8 @@ async def test_nobody_joins_from_an_internal_address_unless_that_is_allowed(star
         ("169.254.169.254", True, True, False),
         ("fd00:ec2::254", True, True, False),
         ("168.63.129.16", True, True, False),
+        ("fd20:ce::254", True, True, False),
+        ("192.0.0.192", True, True, False),
         ("fe80::1%eth0", True, True, False),
         ("0.0.0.0", True, True, False),  # noqa: S104 - nobody listens
         ("224.0.0.1", True, True, False),
@@ -452,6 +458,11 @@ async def test_a_member_leaves_once_it_is_drained_and_empty(start: Starter, gate
     assert (await ask(gateway, "PUT", "members/newcomer/policy", {"policy": "draining"})).status == 200
     await gateway.until_state("newcomer", "draining")
     assert (await leave(gateway, fake)).title == "Not Empty"
+    now = gateway.parts.fleet.now
+    gateway.parts.fleet.now = lambda: now() + 60
+    silent = await leave(gateway, fake)
+    assert (silent.title, "does not report" in silent.detail) == ("Not Empty", True)
+    gateway.parts.fleet.now = now
     assert (await report(gateway, fake, sessions=Sessions(limit=10, free=10))).status == 204
     assert (await leave(gateway, fake, issuer="http://other/")).title == "Not For Us"
     assert (await leave(gateway, fake)).status == 204
