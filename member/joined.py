@@ -83,12 +83,14 @@ def read_all(data_dir: Path) -> list[Joined]:
     return found
 
 
-def marks(data_dir: Path) -> tuple[tuple[str, int], ...]:
+def marks(data_dir: Path) -> tuple[tuple[str, int, int], ...]:
     """Changes whenever one of the files does."""
     found = []
     for path in sorted(directory(data_dir).glob("*.json")):
         try:
-            found.append((path.name, path.stat().st_mtime_ns))
+            # The times of two writings may be the same; each makes a new file.
+            stat = path.stat()
+            found.append((path.name, stat.st_mtime_ns, stat.st_ino))
         except OSError:
             continue
     return tuple(found)

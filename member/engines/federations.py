@@ -118,6 +118,13 @@ class Federations:
         except SignatureRefusedError as error:
             logger.warning("what the gateway of %s has told is not believed: %s", federation, error)
             return
+        off = told.sent_at - self._wall()
+        if abs(off) > membership.leeway:
+            # Of keys that are told in the future, no later word would ever count.
+            logger.warning(
+                "what the gateway of %s has told is not believed: its time is %+.0f s from ours", federation, off
+            )
+            return
         if told.policy != self._policies.get(federation):
             self._policies[federation] = told.policy
             logger.info("%s is %s in %s", membership.member, told.policy or "not known", federation)

@@ -173,6 +173,8 @@ def test_new_keys_are_learned_from_notices_that_the_old_one_has_signed(tmp_path:
         notice(strange, strange),
         notice(NORTH, NORTH, new, member="south-9"),
         notice(NORTH, NORTH, new, at=NOW - 1),
+        notice(NORTH, NORTH, new, at=NOW + 10),
+        notice(NORTH, NORTH, new, at=NOW + 315_360_000),
         "rubbish",
     ):
         federations.heard("north.example", refused)
