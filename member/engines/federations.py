@@ -60,6 +60,7 @@ class Federations:
         self._joined: dict[str, joined.Joined] = {}
         self._marks: object = None
         self._used: dict[bytes, float] = {}
+        self._since = wall()
         self._policies: dict[str, str] = {}
         self._reporting: dict[str, asyncio.Task[None]] = {}
         self._read()
@@ -93,6 +94,9 @@ class Federations:
         if self._is_of_another(claims.launch_host, membership):
             # Its sessions would count for the other one's share.
             raise SignatureRefusedError("the launch token is in the name of another federation")
+        if claims.issued_at < self._since - membership.leeway:
+            # What was used is remembered in memory only.
+            raise SignatureRefusedError("the launch token is older than this process: it may have been used before")
         self._use(token, claims.expires_at + membership.leeway)
         return claims
 

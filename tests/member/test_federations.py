@@ -123,6 +123,19 @@ def test_a_launch_token_is_good_once_as_long_as_it_is_good_at_all(tmp_path: Path
         federations.verify_launch(token)
 
 
+def test_a_launch_token_that_an_earlier_process_may_have_taken_is_refused(tmp_path: Path) -> None:
+    joined.keep(tmp_path, joining())
+    clock = [NOW]
+    token = sign_launch(claims(), NORTH)
+    Federations([], tmp_path, wall=lambda: clock[0]).verify_launch(token)
+    clock[0] = NOW + 20
+    restarted = Federations([], tmp_path, wall=lambda: clock[0])
+    with pytest.raises(SignatureRefusedError, match="older than this process"):
+        restarted.verify_launch(token)
+    # Of a gateway whose clock is a little behind.
+    assert restarted.verify_launch(sign_launch(claims(issued_at=NOW + 13), NORTH))
+
+
 def test_a_launch_token_that_is_written_differently_is_the_same_token(both: Federations) -> None:
     token = sign_launch(claims(), NORTH)
     both.verify_launch(token)
