@@ -33,7 +33,8 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     server = await RedisServer(tmp_path / "redis", program=programs[request.param]).start()
 
     def make_redis(terms: Terms = SHORT) -> SharedState:
-        made.append(RedisState(server.client(socket_timeout=30), "test:", timeout=30, terms=terms))
+        client = server.client(socket_timeout=90, socket_connect_timeout=90)
+        made.append(RedisState(client, "test:", timeout=90, terms=terms))
         return made[-1]
 
     yield make_redis

@@ -51,6 +51,11 @@ def waiting(*gateways: Gateway) -> int:
     return sum(gateway.parts.launches.waiting for gateway in gateways)
 
 
+async def until_told(*waiters: Waiter) -> None:
+    """Wait until each has read its place."""
+    await until(lambda: all(waiter.places for waiter in waiters))
+
+
 async def until_waiting(count: int, *gateways: Gateway) -> None:
     """Wait until so many wait."""
     await until(lambda: waiting(*gateways) == count)
@@ -65,6 +70,7 @@ async def test_who_waits_is_told_the_place_and_served_in_order(start: Starter) -
     for n in range(4):
         waiters.append(Waiter((one, two)[n % 2], f"198.51.100.{n}"))
         await until_waiting(n + 1, one, two)
+    await until_told(*waiters)
     assert [waiter.places for waiter in waiters] == [[1], [2], [3], [4]]
     order: list[str] = []
     for waiter in waiters:
@@ -129,6 +135,7 @@ async def test_past_its_bounds_the_queue_refuses_and_says_when_to_come_back(star
     # All addresses of one IPv6 network are one client.
     assert gateway.parts.admission.counted_as("2001:db8::1") == gateway.parts.admission.counted_as("2001:db8::ffff:2")
     # Who leaves makes room.
+    await until_told(*kept)
     async with gateway.http.delete(f"{gateway.url}api/v1/launches/{kept[0].last_id}") as response:
         assert response.status == 204
     await until_waiting(3, gateway)
@@ -148,6 +155,7 @@ async def test_who_waits_longest_keeps_the_place_when_a_replica_ends(start: Star
     await until_waiting(1, one)
     second = Waiter(two, "198.51.100.2")
     await until_waiting(1, two)
+    await until_told(first, second)
     await one.runner.cleanup()
     await first.task
     resumed = asyncio.create_task(_resume(two, first.last_id))
@@ -212,6 +220,7 @@ async def test_a_member_that_drains_gives_newcomers_no_queue_of_their_own(start:
     await gateway.until_state("member-2", "draining")
     second = Waiter(gateway, "198.51.100.2")
     await until_waiting(2, gateway)
+    await until_told(first, second)
     assert (first.places, second.places) == ([1], [2])
     await make_room(gateway, gateway.members[0], 1)
     assert (await first.last()).phase == Phase.READY
