@@ -123,6 +123,37 @@ def test_a_launch_token_is_good_once_as_long_as_it_is_good_at_all(tmp_path: Path
         federations.verify_launch(token)
 
 
+def test_a_launch_token_that_an_earlier_process_may_have_taken_is_refused(tmp_path: Path) -> None:
+    joined.keep(tmp_path, joining())
+    clock = [NOW]
+    token = sign_launch(claims(), NORTH)
+    Federations([], tmp_path, wall=lambda: clock[0]).verify_launch(token)
+    clock[0] = NOW + 20
+    restarted = Federations([], tmp_path, wall=lambda: clock[0])
+    with pytest.raises(SignatureRefusedError, match="older than this process"):
+        restarted.verify_launch(token)
+    # Of a gateway whose clock is a little behind.
+    assert restarted.verify_launch(sign_launch(claims(issued_at=NOW + 13), NORTH))
+
+
+def test_a_launch_token_that_is_written_differently_is_the_same_token(both: Federations) -> None:
+    token = sign_launch(claims(), NORTH)
+    both.verify_launch(token)
+    # Base64 may be read with padding, with odd last bits and with other characters between (RFC 4648, section 3).
+    with pytest.raises(SignatureRefusedError, match="used before"):
+        both.verify_launch(f"{token}==")
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for same in (token[:-1] + digits[digits.index(token[-1]) ^ 1], f"{token}!!!!", f"{token[:-2]}!!!!{token[-2:]}"):
+        with pytest.raises(SignatureRefusedError):
+            both.verify_launch(same)
+
+
+def test_no_federation_launches_in_the_name_of_another(both: Federations) -> None:
+    assert both.verify_launch(sign_launch(claims(launch_host="https://north.example/"), NORTH))
+    with pytest.raises(SignatureRefusedError, match="in the name of another federation"):
+        both.verify_launch(sign_launch(claims(launch_host="https://south.example/"), NORTH))
+
+
 def test_no_federation_bans_in_the_name_of_another(both: Federations) -> None:
     told = both.verify_bans(sign_bans(BanList("north-1", "https://north.example/", NOW, ()), NORTH))
     assert told.issuer == "https://north.example/"
@@ -155,6 +186,8 @@ def test_new_keys_are_learned_from_notices_that_the_old_one_has_signed(tmp_path:
         notice(strange, strange),
         notice(NORTH, NORTH, new, member="south-9"),
         notice(NORTH, NORTH, new, at=NOW - 1),
+        notice(NORTH, NORTH, new, at=NOW + 10),
+        notice(NORTH, NORTH, new, at=NOW + 315_360_000),
         "rubbish",
     ):
         federations.heard("north.example", refused)
