@@ -173,6 +173,10 @@ class Joining:
         # Its operators would go on reading here, and operate whoever has its name next.
         tokens = [key for key, record in book.of(TOKEN).items() if (record.value or {}).get("member") == name]
         left += [Change(TOKEN, key, None) for key in tokens]
+        # Who holds one of these would be back in its place; that one was used is worth knowing, if it is tried again.
+        offers = {key: record.value or {} for key, record in book.of(JOIN_TOKEN).items()}
+        unused = [key for key, offer in offers.items() if offer.get("member") == name and not offer.get("used_by")]
+        left += [Change(JOIN_TOKEN, key, None) for key in unused]
         return [Change(MEMBER, name, None), *_revoked(registration.keys, name), *left]
 
     def acceptance(self, name: str) -> list[Change]:

@@ -334,6 +334,15 @@ async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Start
     await join(one, fake, token, key=Ed25519PrivateKey.generate())
 
 
+async def test_a_join_token_for_a_member_that_is_removed_is_void(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    spare = await join_token(gateway, replace=True)
+    assert (await ask(gateway, "DELETE", "members/newcomer")).status == 204
+    refused = await post(gateway, "join", request_of(fake, spare, Ed25519PrivateKey.generate()), spare)
+    assert (refused.status, refused.title) == (403, "Not A Join Token")
+
+
 async def test_the_operators_of_a_member_that_is_removed_go_with_it(start: Starter, gateway: Gateway) -> None:
     await joined(gateway, await start.member("newcomer"))
     wanted = {"name": "bob", "role": "member", "member": "newcomer"}
