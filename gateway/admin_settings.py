@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from contract.units import Duration
 from gateway.core.operators import SCOPES, Grant, Operator, Role, Scope, role_problem
+from gateway.core.origins import origin
 from gateway.core.settings import Above
 from servicekit.config import Section
 
@@ -157,10 +158,17 @@ class AdminSettings(Section):
     @field_validator("public_url")
     @classmethod
     def _base(cls, url: str) -> str:
+        if not url:
+            return ""
         parts = urlsplit(url)
-        if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
-            raise ValueError(f"{url!r} is not of the form http(s)://host[:port]/[path/]")
-        return url.rstrip("/") + "/" if url else ""
+        try:
+            # As browsers write it, in the headers Host and Origin.
+            base = origin(url)
+        except ValueError as error:
+            raise ValueError(f"{url!r}: {error}") from error
+        if parts.query or parts.fragment:
+            raise ValueError(f"{url!r}: has a query or a fragment")
+        return f"{base}{parts.path.rstrip('/')}/"
 
     @field_validator("tokens")
     @classmethod

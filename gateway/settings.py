@@ -329,7 +329,8 @@ class GatewaySettings(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         ours, theirs = urlsplit(self.public_url), urlsplit(self.admin.public_url)
-        if self.admin.public_url and (theirs.path != ours.path or theirs.netloc == ours.netloc):
+        same_host = theirs.netloc == urlsplit(origins.origin(self.public_url)).netloc
+        if self.admin.public_url and (theirs.path != ours.path or same_host):
             raise ValueError(f"admin: public_url must be on another host than public_url, with the path {ours.path}")
         if self.launch.connect_timeout > self.launch.first_event_timeout:
             raise ValueError("launch: connect_timeout is longer than first_event_timeout, which includes it")

@@ -68,8 +68,8 @@ def drain(operator: "Operator", member: str) -> Exit:
 @click.argument("member")
 @click.pass_obj
 def undrain(operator: "Operator", member: str) -> Exit:
-    """Let MEMBER take launches again."""
-    return _policy(operator, member, "active")
+    """Let MEMBER take launches again; a suspension ends with ``activate`` only."""
+    return _policy(operator, member, "active", before="draining")
 
 
 @admin.command()
@@ -176,7 +176,7 @@ def quota(operator: "Operator", name: str, limit: str) -> Exit:
     if limit == "configured":
         said = f"the quota {name} is as configured"
         return asyncio.run(command.act(operator, said, "DELETE", "quotas", name=name))
-    if limit != "none" and not (limit.isascii() and limit.isdigit()):
+    if limit != "none" and not (limit.isascii() and limit.isdigit() and len(limit) <= 10):
         raise click.BadParameter(f"{limit!r} is no number, none or configured", param_hint="LIMIT")
     body = {"name": name, "limit": None if limit == "none" else int(limit)}
     return asyncio.run(command.act(operator, f"the quota {name} is {limit}", "PUT", "quotas", body))
@@ -213,10 +213,11 @@ def log(operator: "Operator", kinds: tuple[str, ...], member: str, repo: str, wh
     return asyncio.run(command.show_log(operator, limit=str(limit), **query))
 
 
-def _policy(operator: "Operator", member: str, policy: str) -> Exit:
+def _policy(operator: "Operator", member: str, policy: str, before: str = "") -> Exit:
     from urllib.parse import quote
 
     from manybinder import admin as command
 
     path = f"members/{quote(member, safe='')}/policy"
-    return asyncio.run(command.act(operator, f"{member} is {policy}", "PUT", path, {"policy": policy}))
+    body = {"policy": policy, **({"from": before} if before else {})}
+    return asyncio.run(command.act(operator, f"{member} is {policy}", "PUT", path, body))

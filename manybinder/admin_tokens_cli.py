@@ -27,7 +27,9 @@ def tokens() -> None:
     type=click.Choice(["read", "route", "members", "bans", "quotas", "tokens", "state"]),
     help="What of the role the token is for; may be repeated.  [default: all of it]",
 )
-@click.option("--for", "duration", default="90d", show_default=True, help="How long it holds, such as 24h.")
+@click.option(
+    "--for", "duration", default="", help="How long it holds, such as 24h.  [default: 90d, or as long as yours]"
+)
 @click.pass_obj
 def create(operator: "Operator", name: str, role: str, member: str, scopes: tuple[str, ...], duration: str) -> Exit:
     """Make a token for NAME, and print it: it is shown this once.
@@ -36,8 +38,8 @@ def create(operator: "Operator", name: str, role: str, member: str, scopes: tupl
     """
     from manybinder import admin as command
 
-    given = {"name": name, "role": role, "member": member or None, "scopes": list(scopes) or None, "for": duration}
-    body = {key: value for key, value in given.items() if value is not None}
+    given = {"name": name, "role": role, "member": member, "scopes": list(scopes), "for": duration}
+    body = {key: value for key, value in given.items() if value}
     return asyncio.run(command.make_token(operator, body))
 
 

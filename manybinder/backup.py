@@ -20,16 +20,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-import yaml
 
 from contract import json_types
 from manybinder.errors import CommandError, Exit
 from manybinder.services import load
 from manybinder.terminal import for_people, plain
+from servicekit.config import ENV_PREFIX, read_tree
 
 FORMAT, SCHEMA = "manybinder-backup", 1
 
 _MANIFEST = "manifest.json"
+
+#: What a file's mode is kept of; what runs as its owner (setuid) has no place in a backup.
+_PERMISSIONS = 0o777
 
 #: Databases in a gateway's data directory.
 _DATABASES = ("records.sqlite3", "log.sqlite3")
@@ -62,17 +65,20 @@ def backup(config: Path, file: Path, *, archive: bool, as_json: bool) -> Exit:
     if archive and settings.archive.enabled:
         directory = Path(settings.archive.directory or data_dir / "archive").absolute()
         plain_files += sorted(directory.glob("*.jsonl"))
-    with TemporaryDirectory(prefix=".backup-", dir=data_dir) as scratch:
-        sources = [(path, path) for path in dict.fromkeys(plain_files)]
-        for path in databases:
-            copy = Path(scratch) / path.name
-            _copy_database(path, copy)
-            sources.append((path, copy))
-        try:
+    try:
+        with TemporaryDirectory(prefix=".backup-", dir=data_dir) as scratch:
+            sources = [(path, path) for path in dict.fromkeys(plain_files)]
+            for path in databases:
+                copy = Path(scratch) / path.name
+                _copy_database(path, copy)
+                sources.append((path, copy))
             items = _write_tar(file, sources)
-        except OSError as error:
-            raise CommandError(f"cannot write {file}: {error.strerror or error}", Exit.USAGE) from error
+    except OSError as error:
+        where = error.filename or file
+        raise CommandError(f"no backup was made: {where}: {error.strerror or error}", Exit.USAGE) from error
     _tell(items, f"{len(items)} files are in {file}; whoever has it is the gateway", as_json)
+    if given := sorted(name for name in os.environ if name.startswith(ENV_PREFIX)):
+        for_people().print(f"what the environment sets is not in it, and is to be set again: {', '.join(given)}")
     return Exit.DONE
 
 
@@ -97,7 +103,7 @@ def restore(file: Path, root: Path, *, force: bool, dry_run: bool, as_json: bool
 
 def _secret_files(config: Path) -> Iterator[Path]:
     """The files that settings name (``<name>_file``), which hold keys and secrets."""
-    layers: list[Any] = [yaml.safe_load(config.read_text())]
+    layers: list[Any] = [read_tree(config.read_text(), str(config), os.environ)[0]]
     while layers:
         value = layers.pop()
         if isinstance(value, list):
@@ -125,7 +131,7 @@ def _write_tar(file: Path, sources: list[tuple[Path, Path]]) -> list[Item]:
     items = []
     for n, (path, source) in enumerate(sources):
         content = source.read_bytes()
-        mode = path.stat().st_mode & 0o777
+        mode = path.stat().st_mode & _PERMISSIONS
         items.append(Item(str(path), f"files/{n}", mode, len(content), hashlib.sha256(content).hexdigest()))
     manifest = {
         "format": FORMAT,
@@ -166,8 +172,11 @@ def _items(wire: dict[str, Any]) -> list[Item]:
         raise ValueError(f"is no backup of this form ({FORMAT}, schema {SCHEMA})")
     items = [Item(**item) for item in wire["files"]]
     for item in items:
-        if ".." in Path(item.path).parts or not item.path.startswith("/"):
+        place = Path(item.path)
+        if ".." in place.parts or not place.is_absolute() or not place.name or "\0" in item.path:
             raise ValueError(f"{item.path!r} is no place for a file")
+        if not isinstance(item.mode, int) or not 0 <= item.mode <= _PERMISSIONS:
+            raise ValueError(f"{item.path}: its mode must be permissions, and no more")
     return items
 
 

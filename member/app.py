@@ -119,7 +119,9 @@ async def make_app(settings: MemberSettings) -> web.Application:
         draining=lambda: pressure.draining,
     )
     bans = Bans(settings.data_dir / "bans.json", hub, launches, settings.admission.parsed_bans)
-    federations = Federations(configured, settings.data_dir)
+    federations = Federations(
+        configured, settings.data_dir, interval=settings.joined.report_interval, leeway=settings.joined.clock_leeway
+    )
     parts = Parts(
         name=settings.name,
         site=make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version),

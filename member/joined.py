@@ -83,12 +83,14 @@ def read_all(data_dir: Path) -> list[Joined]:
     return found
 
 
-def marks(data_dir: Path) -> tuple[tuple[str, int], ...]:
+def marks(data_dir: Path) -> tuple[tuple[str, int, int], ...]:
     """Changes whenever one of the files does."""
     found = []
     for path in sorted(directory(data_dir).glob("*.json")):
         try:
-            found.append((path.name, path.stat().st_mtime_ns))
+            # The times of two writings may be the same; each makes a new file.
+            stat = path.stat()
+            found.append((path.name, stat.st_mtime_ns, stat.st_ino))
         except OSError:
             continue
     return tuple(found)
@@ -204,6 +206,9 @@ def _write(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
+            # A key that a gateway knows and nobody has any more would cost the member its place.
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise JoinedError(f"cannot write {path}: {error.strerror}") from error

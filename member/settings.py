@@ -196,7 +196,7 @@ class LaunchSettings(Section):
 class FederationSettings(Section):
     """A gateway that this member takes part in, and is registered with in that gateway's configuration.
 
-    Federations that this member joins (``manybinder member join``) need no settings.
+    Federations that this member joins (``manybinder member join``) do not stand here.
     """
 
     member: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
@@ -227,6 +227,16 @@ class FederationSettings(Section):
     @classmethod
     def _is_url(cls, url: str) -> str:
         return _checked_url(url)
+
+
+class JoinedSettings(Section):
+    """Federations that this member joins (``manybinder member join``)."""
+
+    report_interval: Duration = Field(default=3.0, gt=0)
+    """Between two reports."""
+
+    clock_leeway: Duration = Field(default=8.0, gt=0)
+    """How far a gateway's clock may be from ours: a launch token that is off by more is refused."""
 
 
 class MemberSettings(Section):
@@ -279,6 +289,9 @@ class MemberSettings(Section):
 
     federations: tuple[FederationSettings, ...] = ()
     """In the place of ``federation``: several, with a share for each."""
+
+    joined: JoinedSettings = JoinedSettings()
+    """For all federations that this member joins."""
 
     providers: ProvidersSettings = ProvidersSettings()
     """The repo providers, for visitors that come without a gateway."""

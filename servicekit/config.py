@@ -130,6 +130,21 @@ def load(model: type[M], path: Path, environ: Mapping[str, str] = os.environ) ->
 
 def parse(model: type[M], text: str, source: str, environ: Mapping[str, str]) -> M:
     """Read settings from YAML text; ``source`` names it in errors.  Raises :class:`ConfigError`."""
+    tree, problems = read_tree(text, source, environ)
+    try:
+        settings = model.model_validate(tree)
+    except ValidationError as error:
+        problems += [_sentence(item) for item in error.errors(include_input=False)]
+    if problems:
+        raise ConfigError(source, problems)
+    return settings
+
+
+def read_tree(text: str, source: str, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Settings as they are given, in YAML text and over it in the environment, with what is wrong with their form.
+
+    Raises :class:`ConfigError` for a text that has none.
+    """
     try:
         tree = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derived from SafeLoader
     except (yaml.YAMLError, ValueError) as error:
@@ -145,13 +160,7 @@ def parse(model: type[M], text: str, source: str, environ: Mapping[str, str]) ->
         problems.append(f"schema: must be {SCHEMA}, got {tree.get('schema')!r}")
     tree = _without_nothing({key: value for key, value in tree.items() if key != "schema"})
     problems += _override(tree, environ)
-    try:
-        settings = model.model_validate(tree)
-    except ValidationError as error:
-        problems += [_sentence(item) for item in error.errors(include_input=False)]
-    if problems:
-        raise ConfigError(source, problems)
-    return settings
+    return tree, problems
 
 
 def _without_nothing(tree: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""A journal told as server-sent events over aiohttp."""
+"""A journal told as server-sent events over aiohttp, and bodies that are read up to a bound."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 
-from aiohttp import ClientConnectionError, web
+from aiohttp import ClientConnectionError, StreamReader, web
 
 from contract import sse
 from contract.journal import Entry
@@ -18,6 +18,17 @@ WRITE_TIMEOUT_S = 60.0
 
 #: Tell caches and buffering proxies (nginx) to pass every event on at once.
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+async def read_up_to(content: StreamReader, most: int) -> bytes:
+    """A body, or its first bytes, ``most`` of them, if it is longer.
+
+    ``content.read(most)`` gives what has arrived by now, which may be less.
+    """
+    body = bytearray()
+    while len(body) < most and (chunk := await content.read(most - len(body))):
+        body += chunk
+    return bytes(body)
 
 
 async def stream_entries(

@@ -98,7 +98,9 @@ def podman() -> Iterator[Podman]:
 def _configure(place: Path, registry: str) -> dict[str, str]:
     files = {
         "containers.conf": '[containers]\ndefault_ulimits=["nofile=1024:4096","nproc=1024:1024"]\n'
-        '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\n',
+        '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\n'
+        # Networks are for all stores of a machine otherwise, and a reset takes them all.
+        f'[network]\nnetwork_config_dir="{place}/networks"\n',
         "storage.conf": f'[storage]\ndriver="overlay"\ngraphroot="{place}/store"\nrunroot="{place}/run"\n',
         "registries.conf": f'unqualified-search-registries=[]\n[[registry]]\nlocation="{registry}"\ninsecure=true\n',
         "registry.yml": f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {place}/registry\n"
@@ -134,7 +136,7 @@ def _make_base(place: Path) -> None:
 
 def _start(argv: list[str], place: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
     with (place / f"{argv[0]}.log").open("wb") as log:
-        return subprocess.Popen(argv, env={**os.environ, **environ}, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(argv, env={**os.environ, **environ}, stdout=log, stderr=subprocess.STDOUT, cwd=place)
 
 
 def _wait_for(condition: object, deadline_s: float = 60) -> None:

@@ -17,8 +17,10 @@ from providers.addresses import HostNotFoundError, addresses_of
 from providers.base import ProviderUnavailableError
 from providers.internet import is_public
 
-# A cloud's metadata, and what is no host at all, is nobody's.
-_NEVER = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("fd00:ec2::/32"))
+# A cloud's metadata is nobody's, whatever else of its network is allowed: Azure's, Amazon's, Google's, Oracle's.
+_NEVER = tuple(
+    map(ipaddress.ip_network, ("168.63.129.16/32", "fd00:ec2::/32", "fd20:ce::/32", "192.0.0.192/32", "fd00:c1::/32"))
+)
 
 
 #: No error of the system's, so that what is told of it is our text.

@@ -97,6 +97,11 @@ def role_problem(role: Role, member: str, scopes: Iterable[Scope]) -> str | None
     return None
 
 
+def is_proved(claim: str, claims: Mapping[str, Any]) -> bool:
+    """Whether a claim can be believed: an address that its provider has not verified is whatever somebody has typed."""
+    return claim != "email" or claims.get("email_verified", True) is True
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Whoever has ``value`` as (or in) a ``claim`` of their login has a role."""
@@ -108,7 +113,7 @@ class Grant:
 
     def holds(self, claims: Mapping[str, Any]) -> bool:
         """Whether these claims have it; an address that its provider has not verified is nobody's."""
-        if self.claim == "email" and claims.get("email_verified", True) is not True:
+        if not is_proved(self.claim, claims):
             return False
         found = claims.get(self.claim)
         return self.value in found if isinstance(found, list) else found == self.value

@@ -122,6 +122,8 @@ def host_problem(url: str, hosts: Sequence[str]) -> str | None:
         origins.origin(url)
     except ValueError as error:
         return str(error)
+    if not url.isascii() or "?" in url or "#" in url:
+        return "it must be ASCII text without a query (?) or a fragment (#), for paths are appended to it"
     host = (urlsplit(url).hostname or "").lower()
     for allowed in hosts:
         if host == allowed or (allowed.startswith("*.") and host.endswith(allowed[1:])):

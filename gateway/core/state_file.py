@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 
 from contract.json_types import dumps
 from contract.signatures import fingerprint
-from gateway.core.operators import TOKEN_USE
+from gateway.core.operators import LOGIN, TOKEN_USE
 from gateway.core.records import AUDIT, Book, Record, load_record
 from gateway.core.signing import SigningKeys
 
@@ -59,10 +59,14 @@ class Merging:
 
 
 def state_wire(book: Book, keys: SigningKeys, made_at: float, public_url: str, version: str) -> dict[str, Any]:
-    """All records, signed by the key that signs for the federation now."""
+    """All records, signed by the key that signs for the federation now.
+
+    Without logins, which hold what a provider says of people, and last for hours: nobody has decided those.
+    """
     records = [
         {"kind": record.kind, "key": record.key, "stamp": record.stamp, "value": record.value}
         for record in sorted(book.all(), key=lambda record: record.name)
+        if record.kind != LOGIN or record.value is None
     ]
     wire = {
         "format": FORMAT,

@@ -138,14 +138,14 @@ class Conformance:
             return False
 
     async def _conclude(self, name: str, check: Check) -> None:
+        if not self._is_asked(name, check):
+            return
         changes = [Change(CHECK, name, check_value(check))]
         registration = self._registry.joined.get(name)
         accepts = self._settings().accept == "automatic"
         if check.passed and accepts and registration is not None and registration.stage is Stage.PENDING:
             accepted = {**registration_value(registration), "stage": Stage.ACCEPTED.value}
             changes.append(Change(MEMBER, name, accepted))
-        if name not in self._records.book.of(CHECK):
-            return  # it has left meanwhile
         last = check.steps[-1]
         level = logging.INFO if check.passed else logging.WARNING
         logger.log(level, "%s was checked: %s: %s", name, last.name, last.said)
@@ -155,6 +155,11 @@ class Conformance:
             logger.error("the check of %s cannot be kept: %s", name, error)  # noqa: TRY400 - the text says all
             return
         self._registry.refresh()
+
+    def _is_asked(self, name: str, check: Check) -> bool:
+        """Whether it has not left meanwhile, nor another has joined in its place, who is to be checked."""
+        record = self._records.book.of(CHECK).get(name)
+        return record is not None and (record.value or {}).get("asked_at") == check.asked_at
 
     async def _steps(self, name: str) -> tuple[Step, ...]:
         steps: list[Step] = []
@@ -244,11 +249,9 @@ class Conformance:
             raise _Found(f"The gateway cannot resolve joining.canary: {error}") from error
         begun = self._fleet.now()
         order = LaunchOrder(spec, claims.launch_id, sign_launch(claims, self._keys.current))
-        lines: list[str] = []
         try:
             async with aclosing(self._client.build(member, order)) as events:
                 async for told in events:
-                    lines = [*lines[-20:], told.event.message]
                     if told.event.is_final:
                         took = self._fleet.now() - begun
                         return self._notebook(member, told.event), f"A launch became ready within {took:.0f} s."

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from contract.joining import SECRET_BYTES as TOKEN_SECRET
 from contract.joining import (
@@ -28,9 +29,10 @@ from contract.joining import (
 )
 from contract.signatures import SignatureRefusedError, fingerprint, load_public_key, public_pem
 from gateway.clients.guard import AddressGuard
-from gateway.clients.state.protocol import SharedState, StateUnavailableError
+from gateway.clients.state.protocol import Quota, SharedState, StateUnavailableError
 from gateway.core.alerts import AlertName, Alerts
 from gateway.core.fleet import Policy
+from gateway.core.operators import TOKEN
 from gateway.core.origins import origin
 from gateway.core.ports import JoinRefusedError, RecordsAwayError
 from gateway.core.records import AUDIT, POLICY, WEIGHT, Change
@@ -107,21 +109,22 @@ class Joining:
         await self._hear_others()
         offer = self._offer(token)
         key = fingerprint(request.key)
-        if offer.used_by:
-            if offer.used_by != key:
-                await self._reused(token, address)
-            # The answer to its own request was lost.
-            return self._welcome(token)
+        if offer.used_by and offer.used_by != key:
+            await self._reused(token, address)
         if self._records.book.of(REVOKED_KEY).get(key) is not None:
             raise JoinRefusedError(403, "Revoked", "This key was revoked; make a new one to join.")
+        if offer.used_by:
+            # The answer to its own request was lost.
+            return self._welcome(token)
         await self._check_addresses(request, offer)
         self._check_free(request, token.member)
-        await self._use(token, offer, address)
+        await self._use(token, key, offer, address)
         await self._register(token, request, offer, address)
         return self._welcome(token)
 
     async def change_keys(self, body: str) -> None:
         """Go by other keys of a member from now on; raises :class:`JoinRefusedError`."""
+        await self._hear_others()
         registration = self._signer(body)
         try:
             change = read_key_change(body, [load_public_key(pem) for pem in registration.keys])
@@ -146,6 +149,7 @@ class Joining:
 
     async def leave(self, body: str) -> None:
         """Let a member go that holds no sessions any more; raises :class:`JoinRefusedError`."""
+        await self._hear_others()
         registration = self._signer(body)
         try:
             farewell = read_farewell(body, [load_public_key(pem) for pem in registration.keys])
@@ -166,6 +170,13 @@ class Joining:
             raise JoinRefusedError(404, "No Member", f"No member of the name {name[:100]!r} has joined.")
         book = self._records.book
         left = [Change(kind, name, None) for kind in (POLICY, WEIGHT, CHECK) if name in book.of(kind)]
+        # Its operators would go on reading here, and operate whoever has its name next.
+        tokens = [key for key, record in book.of(TOKEN).items() if (record.value or {}).get("member") == name]
+        left += [Change(TOKEN, key, None) for key in tokens]
+        # Who holds one of these would be back in its place; that one was used is worth knowing, if it is tried again.
+        offers = {key: record.value or {} for key, record in book.of(JOIN_TOKEN).items()}
+        unused = [key for key, offer in offers.items() if offer.get("member") == name and not offer.get("used_by")]
+        left += [Change(JOIN_TOKEN, key, None) for key in unused]
         return [Change(MEMBER, name, None), *_revoked(registration.keys, name), *left]
 
     def acceptance(self, name: str) -> list[Change]:
@@ -195,11 +206,15 @@ class Joining:
         return sign_notice(Notice(name, self._issuer, self._keys.public, policy, self._wall()), self._keys.current)
 
     async def _hear_others(self) -> None:
-        """Another replica may have made the token just now; anybody may ask, so the others are not asked each time."""
+        """Another replica may have written what is asked about just now.
+
+        Anybody may ask, so the others are not asked each time.
+        """
         now = self._fleet.now()
         if now - self._heard_at >= ASK_EVERY:
             self._heard_at = now
             await self._records.sync()
+            self._registry.refresh()
 
     def _read(self, bearer: str, body: str) -> tuple[JoinToken, JoinRequest]:
         try:
@@ -244,15 +259,15 @@ class Joining:
         if taken and taken != [name]:
             raise JoinRefusedError(409, "Address Taken", f"{taken[0]} is at {request.url} already.")
 
-    async def _use(self, token: JoinToken, offer: Offer, address: str) -> None:
-        """Use a token up: of all that try at the same time, one succeeds."""
+    async def _use(self, token: JoinToken, key: str, offer: Offer, address: str) -> None:
+        """Use a token up: of all keys that try at the same time, one succeeds, and may try again."""
         lasts = max(1.0, offer.expires_at - self._wall()) + REMEMBERED
         try:
-            taken = await self._state.take(f"join:{token.digest}", lasts, 1)
+            full = await self._state.claim(key, [Quota(f"join:{token.digest}", 1)], lasts)
         except StateUnavailableError as error:
             detail = "The replicas of this gateway cannot ask each other just now. Please try again in a moment."
             raise JoinRefusedError(503, "Not Now", detail) from error
-        if taken.wait > 0:
+        if full is not None:
             await self._reused(token, address)
 
     async def _register(self, token: JoinToken, request: JoinRequest, offer: Offer, address: str) -> None:
@@ -283,9 +298,8 @@ class Joining:
 
     async def _reused(self, token: JoinToken, address: str) -> None:
         """Somebody has a token that was used: raises :class:`JoinRefusedError`, and lets operators know."""
-        said = (
-            f"The join token for {token.member} was used before, and has been used again from {address or 'somewhere'}."
-        )
+        # From where, the log tells those who may know: the alert is for everybody who reads.
+        said = f"The join token for {token.member} was used before, and has been used again."
         if not self._alerts.has(AlertName.JOIN_TOKEN_REUSED, token.member):
             act = _act(token.member, "POST join", "refused", address=address, detail=said)
             try:
@@ -336,9 +350,16 @@ class Joining:
         if view is None:
             return
         now, settings = self._fleet.now(), self._fleet.snapshot.settings
-        if view.effective_policy(now, settings) is Policy.ACTIVE:
+        policy = view.effective_policy(now, settings)
+        if policy is Policy.ACTIVE:
             raise JoinRefusedError(409, "Not Drained", f"{name} takes launches: drain it first.")
         sessions = view.sessions(now, settings)
+        if sessions is None and policy is not Policy.PENDING:
+            detail = (
+                f"{name} does not report, so nobody knows what it holds: let it run, or have the federation's operator "
+                "remove it."
+            )
+            raise JoinRefusedError(409, "Not Empty", detail)
         held = len(view.reservations) + (sessions.running + sessions.pending if sessions else 0)
         if held:
             raise JoinRefusedError(409, "Not Empty", f"{name} holds {held} sessions or launches: wait for their end.")
@@ -353,7 +374,7 @@ class Joining:
 
 
 def _base(url: str) -> str:
-    return url.rstrip("/") + "/"
+    return f"{origin(url)}{urlsplit(url).path.rstrip('/')}/"
 
 
 def _revoked(pems: Sequence[str], name: str) -> list[Change]:

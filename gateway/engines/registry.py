@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from contract.signatures import load_public_key
+from contract.signatures import fingerprint, load_public_key
 from gateway.core.fleet import Member
 from gateway.core.records import Book, Record
-from gateway.core.registration import MEMBER, Registration, read_registration
+from gateway.core.registration import MEMBER, REVOKED_KEY, Registration, read_registration
 from gateway.core.settings import FederationSettings
 from gateway.engines.fleet import Fleet
 from gateway.engines.policies import Policies
@@ -22,15 +23,23 @@ APPLY_EVERY = 0.5
 
 
 def joined(book: Book, configured: Sequence[str]) -> dict[str, Registration]:
-    """The members that have joined, by name, without those whose names the configuration gives to others."""
-    found = {}
+    """The members that have joined, by name, without those whose names the configuration gives to others.
+
+    A key that was revoked counts no more, and without one nobody is a member: a replica that has not heard of it may
+    have written the registration since.
+    """
+    found, void = {}, book.of(REVOKED_KEY)
     for name, record in book.of(MEMBER).items():
         if name in configured:
             continue
         try:
-            found[name] = read_registration(name, record.value or {})
+            registration = read_registration(name, record.value or {})
+            keys = tuple(pem for pem in registration.keys if fingerprint(load_public_key(pem)) not in void)
         except ValueError as error:
             logger.warning("the registration of %s is not understood: %s", name, error)
+            continue
+        if keys:
+            found[name] = replace(registration, keys=keys)
     return found
 
 
@@ -82,19 +91,22 @@ class Registry:
 
     def refresh(self) -> None:
         """The same at once."""
-        records = list(self._book.of(MEMBER, with_tombstones=True).values())
-        if records != self._applied:
+        if self._registrations() != self._applied:
             self._renew(self._fleet.settings)
 
+    def _registrations(self) -> list[Record]:
+        members, void = (self._book.of(kind, with_tombstones=True) for kind in (MEMBER, REVOKED_KEY))
+        return [*members.values(), *void.values()]
+
     def _renew(self, settings: FederationSettings) -> None:
-        self._applied = list(self._book.of(MEMBER, with_tombstones=True).values())
+        self._applied = self._registrations()
         registered = self.joined
         keys = {name: [load_public_key(pem) for pem in item.keys] for name, item in registered.items()}
         known = [view.member for view in self._fleet.snapshot.members]
         members = [*self._members, *(item.member() for item in registered.values())]
         # Keys first: who has none is not heard, and who is not in the fleet takes nothing.
         self._reports.keys = {**keys, **self._report_keys}
-        self._reports.revoked = frozenset(record.key for record in self._applied if record.value is None)
+        self._reports.revoked = self._book.of(MEMBER, with_tombstones=True).keys() - registered.keys()
         if settings is not self._fleet.settings or sorted(known, key=_name) != sorted(members, key=_name):
             self._fleet.configure(members, settings)
             self._policies.refresh()

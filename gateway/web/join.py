@@ -6,6 +6,7 @@ from gateway.core.ports import JoinRefusedError
 from gateway.web.admin.asked import address_of
 from gateway.web.parts import PARTS, Parts
 from servicekit.problems import Problem
+from servicekit.streams import read_up_to
 
 _BEARER = "Bearer "
 
@@ -55,7 +56,7 @@ async def _asked(request: web.Request) -> tuple[Parts, str]:
 
 
 async def _body(request: web.Request) -> str:
-    body = await request.content.read(MOST_BYTES + 1)
+    body = await read_up_to(request.content, MOST_BYTES + 1)
     if len(body) > MOST_BYTES or not body.isascii():
         raise Problem(401, "Not Signed", f"The body must be a signed token: ASCII text, at most {MOST_BYTES} bytes.")
     return body.decode("ascii").strip()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from contract.json_types import loads_object
+from servicekit.streams import read_up_to
 
 #: Seconds for one request.
 TIMEOUT_S = 30.0
@@ -54,12 +55,12 @@ class GatewayClient:
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
                 allow_redirects=False,
             ) as response:
-                text = (await response.content.read(_MOST_BYTES)).decode(errors="replace")
+                text = (await read_up_to(response.content, _MOST_BYTES)).decode(errors="replace")
                 status = response.status
-        except (aiohttp.ClientError, OSError) as error:
-            raise GatewayAwayError(f"cannot reach {self._url}: {error or type(error).__name__}") from error
         except TimeoutError as error:
             raise GatewayAwayError(f"cannot reach {self._url}: it does not answer") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise GatewayAwayError(f"cannot reach {self._url}: {str(error) or type(error).__name__}") from error
         if status in (200, 204):
             return text
         try:

@@ -16,6 +16,7 @@ import aiohttp
 
 from contract.json_types import loads_object
 from member.registry_settings import RegistrySettings
+from servicekit.streams import read_up_to
 
 T = TypeVar("T")
 
@@ -138,7 +139,7 @@ class Registry:
     async def _request(self, method: str, path: str, authorization: str) -> tuple[int, bytes, str]:
         headers = {"Accept": ACCEPT} | ({"Authorization": authorization} if authorization else {})
         async with self._session.request(method, self._url + path, headers=headers, allow_redirects=False) as response:
-            body = await response.content.read(_MAX_ANSWER)
+            body = await read_up_to(response.content, _MAX_ANSWER)
             return response.status, body, response.headers.get("WWW-Authenticate", "")
 
     async def _authorize(self, challenge: str, scope: str) -> str:
@@ -159,7 +160,7 @@ class Registry:
         async with self._session.get(fields["realm"], params=wanted, headers=headers) as response:
             if response.status != 200:
                 raise RegistryError(f"the registry {self.host} gives us no token (HTTP {response.status})")
-            told = loads_object(await response.content.read(_MAX_ANSWER))
+            told = loads_object(await read_up_to(response.content, _MAX_ANSWER))
         token = told.get("token") or told.get("access_token")
         if not isinstance(token, str):
             raise RegistryError(f"the registry {self.host} answered without a token")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import psutil
 
 from contract.units import format_size
+
+#: Seconds in which a tree of processes has come to a stand, before it is killed in any case.
+STOPPED_WITHIN_S = 1.0
 
 
 class LimitExceededError(Exception):
@@ -97,13 +101,17 @@ async def disk_usage(paths: Sequence[Path]) -> int:
 def kill_tree(pid: int) -> list[psutil.Process]:
     """Kill a process and everything below it; returns who was killed, to wait for.
 
-    All are stopped first, so that none can start another in the meantime.
+    All are stopped first, so that none can start another in the meantime.  A signal takes a moment: who is just
+    starting another finishes that before it stops.
     """
     stopped: dict[int, psutil.Process] = {}
-    for _ in range(20):
+    deadline = time.monotonic() + STOPPED_WITHIN_S
+    while True:
         fresh = [process for process in tree(pid) if process.pid not in stopped]
-        if not fresh:
+        if time.monotonic() > deadline or (not fresh and all(map(_stands_still, stopped.values()))):
             break
+        if not fresh:
+            time.sleep(0.001)
         for process in fresh:
             stopped[process.pid] = process
             with contextlib.suppress(psutil.Error):
@@ -112,6 +120,13 @@ def kill_tree(pid: int) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             process.kill()
     return list(stopped.values())
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    try:
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP, psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return True
 
 
 def _proportional(process: psutil.Process) -> int:

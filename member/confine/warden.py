@@ -42,16 +42,25 @@ async def run(command: Command, on_line: OnLine | None = None) -> int:
     """
     piped = asyncio.subprocess.PIPE if on_line else None
     with command.invocation.opened() as (program, argv, fds):
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            executable=program,
-            env=dict(command.environ),
-            cwd=command.cwd,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=piped,
-            stderr=asyncio.subprocess.STDOUT if on_line else None,
-            pass_fds=fds,
+        starting = asyncio.create_task(
+            asyncio.create_subprocess_exec(
+                *argv,
+                executable=program,
+                env=dict(command.environ),
+                cwd=command.cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=piped,
+                stderr=asyncio.subprocess.STDOUT if on_line else None,
+                pass_fds=fds,
+            )
         )
+        try:
+            process = await to_its_end(starting)
+        except asyncio.CancelledError:
+            # asyncio would kill the one process, and not what it has started by then.
+            if not starting.cancelled() and starting.exception() is None:
+                await _end(starting.result(), [])
+            raise
     # Each by itself: counting files may take long, and processes are not to go unwatched for that time.
     watchers = {
         asyncio.create_task(_watch_processes(process.pid, command.limits), name=f"watch {process.pid}"),

@@ -60,6 +60,7 @@ class Federations:
         self._joined: dict[str, joined.Joined] = {}
         self._marks: object = None
         self._used: dict[bytes, float] = {}
+        self._since = wall()
         self._policies: dict[str, str] = {}
         self._reporting: dict[str, asyncio.Task[None]] = {}
         self._read()
@@ -90,6 +91,12 @@ class Federations:
         membership, claims = self._first(
             lambda item: verify_launch(token, item.keys, member=item.member, now=now, leeway=item.leeway)
         )
+        if self._is_of_another(claims.launch_host, membership):
+            # Its sessions would count for the other one's share.
+            raise SignatureRefusedError("the launch token is in the name of another federation")
+        if claims.issued_at < self._since - membership.leeway:
+            # What was used is remembered in memory only.
+            raise SignatureRefusedError("the launch token is older than this process: it may have been used before")
         self._use(token, claims.expires_at + membership.leeway)
         return claims
 
@@ -99,8 +106,7 @@ class Federations:
         membership, bans = self._first(
             lambda item: verify_bans(token, item.keys, member=item.member, now=now, leeway=item.leeway)
         )
-        others = {item.issuer for item in self.memberships} - {membership.issuer}
-        if bans.issuer in others:
+        if self._is_of_another(bans.issuer, membership):
             raise SignatureRefusedError("the bans are in the name of another federation")
         return bans
 
@@ -115,6 +121,13 @@ class Federations:
             told = read_notice(notice, membership.keys, member=membership.member)
         except SignatureRefusedError as error:
             logger.warning("what the gateway of %s has told is not believed: %s", federation, error)
+            return
+        off = told.sent_at - self._wall()
+        if abs(off) > membership.leeway:
+            # Of keys that are told in the future, no later word would ever count.
+            logger.warning(
+                "what the gateway of %s has told is not believed: its time is %+.0f s from ours", federation, off
+            )
             return
         if told.policy != self._policies.get(federation):
             self._policies[federation] = told.policy
@@ -171,8 +184,13 @@ class Federations:
                 refusal, known = error, True
         raise refusal
 
+    def _is_of_another(self, issuer: str, membership: Membership) -> bool:
+        return issuer != membership.issuer and any(item.issuer == issuer for item in self.memberships)
+
     def _use(self, token: str, good_until: float) -> None:
-        digest, now = hashlib.sha256(token.encode(errors="replace")).digest(), self._wall()
+        # Of what was signed: one signature can be written in several ways.
+        signed = token.rpartition(".")[0]
+        digest, now = hashlib.sha256(signed.encode()).digest(), self._wall()
         if self._used.get(digest, 0.0) > now:
             raise SignatureRefusedError("the launch token was used before")
         if len(self._used) >= _MOST_TOKENS:

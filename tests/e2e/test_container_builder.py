@@ -40,10 +40,10 @@ def engine() -> Iterator[Podman]:
 
 @contextlib.asynccontextmanager
 async def builder(
-    engine: Podman, data_dir: Path, registry: bool = True, **changes: Any
+    engine: Podman, data_dir: Path, registry: str | None = None, **changes: Any
 ) -> AsyncIterator[ContainerBuilder]:
     section = {"kind": "container", "socket": engine.socket, "memory": "1Gi", **changes}
-    sections = {"registry": {"url": f"http://{engine.registry}"}} if registry else {}
+    sections = {"registry": {"url": f"http://{registry}"}} if registry else {}
     made = ContainerBuilder(settings(data_dir, builder=section, **sections))
     await made.start()
     try:
@@ -110,13 +110,12 @@ async def test_nothing_is_built_while_the_registry_cannot_say(
     [
         ("failing", DOCKERFILE + "RUN echo so it goes; exit 3\n", "The build failed"),
         ("hungry", DOCKERFILE + "RUN python3 -c 'b = bytearray(3 * 2**30)'\n", "memory"),
-        ("no-base", "FROM localhost/not/there:1\n", "The build failed"),
     ],
 )
 async def test_builds_that_fail_say_why(
     engine: Podman, git_server: GitServer, tmp_path: Path, name: str, dockerfile: str, said: str
 ) -> None:
-    async with builder(engine, tmp_path, memory="256Mi") as made:
+    async with builder(engine, tmp_path, memory="512Mi") as made:
         outcome = await build(made, request(engine, git_server, name, dockerfile))
         assert outcome.failure is Failure.USER, outcome.log
         assert said in outcome.message
@@ -210,7 +209,7 @@ async def test_a_session_runs_in_bounds_and_ends_with_its_federation(
         assert await notebook.run("print(6 * 7)") == "42\n"
         # An image without Jupyter says so.
         events = await federation.launch(http, git_spec(git_server.url("without")), 400)
-        assert "jupyter-notebook" in "".join(event.message for event in events)
+        assert "ended while it started" in "".join(event.message for event in events)
     finally:
         federation.stop()
     assert engine.run("ps", "--all", "--quiet") == ""

@@ -63,9 +63,13 @@ async def test_an_operator_bans_sets_quotas_and_drains(desk: Desk) -> None:
     assert "member-1 is draining" in await desk.done("drain", "member-1")
     await desk.gateway.until_state("member-1", "draining")
     await desk.done("undrain", "member-1")
+    await desk.done("undrain", "member-1")
     await desk.done("suspend", "member-2")
+    # What was said in anger is not taken back by the way.
+    code, _, err = await desk.run("undrain", "member-2")
+    assert (code, "member-2 is suspended, and not draining" in err) == (2, True)
     log = await desk.done("log", "--kind", "act")
-    assert log.count("alice") == 8
+    assert log.count("alice") == 9
     assert "taken back" in log
     lines = [json.loads(line) for line in (await desk.done("--json", "log", "--member", "member-1")).splitlines()]
     assert {(line["kind"], line["name"]) for line in lines} >= {
@@ -111,6 +115,7 @@ async def test_what_an_operator_does_wrong_is_told_and_has_its_exit_code(desk: D
         (2, "no ban", ("unban", "owner:nobody")),
         (2, "nobody", ("drain", "nobody")),
         (2, "no number", ("quota", "total", "many")),
+        (2, "no number", ("quota", "total", "9" * 5000)),
         (2, "must be", ("quota", "nonsense", "1")),
         (2, "Missing argument", ("drain",)),
         (2, "no number", ("weight", "member-1", "nan")),

@@ -161,6 +161,22 @@ async def test_of_several_replicas_one_checks(start: Starter) -> None:
         assert len(fake.builds) == 1
 
 
+async def test_who_joins_in_the_place_of_another_is_checked_too(start: Starter, gateway: Gateway) -> None:
+    lost, found = await newcomer(start), await newcomer(start)
+    lost.knobs.gate_at = 1
+    found.knobs.session_status = 500
+    async with reporting(gateway, lost):
+        await join(gateway, lost, await join_token(gateway))
+        await until(lambda: lost.open_streams)
+        await join(gateway, found, await join_token(gateway, replace=True))
+    async with reporting(gateway, found):
+        lost.gate.set()
+        check = await checked(gateway)
+        assert (check["passed"], check["steps"][-1]["name"]) == (False, "session")
+        assert "shutdown from https://page.elsewhere.invalid" in lost.session_calls
+        assert gateway.parts.fleet.snapshot.members[0].policy == "pending"
+
+
 async def test_git_reads_the_canary(gateway: Gateway, tmp_path: Path) -> None:
     commit, _ = canary.repository()
     clone = tmp_path / "clone"

@@ -127,6 +127,7 @@ async def test_what_cannot_be_told_is_lost_and_fails_nothing(tmp_path: Path, cap
         archive.record(launch(float("inf")))
         archive.record(launch(1e18))
         archive.record(launch(MIDNIGHT))
+        await written(archive)
     archive.record(launch(MIDNIGHT))
     assert (archive.written, archive.lost) == (1, 5)
     assert check_index(tmp_path) == {DAY_2: 1}

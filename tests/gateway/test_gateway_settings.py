@@ -165,3 +165,28 @@ def test_the_process_of_a_gateway() -> None:
     assert process.argv == (sys.executable, "-m", "manybinder", "gateway", "--config", "/etc/gateway.yaml")
     assert process.ready_url == "http://127.0.0.1:9/binder/readyz"
     assert process.log == "/data/logs/gateway.log"
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("https://ops.example", "https://ops.example/"),
+        ("HTTPS://Ops.example:443/", "https://ops.example/"),
+        ("http://127.0.0.1:8586/", "http://127.0.0.1:8586/"),
+        ("https://somebody@ops.example/", None),
+        ("https://ops.example:99999/", None),
+        ("https://ops.example/?query", None),
+        ("ops.example", None),
+        # The host of visitors, in another spelling.
+        ("https://G:443/", None),
+    ],
+)
+def test_the_operators_own_host_is_read_as_browsers_write_it(tmp_path: Path, given: str, read: str | None) -> None:
+    key = private_pem(Ed25519PrivateKey.generate()).replace("\n", "\n  ")
+    text = f"schema: 1\npublic_url: https://g/\ndata_dir: /x\nadmin: {{public_url: '{given}'}}\n"
+    text += f"signing_key: |\n  {key}\n"
+    if read is None:
+        with pytest.raises(ConfigError, match="admin"):
+            load(written(tmp_path, text))
+    else:
+        assert load(written(tmp_path, text)).admin.public_url == read

@@ -1,7 +1,9 @@
 """Members join with one token, change their keys, are replaced and leave; nobody else gets anywhere."""
 
 import asyncio
+import sqlite3
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +18,8 @@ from contract.reports import Image, Sessions
 from contract.signatures import SignatureRefusedError, private_pem, sign_report
 from gateway.app import RELOAD, make_app
 from gateway.clients.guard import AddressGuard
+from gateway.core.records import Change
+from gateway.core.registration import MEMBER
 from gateway.core.settings import JoiningSettings
 from gateway.settings import load
 from tests.federation import free_port
@@ -92,7 +96,15 @@ async def test_a_stolen_token_that_is_used_again_is_refused_and_told(start: Star
     assert await alerts(gateway) == {("JoinTokenReused", "newcomer")}
     async with gateway.http.get(gateway.url + "metrics") as response:
         assert 'manybinder_gateway_alert{alert="JoinTokenReused",member="newcomer"} 1.0' in await response.text()
-    assert [item["outcome"] for item in await log(gateway)].count("refused") == 1
+    (refused,) = [item for item in await log(gateway) if item["outcome"] == "refused"]
+    assert refused["address"] == "127.0.0.1"
+    # The operator of a single member hears of it, and not from where.
+    wanted = {"name": "bob", "role": "member", "member": "another"}
+    token_of_bob = (await ask(gateway, "POST", "tokens", wanted)).body["token"]
+    for path in ("alerts", "log?member=newcomer"):
+        told = repr((await ask(gateway, "GET", path, token=token_of_bob)).body)
+        assert "used again" in told
+        assert "from 127.0.0.1" not in told
     (member,) = gateway.parts.fleet.snapshot.members
     assert member.member.url == fake.url
     # The member itself, whose answer was lost, hears it again.
@@ -115,6 +127,34 @@ async def test_of_many_that_use_one_token_at_once_at_two_replicas_one_joins(star
     assert [view.member.url for view in views if view] == [winner.url] * 2
 
 
+async def test_a_disk_that_is_full_does_not_use_a_token_up(start: Starter, gateway: Gateway) -> None:
+    fake, token = await start.member("newcomer"), await join_token(gateway)
+    with sqlite3.connect(gateway.data_dir / "records.sqlite3") as disk:
+        disk.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        )
+    refused = await post(gateway, "join", request_of(fake, token), token)
+    assert (refused.status, refused.title) == (503, "Not Kept"), refused.body
+    with sqlite3.connect(gateway.data_dir / "records.sqlite3") as disk:
+        disk.execute("DROP TRIGGER full")
+    await join(gateway, fake, token)
+    assert await alerts(gateway) == set()
+
+
+async def test_a_request_that_comes_in_pieces_is_put_together(start: Starter, gateway: Gateway) -> None:
+    fake, token = await start.member("newcomer"), await join_token(gateway)
+    request = request_of(fake, token).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for begin in range(0, len(request), 300):
+            yield request[begin : begin + 300]
+            await asyncio.sleep(0.05)
+
+    headers = {"Authorization": f"Bearer {token}"}
+    async with gateway.http.post(f"{gateway.url}api/v1/join", data=pieces(), headers=headers) as response:
+        assert response.status == 200, await response.text()
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "title"),
     [
@@ -124,6 +164,9 @@ async def test_of_many_that_use_one_token_at_once_at_two_replicas_one_joins(star
         ({"url": "http://localhost:1/"}, 422, "Not Allowed There"),
         ({"url": "http://127.0.0.1@evil.example/"}, 422, "Not Allowed There"),
         ({"url": "ftp://127.0.0.1/"}, 422, "Not Allowed There"),
+        ({"url": "http://127.0.0.1/?from="}, 422, "Not Allowed There"),
+        ({"url": "http://127.0.0.1/#"}, 422, "Not Allowed There"),
+        ({"url": "http://127.0.0.1/\ud800"}, 422, "Not Allowed There"),
         ({"hub_origin": "http://evil.example"}, 422, "Not Allowed There"),
         ({"hub_origin": "nothing"}, 422, "Not Allowed There"),
     ],
@@ -180,8 +223,9 @@ async def test_no_member_takes_the_address_of_another(start: Starter, gateway: G
     one, two = await start.member("newcomer"), await start.member("another")
     await joined(gateway, one)
     token = await join_token(gateway, "another")
-    answer = await post(gateway, "join", request_of(two, token, url=one.url), token)
-    assert (answer.status, answer.title) == (409, "Address Taken")
+    for same in (one.url, one.url.rstrip("/"), one.url.replace("http", "HTTP")):
+        answer = await post(gateway, "join", request_of(two, token, url=same), token)
+        assert (answer.status, answer.title) == (409, "Address Taken")
     await join(gateway, two, token)
 
 
@@ -237,6 +281,8 @@ async def test_nobody_joins_from_an_internal_address_unless_that_is_allowed(star
         ("169.254.169.254", True, True, False),
         ("fd00:ec2::254", True, True, False),
         ("168.63.129.16", True, True, False),
+        ("fd20:ce::254", True, True, False),
+        ("192.0.0.192", True, True, False),
         ("fe80::1%eth0", True, True, False),
         ("0.0.0.0", True, True, False),  # noqa: S104 - nobody listens
         ("224.0.0.1", True, True, False),
@@ -266,8 +312,9 @@ async def test_a_member_that_has_joined_is_asked_only_where_that_is_allowed(star
 async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Starter) -> None:
     server = await start.redis()
     one, two = await start.replicas(2, server, 0, **OPEN)
-    fake = await start.member("newcomer")
-    await joined(one, fake)
+    fake, used = await start.member("newcomer"), await join_token(one)
+    await join(one, fake, used)
+    assert (await ask(one, "POST", "members/newcomer/accept")).status == 204
     await two.until_state("newcomer", "available")
     assert (await report(two, fake)).status == 204
     assert (await ask(one, "DELETE", "members/newcomer")).status == 204
@@ -278,11 +325,50 @@ async def test_a_member_that_is_removed_is_refused_at_every_replica(start: Start
     assert (await report(two, fake)).status == 403
     assert await states(one) == await states(two) == {}
     assert (await ask(one, "DELETE", "members/newcomer")).status == 404
-    # Nor does its key get in anew.
+    # Nor is its token's answer given again, nor does its key get in anew.
+    answer = await post(one, "join", request_of(fake, used), used)
+    assert (answer.status, answer.title) == (403, "Revoked")
     token = await join_token(one)
     answer = await post(one, "join", request_of(fake, token), token)
     assert (answer.status, answer.title) == (403, "Revoked")
     await join(one, fake, token, key=Ed25519PrivateKey.generate())
+
+
+async def test_a_join_token_for_a_member_that_is_removed_is_void(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    spare = await join_token(gateway, replace=True)
+    assert (await ask(gateway, "DELETE", "members/newcomer")).status == 204
+    refused = await post(gateway, "join", request_of(fake, spare, Ed25519PrivateKey.generate()), spare)
+    assert (refused.status, refused.title) == (403, "Not A Join Token")
+
+
+async def test_the_operators_of_a_member_that_is_removed_go_with_it(start: Starter, gateway: Gateway) -> None:
+    await joined(gateway, await start.member("newcomer"))
+    wanted = {"name": "bob", "role": "member", "member": "newcomer"}
+    token = (await ask(gateway, "POST", "tokens", wanted)).body["token"]
+    other = (await ask(gateway, "POST", "tokens", {**wanted, "member": "another"})).body["token"]
+    assert (await ask(gateway, "GET", "log", token=token)).status == 200
+    assert (await ask(gateway, "DELETE", "members/newcomer")).status == 204
+    assert (await ask(gateway, "GET", "log", token=token)).status == 401
+    assert (await ask(gateway, "GET", "log", token=other)).status == 200
+
+
+async def test_a_replica_that_was_away_revives_no_revoked_member(start: Starter, gateway: Gateway) -> None:
+    fake = await start.member("newcomer")
+    await joined(gateway, fake)
+    known = gateway.parts.records.book.of(MEMBER)["newcomer"].value
+    assert (await ask(gateway, "DELETE", "members/newcomer")).status == 204
+    # What such a replica writes before it hears of the removal, it writes later.
+    await gateway.parts.records.write(Change(MEMBER, "newcomer", known))
+    gateway.parts.joining.refresh()
+    assert await states(gateway) == {}
+    refused = await report(gateway, fake)
+    assert (refused.status, refused.title) == (403, "Revoked")
+    assert ("RevokedMemberReports", "newcomer") in await alerts(gateway)
+    # The name is free.
+    await join(gateway, fake, await join_token(gateway), key=Ed25519PrivateKey.generate())
+    assert await states(gateway) == {"newcomer": "pending"}
 
 
 async def test_what_was_registered_and_removed_survives_a_restart(start: Starter) -> None:
@@ -400,6 +486,11 @@ async def test_a_member_leaves_once_it_is_drained_and_empty(start: Starter, gate
     assert (await ask(gateway, "PUT", "members/newcomer/policy", {"policy": "draining"})).status == 200
     await gateway.until_state("newcomer", "draining")
     assert (await leave(gateway, fake)).title == "Not Empty"
+    now = gateway.parts.fleet.now
+    gateway.parts.fleet.now = lambda: now() + 60
+    silent = await leave(gateway, fake)
+    assert (silent.title, "does not report" in silent.detail) == ("Not Empty", True)
+    gateway.parts.fleet.now = now
     assert (await report(gateway, fake, sessions=Sessions(limit=10, free=10))).status == 204
     assert (await leave(gateway, fake, issuer="http://other/")).title == "Not For Us"
     assert (await leave(gateway, fake)).status == 204

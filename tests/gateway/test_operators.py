@@ -77,6 +77,17 @@ async def test_every_call_is_refused_to_the_role_that_lacks_it_and_says_who_has_
     assert all(item["address"] == "127.0.0.1" and item["role"] for item in refused)
 
 
+async def test_who_is_not_known_is_seen_in_the_gateways_own_log_and_does_not_fill_it(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        assert (await ask(gateway, "a-token-that-has-expired-for-tests", "PUT", "bans", {}))[0] == 401
+    (said,) = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
+    assert all(part in said for part in ("'PUT bans'", "127.0.0.1", "of gone has expired"))
+    assert "a-token-that" not in said
+    assert not gateway.parts.records.book.of(AUDIT)
+
+
 async def test_a_members_own_operator_drains_and_weighs_that_member_and_lifts_no_suspension(gateway: Gateway) -> None:
     assert (await ask(gateway, OWNER, "PUT", "members/member-1/policy", {"policy": "draining"}))[0] == 200
     await gateway.until_state("member-1", "draining")
@@ -146,6 +157,16 @@ async def test_a_token_makes_none_that_may_do_more_than_itself(gateway: Gateway)
     assert (await ask(gateway, narrow, "POST", "tokens", {"name": "x", "role": "viewer"}))[0] == 201
 
 
+async def test_a_token_makes_none_that_outlives_it(gateway: Gateway) -> None:
+    brief = await made(gateway, name="maker", role="operator", **{"for": "1h"})
+    wanted = {"name": "x", "role": "viewer"}
+    status, answer = await ask(gateway, brief["token"], "POST", "tokens", {**wanted, "for": "61m"})
+    assert (status, "outlives it" in answer["detail"]) == (403, True)
+    assert (await ask(gateway, brief["token"], "POST", "tokens", {**wanted, "for": "59m"}))[0] == 201
+    status, usual = await ask(gateway, brief["token"], "POST", "tokens", wanted)
+    assert (status, usual["expires_at"]) == (201, brief["expires_at"])
+
+
 @pytest.mark.parametrize(
     ("wanted", "field"),
     [
@@ -182,6 +203,15 @@ async def test_a_token_holds_at_all_replicas_at_once_and_stays_revoked_whoever_r
     await until(lambda: not one.parts.records.book.of(TOKEN))
     assert [(await ask(item, token["token"], "GET", "whoami"))[0] for item in (one, two)] == [401, 401]
     await until(lambda: len(one.parts.records.book.of(AUDIT)) == 2)
+
+
+async def test_a_suspension_at_another_replica_a_moment_ago_is_not_lifted(start: Starter) -> None:
+    one, two = await start.replicas(2, await start.redis(), members=1, admin=ADMIN)
+    path = "members/member-1/policy"
+    for _ in range(5):
+        assert (await ask(one, BOSS, "PUT", path, {"policy": "suspended"}))[0] == 200
+        assert (await ask(two, OWNER, "PUT", path, {"policy": "active"}))[0] == 403
+        assert (await ask(two, BOSS, "PUT", path, {"policy": "active"}))[0] == 200
 
 
 roles = st.sampled_from(Role)

@@ -13,18 +13,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.events import Phase
 from contract.joining import Notice, sign_notice
 from contract.launches import launch_id
 from contract.reports import CapacityReport, Sessions
 from contract.signatures import BanList, LaunchClaims, SignatureRefusedError, sign_bans, sign_launch
 from member import joined
 from member.core.membership import Membership, federation_name, shared
+from member.engines.capacity import Capacity
 from member.engines.federations import Federations
+from member.engines.health import Health
 from member.joined import Joined, JoinedError
 from member.settings import MemberSettings
 from servicekit.config import ConfigError, parse
 from servicekit.tasks import Tasks
-from tests.member.member_harness import until
+from tests.member.member_harness import order, rig, until
+from tests.member.test_member_app import member_settings
 
 NORTH, SOUTH = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 NOW = 1_700_000_000.0
@@ -119,6 +123,37 @@ def test_a_launch_token_is_good_once_as_long_as_it_is_good_at_all(tmp_path: Path
         federations.verify_launch(token)
 
 
+def test_a_launch_token_that_an_earlier_process_may_have_taken_is_refused(tmp_path: Path) -> None:
+    joined.keep(tmp_path, joining())
+    clock = [NOW]
+    token = sign_launch(claims(), NORTH)
+    Federations([], tmp_path, wall=lambda: clock[0]).verify_launch(token)
+    clock[0] = NOW + 20
+    restarted = Federations([], tmp_path, wall=lambda: clock[0])
+    with pytest.raises(SignatureRefusedError, match="older than this process"):
+        restarted.verify_launch(token)
+    # Of a gateway whose clock is a little behind.
+    assert restarted.verify_launch(sign_launch(claims(issued_at=NOW + 13), NORTH))
+
+
+def test_a_launch_token_that_is_written_differently_is_the_same_token(both: Federations) -> None:
+    token = sign_launch(claims(), NORTH)
+    both.verify_launch(token)
+    # Base64 may be read with padding, with odd last bits and with other characters between (RFC 4648, section 3).
+    with pytest.raises(SignatureRefusedError, match="used before"):
+        both.verify_launch(f"{token}==")
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for same in (token[:-1] + digits[digits.index(token[-1]) ^ 1], f"{token}!!!!", f"{token[:-2]}!!!!{token[-2:]}"):
+        with pytest.raises(SignatureRefusedError):
+            both.verify_launch(same)
+
+
+def test_no_federation_launches_in_the_name_of_another(both: Federations) -> None:
+    assert both.verify_launch(sign_launch(claims(launch_host="https://north.example/"), NORTH))
+    with pytest.raises(SignatureRefusedError, match="in the name of another federation"):
+        both.verify_launch(sign_launch(claims(launch_host="https://south.example/"), NORTH))
+
+
 def test_no_federation_bans_in_the_name_of_another(both: Federations) -> None:
     told = both.verify_bans(sign_bans(BanList("north-1", "https://north.example/", NOW, ()), NORTH))
     assert told.issuer == "https://north.example/"
@@ -151,6 +186,8 @@ def test_new_keys_are_learned_from_notices_that_the_old_one_has_signed(tmp_path:
         notice(strange, strange),
         notice(NORTH, NORTH, new, member="south-9"),
         notice(NORTH, NORTH, new, at=NOW - 1),
+        notice(NORTH, NORTH, new, at=NOW + 10),
+        notice(NORTH, NORTH, new, at=NOW + 315_360_000),
         "rubbish",
     ):
         federations.heard("north.example", refused)
@@ -284,3 +321,32 @@ def test_a_membership_of_the_settings_keeps_the_keys_of_the_settings(tmp_path: P
     federations = Federations([configured], tmp_path, wall=time.time)
     federations.heard("north.example", notice(NORTH, Ed25519PrivateKey.generate()))
     assert federations.memberships == (configured,)
+
+
+async def test_each_federation_hears_of_its_own_sessions_and_repositories(tmp_path: Path) -> None:
+    async with rig() as engines:
+        capacity = Capacity(
+            member_settings(tmp_path, sessions={"limit": 10}),
+            hub=engines.client,
+            health=Health(engines.client, engines.builder),
+            builder=engines.builder,
+            builds=engines.builds,
+            launches=engines.launches,
+            versions=dict,
+            prefixes=(),
+        )
+        for name, host in (("a", "north"), ("b", "north"), ("c", "south")):
+            events = await engines.launch(order(name, launch_host=f"https://{host}.example/"))
+            assert events[-1].phase is Phase.READY
+        north = await capacity.report_to(joining().membership(3.0, 8.0))
+        of_south = await capacity.report_to(south().membership(3.0, 8.0))
+        whole = await capacity.report_to(joining(share=1.0).membership(3.0, 8.0))
+    assert (north.member, north.sessions.running, north.sessions.limit) == ("north-1", 2, 5)
+    # Less where this machine is full otherwise.
+    assert north.sessions.free is not None
+    assert north.sessions.free <= 3
+    assert (of_south.member, of_south.sessions.running, of_south.sessions.limit) == ("south-9", 1, 2)
+    assert sorted(north.sessions_by_repo) == ["git.example/org/a", "git.example/org/b"]
+    assert list(of_south.sessions_by_repo) == ["git.example/org/c"]
+    assert (whole.sessions.running, whole.sessions.limit, len(whole.sessions_by_repo)) == (3, 10, 3)
+    assert north.seq < of_south.seq < whole.seq

@@ -26,6 +26,7 @@ from contract.signatures import LaunchClaims, private_pem, public_pem, sign_laun
 from frontend.refusals import FINAL_N
 from frontend.settings import SecuritySettings, make_site
 from frontend.tokens import make_build_token
+from member import joined
 from member.admission_settings import RateLimitSettings
 from member.app import CannotStartError, make_app
 from member.builder_settings import ProcessBuilderSettings
@@ -566,6 +567,20 @@ async def test_the_whole_application_starts_without_its_hub_and_says_so(tmp_path
             async with http.get(f"{url}build/{SPEC}", headers={"Accept": sse.CONTENT_TYPE}) as response:
                 event = parse_event((await response.text()).partition("data: ")[2])
                 assert event.failure == Failure.REFUSED
+    finally:
+        await runner.cleanup()
+
+
+async def test_how_far_clocks_may_differ_in_federations_that_were_joined_is_a_setting(tmp_path: Path) -> None:
+    url, key = "https://north.example/", Ed25519PrivateKey.generate()
+    data_dir = tmp_path / "data"
+    joined.keep(data_dir, joined.Joined("north-1", url, f"{url}api/v1/reports", (key.public_key(),), 0.0, key))
+    app = await make_app(member_settings(data_dir, joined={"clock_leeway": "30s", "report_interval": "1s"}))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        (membership,) = app[PARTS].federations.memberships
+        assert (membership.leeway, membership.interval) == (30, 1)
     finally:
         await runner.cleanup()
 

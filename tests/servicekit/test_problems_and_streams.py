@@ -16,7 +16,7 @@ from contract.events import Phase, event
 from contract.journal import Journal
 from contract.sse import Parser
 from servicekit.problems import Problem, problem_middleware
-from servicekit.streams import stream_entries
+from servicekit.streams import read_up_to, stream_entries
 from servicekit.tasks import Tasks
 
 LAUNCH = "0123456789abcdef" * 2
@@ -105,6 +105,25 @@ async def test_entries_arrive_one_by_one_with_ids_and_comments_in_silence(aiohtt
             if raw.count(b":keepalive") >= 2 and journal.final is None:
                 journal.append(event(Phase.READY, "2"))
     assert seen == [f"{LAUNCH}.0", f"{LAUNCH}.1"]
+
+
+@pytest.mark.parametrize(("most", "body"), [(100, b"abcdef"), (6, b"abcdef"), (5, b"abcde")])
+async def test_a_body_that_comes_in_pieces_is_read_whole_up_to_a_bound(
+    aiohttp_client: object, most: int, body: bytes
+) -> None:
+    async def pieces(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in (b"ab", b"cd", b"ef"):
+            await response.write(piece)
+            await asyncio.sleep(0.05)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", pieces)
+    client: TestClient[web.Request, web.Application] = await aiohttp_client(app)  # type: ignore[operator]
+    async with client.get("/") as response:
+        assert await read_up_to(response.content, most) == body
 
 
 async def test_a_client_that_leaves_ends_its_stream_and_no_task_is_left(aiohttp_client: object) -> None:

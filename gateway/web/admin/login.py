@@ -16,7 +16,16 @@ from contract.json_types import loads_object
 from frontend.pages import PAGES
 from gateway.admin_settings import NAME
 from gateway.clients.oidc import OidcError, OidcProvider
-from gateway.core.operators import LOGIN, Operator, csrf_token, digest_of, login_operator, login_value, token_text
+from gateway.core.operators import (
+    LOGIN,
+    Operator,
+    csrf_token,
+    digest_of,
+    is_proved,
+    login_operator,
+    login_value,
+    token_text,
+)
 from gateway.core.records import Change, Record
 from gateway.web.admin.asked import Asked, address_of, answer, done, write_act
 from gateway.web.parts import PARTS, Parts
@@ -70,6 +79,9 @@ async def _taken_in(
     name = claims.get(settings.name_claim)
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise OidcError(f"the login provider gave no name that will do (claim {settings.name_claim})")
+    if not is_proved(settings.name_claim, claims):
+        # Whoever has a role by their groups could otherwise act in the log under the name of another.
+        raise OidcError(f"the login provider has not verified the address {name}")
     login_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     value = login_value(name, claims, settings.grants, digest_of(secret), now, now + settings.session, bearer=False)
     operator = login_operator(login_id, value, settings.grants, settings.issuer)

@@ -11,6 +11,7 @@ from gateway.core.records import POLICY, WEIGHT, Book, Change, Record
 from gateway.core.registration import CHECK, MEMBER, check_value, read_check, read_registration, terms_value
 from gateway.web.admin.asked import Asked, answer, done, not_found, text, unprocessable
 from gateway.web.federation import member_wire
+from servicekit.problems import Problem
 
 #: The greatest weight, as in the configuration.
 MAX_WEIGHT = 1e6
@@ -65,17 +66,23 @@ def _set(record: Record | None) -> dict[str, Any] | None:
 
 
 async def put_policy(asked: Asked) -> web.Response:
-    """What is wanted of a member: ``{"policy": "active" | "draining" | "suspended"}``."""
+    """What is wanted of a member: ``{"policy": "active" | "draining" | "suspended", "from"?: what must hold now}``."""
     view = _member(asked)
-    policy = text(await asked.body("policy"), "policy")
+    wire = await asked.body("policy", "from")
+    policy, wanted_before = text(wire, "policy"), text(wire, "from")
     known = (Policy.ACTIVE, Policy.DRAINING, Policy.SUSPENDED)
-    if policy not in known:
-        raise unprocessable("policy", f"must be one of {', '.join(known)}")
+    for name, given in (("policy", policy), ("from", wanted_before)):
+        if given not in known and (given or name == "policy"):
+            raise unprocessable(name, f"must be one of {', '.join(known)}")
+    # Another replica may have been told of a suspension a moment ago: the later writing would end it.
+    await asked.parts.records.sync()
     record = asked.parts.records.book.of(POLICY).get(view.name)
     before = (record.value or {}).get("policy") if record else view.policy
     if policy not in _ROUTED or before not in _ROUTED:
         # Whoever may drain a member could otherwise end a suspension.
         await asked.require(Scope.MEMBERS, view.name)
+    if wanted_before and before not in (wanted_before, policy):
+        raise Problem(409, "Not So", f"{view.name} is {before}, and not {wanted_before}; nothing was changed.")
     await asked.write(Change(POLICY, view.name, {"policy": policy} if policy != Policy.ACTIVE else None))
     return answer({"name": view.name, "policy": policy})
 

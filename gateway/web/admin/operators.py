@@ -70,7 +70,7 @@ class Operators:
     @property
     def over_https(self) -> bool:
         """Whether browsers reach the API over https."""
-        return self.public_url.startswith("https://")
+        return origin(self.public_url).startswith("https://")
 
     def cookie(self, what: str) -> str:
         """The name of a cookie; over https it is such that no other host can set it (RFC 6265bis, 4.1.3.2)."""
@@ -154,14 +154,12 @@ class Operators:
         value = record.value or {}
         if record.kind == TOKEN:
             return token_operator(record.key, value) if bearer else None
-        session = value.get("session", record.key)
-        if value.get("bearer") is not bearer or session not in self._records.book.of(LOGIN):
-            return None
-        return self.person(record)
+        return self.person(record) if value.get("bearer") is bearer else None
 
     def person(self, record: Record) -> Operator | None:
-        """Whose a login is, with the role that the settings give as of now; ``None``: none."""
-        if self.provider is None:
+        """Whose a login is, with the role that the settings give as of now; ``None``: none, or its session is over."""
+        session = self._records.book.get(LOGIN, str((record.value or {}).get("session", record.key)))
+        if self.provider is None or session is None or session.value is None:
             return None
         settings = self.provider.settings
         return login_operator(record.key, record.value or {}, settings.grants, settings.issuer)

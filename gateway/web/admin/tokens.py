@@ -1,5 +1,6 @@
 """Tokens that are made while the gateway runs: told once, kept as digests, revoked at once."""
 
+import math
 import re
 import secrets
 import time
@@ -69,14 +70,21 @@ def _shown(operator: Operator) -> dict[str, Any]:
 
 
 async def create(asked: Asked) -> web.Response:
-    """Make a token: ``{"name", "role", "member"?, "scopes"?: [], "for"?: "90d"}``; the answer alone has the secret."""
+    """Make a token: ``{"name", "role", "member"?, "scopes"?: [], "for"?: "90d"}``; the answer alone has the secret.
+
+    Without ``for`` it holds for 90 days, or until the token ends that makes it.
+    """
     wire = await asked.body("name", "role", "member", "scopes", "for")
     for_s = duration(wire, "for")
-    for_s = USUAL if for_s is None else for_s
-    if not 0 < for_s <= LONGEST:
-        raise unprocessable("for", f"must be more than nothing, and at most {LONGEST / 86400:.0f}d")
     now, token_id, secret = time.time(), secrets.token_hex(6), secrets.token_urlsafe(32)
-    wanted = _wanted(wire, token_id, now + for_s)
+    latest = _latest(asked.operator)
+    until = min(now + USUAL, latest) if for_s is None else now + for_s
+    if not now < until <= now + LONGEST:
+        raise unprocessable("for", f"must be more than nothing, and at most {LONGEST / 86400:.0f}d")
+    wanted = _wanted(wire, token_id, until)
+    if until > latest:
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(latest))
+        await asked.refused(f"A token cannot make one that outlives it: that of {asked.operator.name} ends at {when}.")
     if beyond := sorted(wanted.may - asked.operator.may):
         detail = f"A token cannot make one that may do more than itself: {asked.operator.name} lacks {beyond[0]}."
         await asked.refused(detail)
@@ -101,6 +109,14 @@ async def revoke(asked: Asked) -> web.Response:
         raise not_found(f"There is no token {token_id[:100]!r}; {known}")
     await asked.write(Change(kind, token_id, None), quietly=[Change(TOKEN_USE, token_id, None)])
     return done()
+
+
+def _latest(maker: Operator) -> float:
+    """When a token that they make must end (Unix time): with their own, unless they have logged in as themselves.
+
+    Else a token that somebody has lost could be made to hold for ever.
+    """
+    return math.inf if maker.until is None or maker.by == "login" else maker.until
 
 
 def _wanted(wire: dict[str, object], token_id: str, until: float) -> Operator:

@@ -62,6 +62,8 @@ async def _serve(endpoint: Endpoint) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *("podman", "system", "service", "--time=0", endpoint.url),
         env=environ,
+        # Where its helpers leave files, one for each session that ran out of memory.
+        cwd=endpoint.path.parent,
         stdin=asyncio.subprocess.DEVNULL,
         # Ctrl-C in a terminal goes to all: the sessions are removed first.
         start_new_session=True,

@@ -5,7 +5,6 @@ file of this machine leads nowhere.
 """
 
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,9 @@ _INTERPRETER = tuple(dict.fromkeys(map(Path, (sys.prefix, sys.base_prefix, os.pa
 _OWN_CODE = (*_INTERPRETER, *(() if any(map(_PACKAGE.is_relative_to, _INTERPRETER)) else (_PACKAGE,)))
 
 _GIT_ONLY = _PACKAGE / "builders" / "container" / "git_only.py"
-_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+#: Providers of what is in no Git repository; repo2docker finds out itself which of its content providers fetches it.
+_CONTENT = frozenset({"zenodo", "figshare", "dataverse", "hydroshare", "ckan", "swh"})
 
 #: Of a build container, in microseconds.
 _CPU_PERIOD = 100_000
@@ -53,16 +54,12 @@ def arguments(request: BuildRequest, engine: Engine, settings: ContainerBuilderS
     """What ``jupyter-repo2docker`` is called with; ``group`` is the control group of Podman's build containers."""
     argv = ["--ref", request.commit, "--image-name", request.image]
     argv += ["--no-clean", "--no-run", "--json-logs", "--user-name", USER, "--user-id", "1000"]
-    argv += ["--engine", engine.plugin, "--config", str(_GIT_ONLY) if _is_git(request) else os.devnull]
+    argv += ["--engine", engine.plugin, "--config", str(_GIT_ONLY) if request.provider not in _CONTENT else os.devnull]
     argv += ["--label", f"{LABEL_REPO}={request.repo}", "--label", f"{LABEL_COMMIT}={request.commit}"]
     argv += ["--appendix", settings.appendix] if settings.appendix else []
     traits = "PodmanEngine" if engine.plugin != "docker" else "DockerEngine"
     argv += [f"--{traits}.extra_buildx_build_args={option}" for option in _limits(engine, settings, group)]
     return [*argv, request.repo_url]
-
-
-def _is_git(request: BuildRequest) -> bool:
-    return bool(_COMMIT.fullmatch(request.commit)) and not request.repo_url.startswith(("swh:", "10."))
 
 
 def _limits(engine: Engine, settings: ContainerBuilderSettings, group: str) -> Sequence[str]:

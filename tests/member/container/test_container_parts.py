@@ -5,6 +5,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def test_repo2docker_gets_what_binderhub_gives_it_and_limits_where_the_engine_kn
     ):
         assert wanted in " ".join(podman)
     assert podman[-1] == REQUEST.repo_url
+    assert any(word.endswith("git_only.py") for word in podman)
+    record = replace(REQUEST, provider="zenodo", repo_url="10.5281/zenodo.1", commit="1")
+    others = arguments(record, Engine(Endpoint("podman", "unix:///p"), "manybinder-podman"), own, "/group")
+    assert not any(word.endswith("git_only.py") for word in others)
     docker = " ".join(arguments(REQUEST, Engine(Endpoint("docker", "unix:///d"), "docker"), own, "/group"))
     assert "--engine docker" in docker
     assert "--memory" not in docker

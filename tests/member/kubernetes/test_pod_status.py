@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any
 
+import kubernetes_validate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +148,30 @@ def test_secrets_are_mounted_or_referred_to_and_stand_nowhere() -> None:
         "CONTAINER_ENGINE_REGISTRY_CREDENTIALS": {"name": "registry", "key": "json"},
     }
     assert made["metadata"]["annotations"]["binder-repo"] == "https://git.example/org/repo"
+
+
+@pytest.mark.parametrize("node", [None, "node-1"])
+def test_a_build_pod_is_a_pod_by_the_apis_schema(node: str | None) -> None:
+    rules = pods.BuildPodRules(
+        namespace="builds",
+        image="r2d:1",
+        deadline_s=60,
+        command=("/bin/sh",),
+        push=True,
+        push_secret="push",
+        git_credentials=pods.SecretKey("git", "credentials"),
+        requests={"memory": "1Gi", "cpu": "500m"},
+        limits={"memory": "4Gi", "ephemeral-storage": "10Gi"},
+        node_selector={"pool": "builds"},
+        tolerations=({"key": "builds", "operator": "Exists"},),
+        image_pull_secrets=("pull",),
+        priority_class="builds",
+        env={"A": "b"},
+    )
+    repo = repo_key("https://git.example/org/repo")
+    what = {"repo_url": "https://git.example/org/repo", "commit": "c0ffee", "image": "registry/x:c0ffee"}
+    made = pods.build_pod(rules, "build-x", repo=repo, node=node, **what)
+    kubernetes_validate.validate(made, "1.36", strict=True)
 
 
 def test_a_build_pod_has_a_deadline_limits_and_no_rights() -> None:
