@@ -1,0 +1,104 @@
+"""The member's chart and its values: bad ones are refused with a sentence, and notes say what follows of good ones."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.helmkit import Helm
+from tests.charts.memberkit import ALL_ON, BARE, CASES, CONFIG, LEAST, REGISTRY
+
+
+def hub(**changes: Any) -> dict[str, Any]:
+    return {**LEAST, "jupyterhub": {"hub": changes}}
+
+
+def user(**changes: Any) -> dict[str, Any]:
+    return {**LEAST, "jupyterhub": {"singleuser": changes}}
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    return {**LEAST, "config": {**CONFIG, **changes}}
+
+
+def registry(**changes: Any) -> dict[str, Any]:
+    return {**LEAST, "registry": {**REGISTRY, **changes}}
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"registry": REGISTRY}, "config.name is not set"),
+    (config(public_url=""), "config.public_url is not set"),
+    (config(public_url="member.example.org"), 'config.public_url is "member.example.org": it must be an http or https'),
+    (config(hub={}), "config.hub.public_url is not set"),
+    (config(data_dir="/x"), "config.data_dir is set by the chart"),
+    (config(listen={"port": 1}), "config.listen.port is set by the chart"),
+    (config(hub={**CONFIG["hub"], "api_token": "x"}), "config.hub.api_token is set by the chart"),
+    (config(hub={**CONFIG["hub"], "managed": {}}), "config.hub.managed is set by the chart"),
+    (config(builder={"kind": "process"}), "config.builder.kind is set by the chart"),
+    (config(builder={"namespace": "x"}), "config.builder.namespace is set by the chart"),
+    (config(builder={"sessions": {"memory": "1Gi"}}), "config.builder.sessions.memory is what jupyterhub's values say"),
+    (config(builder={"engine": "docker"}), "/config/builder/engine"),
+    (config(builder={"push_secret": "x"}), "config.builder.push_secret is set by the chart"),
+    (config(registry={"url": "https://r"}), "config.registry.url is set by the chart: use the value registry"),
+    (
+        config(security={"build_token_secret_file": "/etc/manybinder/secrets/x"}),
+        "names a file in /etc/manybinder/secrets, and secretName is not set",
+    ),
+    (
+        config(security={"cors_allow_origin": "https://pages.example.org"}),
+        "they could not use what they have launched",
+    ),
+    (registry(url=""), "registry.url is not set"),
+    (registry(url="registry.example.org"), "/registry/url"),
+    (registry(username=""), "registry.password is set, and registry.username is not"),
+    (registry(password=""), "registry.username is set, and registry.password is not"),
+    (registry(createSecrets=False), "with Secrets of your own, take it out"),
+    (user(image={"pullSecrets": []}), "jupyterhub.singleuser.image.pullSecrets lacks manybinder-registry"),
+    (user(networkPolicy={"enabled": False}), "nothing keeps sessions away from the cloud's metadata"),
+    (
+        user(networkPolicy={"egressAllowRules": {"cloudMetadataServer": True}}),
+        "nothing keeps sessions away from the cloud's metadata",
+    ),
+    (hub(services={"binder": None}), "/jupyterhub/hub/services/binder"),
+    (hub(loadRoles={"binder": {"services": []}}), "loadRoles.binder.services lacks binder"),
+    (hub(loadRoles={"binder": {"scopes": ["servers"]}}), "loadRoles.binder.scopes lacks admin:users"),
+    (hub(extraFiles={"manybinder-binder": {"stringData": ""}}), "extraFiles.manybinder-binder is not there"),
+    ({**LEAST, "replicas": 2}, "replicas is more than 1"),
+    ({**LEAST, "builds": {"namespace": "binder"}}, "builds need a namespace of their own"),
+    ({**LEAST, "join": {"gateway": "https://binder.example.org"}}, "join.gateway and join.tokenSecret go together"),
+    (
+        {**ALL_ON, "persistence": {"enabled": False}},
+        "join.gateway needs persistence.enabled",
+    ),
+    ({**LEAST, "httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
+    ({**LEAST, "imageCleaner": {"thresholdHigh": 50}}, "imageCleaner.thresholdHigh must be above"),
+    ({**LEAST, "replica": 1}, "additional properties 'replica' not allowed"),
+    ({**LEAST, "dind": {"hostSocketDir": "/x"}}, "additional properties 'hostSocketDir' not allowed"),
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
+def test_bad_values_are_refused_with_a_sentence(helm: Helm, chart: str, values: dict[str, Any], sentence: str) -> None:
+    assert sentence in helm.refusal(chart, **values)
+
+
+def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
+    def notes(**values: Any) -> str:
+        path = helm.home / "values.yaml"
+        path.write_text(yaml.safe_dump(values))
+        arguments = ("--dry-run=client", "--namespace", "binder", "--values", path)
+        result = helm.run("install", "binder", chart, *arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.partition("NOTES:")[2]
+
+    least = notes(**LEAST)
+    assert "kubectl rollout status daemonset/binder-member-dind --namespace binder-builds" in least
+    assert "Nothing leads to it from outside yet" in least
+    assert "Nothing leads to its sessions from outside yet" in least
+    assert "It stands alone" in least
+    whole = notes(**CASES["helm-member-managed.yaml"])
+    assert "It needs the Secret manybinder-registry, in binder and in binder-builds" in whole
+    assert "Nothing leads to it" not in whole
+    assert "It joins https://binder.example.org" in whole
+    assert "WARNING" not in least + whole
+    assert notes(**BARE).count("WARNING") == 2
