@@ -62,7 +62,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (hub(services={"binder": None}), "/jupyterhub/hub/services/binder"),
     (hub(loadRoles={"binder": {"services": []}}), "loadRoles.binder.services lacks binder"),
     (hub(loadRoles={"binder": {"scopes": ["servers"]}}), "loadRoles.binder.scopes lacks admin:users"),
-    (hub(extraFiles={"manybinder-binder": {"stringData": ""}}), "extraFiles.manybinder-binder is not there"),
+    (
+        hub(extraFiles={"manybinder-binder": {"mountPath": "/elsewhere"}}),
+        "extraFiles.manybinder-binder is a part of the spawner",
+    ),
     ({**LEAST, "replicas": 2}, "replicas is more than 1"),
     ({**LEAST, "builds": {"namespace": "binder"}}, "builds need a namespace of their own"),
     ({**LEAST, "join": {"gateway": "https://binder.example.org"}}, "join.gateway and join.tokenSecret go together"),

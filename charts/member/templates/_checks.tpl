@@ -101,10 +101,14 @@
 {{- fail (printf "\njupyterhub.hub.loadRoles.binder.scopes lacks %s, which the member needs" $scope) -}}
 {{- end -}}
 {{- end -}}
-{{- range $key := list "manybinder-config" "manybinder-binder" "manybinder-kubernetes" -}}
+{{- $files := dict
+  "manybinder-config" "jupyterhub_config.d/manybinder.py"
+  "manybinder-binder" "manybinder/member/hub/binder.py"
+  "manybinder-kubernetes" "manybinder/member/hub/kubernetes.py" -}}
+{{- range $key, $path := $files -}}
 {{- $file := get ($hub.extraFiles | default dict) $key | default dict -}}
-{{- if not $file.stringData -}}
-{{- fail (printf "\njupyterhub.hub.extraFiles.%s is not there: it is a part of the spawner" $key) -}}
+{{- if or (not $file.stringData) (ne $file.mountPath (printf "/usr/local/etc/jupyterhub/%s" $path)) -}}
+{{- fail (printf "\njupyterhub.hub.extraFiles.%s is a part of the spawner, and another than the chart's: take it out" $key) -}}
 {{- end -}}
 {{- end -}}
 {{- $user := .Values.jupyterhub.singleuser -}}
