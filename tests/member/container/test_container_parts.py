@@ -23,11 +23,14 @@ from member.builders.choice import KINDS
 from member.builders.container import endpoint as endpoints
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
-from member.builders.container.repo2docker import Engine, arguments, read_line
+from member.builders.container.repo2docker import Engine, arguments, command, read_line
 from member.builders.container.words import why
+from member.confine.confinement import Confinement, Mode
+from member.confine.limits import Limits
 from member.core.images import image_name
 from member.hub.binder import image_command, session_environ
 from member.settings import MemberSettings
+from providers.credentials import GitCredentials
 from servicekit.config import ConfigError, load, parse
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "member-container.yaml"
@@ -144,6 +147,22 @@ def test_repo2docker_gets_what_binderhub_gives_it_and_limits_where_the_engine_kn
     docker = " ".join(arguments(REQUEST, Engine(Endpoint("docker", "unix:///d"), "docker"), own, "/group"))
     assert "--engine docker" in docker
     assert "--memory" not in docker
+
+
+def test_credentials_reach_the_git_of_repo2docker_and_no_argument(tmp_path: Path) -> None:
+    engine = Engine(Endpoint("podman", f"unix://{tmp_path}/podman.sock"), "manybinder-podman")
+    own = ContainerBuilderSettings()
+    credentials = GitCredentials("https://git.example", "username=someone\npassword=s3cr3t")
+    argv = arguments(REQUEST, engine, own, "/group")
+    limits = Limits(own.memory, own.processes, own.disk)
+    for given_ in (credentials, None):
+        place = tmp_path / str(given_ is None)
+        place.mkdir()
+        run = command(Confinement(Mode.NONE, "a test"), engine, place, argv, limits, {}, given_)
+        invocation = run.invocation
+        assert "s3cr3t" not in " ".join([*invocation.program, *invocation.hidden, *invocation.command])
+        holding = {name for name, value in run.environ.items() if "s3cr3t" in value}
+        assert holding == ({"GIT_CREDENTIAL_ENV"} if given_ else set())
 
 
 def test_lines_of_repo2docker_become_events_that_end_nothing() -> None:
