@@ -201,6 +201,7 @@ def _children(marker: str) -> list[psutil.Process]:
 
 
 async def test_a_server_that_is_silent_leaves_no_process(server: GitServer) -> None:
+    """``git ls-remote`` without a deadline."""
     url = server.url("repo", "silent")
     async with providers(allow_private_addresses=True, timeout="500ms") as found:
         with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.5 seconds"):
@@ -316,6 +317,7 @@ async def test_a_redirection_to_an_internal_address(server: GitServer, monkeypat
 )
 @pytest.mark.parametrize("scheme", ["http", "ssh", "git"])
 async def test_internal_addresses_are_refused(server: GitServer, scheme: str, host: str) -> None:
+    """``git`` specs that reach internal addresses."""
     seen = len(server.requests)
     url = f"{scheme}://{host}:{server.port}/repo.git"
     async with providers() as found:

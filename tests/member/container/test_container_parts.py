@@ -292,6 +292,7 @@ def test_images_are_named_as_binderhub_names_them() -> None:
 
 
 def test_a_sessions_token_is_in_its_environment_alone() -> None:
+    """The notebook token in the server's argv."""
     options = {"image": "i", "token": "secret", "repo_url": "u", "binder_request": "v2/gh/o/r/m"}
     environ = session_environ(options)
     assert environ == {"JUPYTER_TOKEN": "secret", "BINDER_REPO_URL": "u", "BINDER_REQUEST": "v2/gh/o/r/m"}
