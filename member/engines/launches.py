@@ -95,7 +95,7 @@ class Launches:
 
     @property
     def servers(self) -> frozenset[str]:
-        """The keys of the Hub's servers whose launches are under way: not to be cleared away.  A build alone has none."""
+        """The keys of the Hub's servers whose launches are under way: not to be cleared away."""
         return frozenset(launch.key for launch in self.under_way if not launch.order.build_only)
 
     @property
