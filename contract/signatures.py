@@ -33,6 +33,7 @@ _TEXTS = (
     "ref_url",
     "persistent_spec",
     "repo",
+    "user",
 )
 
 
@@ -60,7 +61,8 @@ class LaunchClaims:
     with the commit: what a session is told of its origin.  ``attempt`` counts the attempts of a launch at all members:
     a higher one begins anew what an earlier one has failed at.  ``force``: the visitor wants a build tried again that
     has failed not long ago.  ``build_only``: no session is wanted.  ``repo`` is the repository's key ("" = that of
-    ``repo_url``).
+    ``repo_url``).  ``user`` is who has logged in at the gateway, as members' Hubs call them ("" = nobody does in this
+    federation, and there is no claim).
     """
 
     member: str
@@ -79,6 +81,7 @@ class LaunchClaims:
     force: bool = False
     repo: str = ""
     build_only: bool = False
+    user: str = ""
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -146,6 +149,7 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "attempt": claims.attempt,
         **({"force": True} if claims.force else {}),
         **({"build_only": True} if claims.build_only else {}),
+        **({"user": claims.user} if claims.user else {}),
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 

@@ -107,7 +107,7 @@ async def test_what_a_gateway_signs_to_be_built_alone_is_no_launch_and_no_sessio
         headers = member.bearer(member.claims(build_only=True))
         following = asyncio.create_task(member.events(headers, query="?build_only=true"))
         await until(lambda: member.engines.builder.running)
-        assert (launches.running, launches.users, launches.seen) == (1, frozenset(), ())
+        assert (launches.running, launches.servers, launches.seen) == (1, frozenset(), ())
         gate.set()
         last = (await following)[-1][1]
         assert (last.phase, last.fields) == (Phase.READY, {"imageName": build_request("repo").image})
