@@ -152,6 +152,9 @@ class LaunchSettings:
     limit: PositiveCount = 500
     """Launches at a time; one more is refused."""
 
+    build_only: bool = False
+    """Whether ``?build_only=true`` has a member build an image and launch nothing, as in BinderHub's API only mode."""
+
 
 @dataclass(frozen=True)
 class RuleSettings:

@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from contract.json_types import loads_object
 from gateway.admin_settings import AdminSettings
 from gateway.clients.oidc import OidcProvider
-from gateway.clients.state.sealing import Seal
 from gateway.core.operators import (
     LOGIN,
     TOKEN,
@@ -28,6 +27,7 @@ from gateway.core.origins import origin
 from gateway.core.ports import RecordsAwayError, RecordsPort
 from gateway.core.records import Change, Record
 from servicekit.problems import Problem
+from servicekit.sealing import Seal
 
 logger = logging.getLogger(__name__)
 
