@@ -43,6 +43,7 @@ GET: tuple[tuple[str, Handler], ...] = (
 def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") -> None:
     """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
+    app[status.PASTS] = status.Pasts()
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
     if admin_url:
