@@ -18,6 +18,10 @@ from manybinder.migrate.rows import PROVIDER, UnfitError
 from manybinder.migrate.traits import CLASSES, TRAITS, generality, prefixes_of, row_of
 from servicekit.config import SCHEMA
 
+_PROXIES = (
+    "Name the networks of the proxies in front (an ingress controller's pods). BinderHub believes any; here, without "
+    "them, all visitors are one."
+)
 _DEFAULT = "BinderHub's default"
 
 
@@ -46,6 +50,7 @@ def assemble(source: Source, target: Target, secrets: PurePosixPath) -> Draft:
             else "--to gateway"
         )
         draft.note("none", f"{draft.passed_over} others", f"They are not for these settings: {other}.")
+    draft.note("decide", f"{_config(draft)}listen.trusted_proxies", _PROXIES)
     leave_out_what_does_not_fit(draft)
     return draft
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.repos import repo_key
 from contract.signatures import private_pem
 from gateway.settings import GatewaySettings
 from manybinder.errors import CommandError, Exit
@@ -23,6 +24,7 @@ from manybinder.migrate.reading import Source
 from manybinder.migrate.rows import Added, PythonObject
 from manybinder.migrate.traits import PARENTS, TRAITS, row_of
 from manybinder.migrate.writing import report_lines, settings_text
+from member.core.images import image_name
 from member.settings import MemberSettings
 from servicekit.config import load, parse
 from servicekit.schema import settings_schema
@@ -122,6 +124,11 @@ def test_every_row_leads_to_a_setting_that_there_is() -> None:
             assert not row.gateway or has(gateway, row.gateway.replace("{provider}", prefix)), name
         if row.values not in ("", "-") and not row.values.startswith("config."):
             assert has(values, row.values), name
+
+
+def test_images_are_called_as_the_docs_say() -> None:
+    text = (CHART.parents[1] / "docs" / "leaving-binderhub.md").read_text()
+    assert f"`{image_name('i-', repo_key('https://github.com/org/repo'), '<commit>')}`" in text
 
 
 # A campus' BinderHub.
