@@ -181,6 +181,7 @@ def test_the_hub_gets_the_spawner_as_it_is_here() -> None:
     assert found == {
         f"{place}/jupyterhub_config.d/manybinder.py": (source / "z2jh_config.py").read_text(),
         f"{place}/manybinder/member/hub/binder.py": (source / "binder.py").read_text(),
+        f"{place}/manybinder/member/hub/ended.py": (source / "ended.py").read_text(),
         f"{place}/manybinder/member/hub/kubernetes.py": (source / "kubernetes.py").read_text(),
     }
 

@@ -104,6 +104,7 @@
 {{- $files := dict
   "manybinder-config" "jupyterhub_config.d/manybinder.py"
   "manybinder-binder" "manybinder/member/hub/binder.py"
+  "manybinder-ended" "manybinder/member/hub/ended.py"
   "manybinder-kubernetes" "manybinder/member/hub/kubernetes.py" -}}
 {{- range $key, $path := $files -}}
 {{- $file := get ($hub.extraFiles | default dict) $key | default dict -}}
