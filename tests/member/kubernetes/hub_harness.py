@@ -123,7 +123,7 @@ class ClusterHub:
         """The chart's culler, as zero-to-jupyterhub starts it, but by a test."""
         process = await asyncio.create_subprocess_exec(
             *(self.python, "-m", "jupyterhub_idle_culler", f"--url={self.url}hub/api", "--timeout=3600"),
-            *("--cull-every=1", "--concurrency=10", "--cull-users", f"--max-age={max_age_s}"),
+            *("--cull-every=1", "--concurrency=10", "--cull-users=true", f"--max-age={max_age_s}"),
             env={**os.environ, "JUPYTERHUB_API_TOKEN": CULLER_TOKEN},
             stderr=asyncio.subprocess.DEVNULL,
         )
