@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubespawner import KubeSpawner
-from traitlets import Float, Unicode
+from traitlets import Bool, Float, Unicode
 
-from member.hub.binder import SessionError, answers, check_options, image_command, session_environ
-
-#: Of the variables that a Hub gives its servers: those with which a session could speak to it.
-_OF_THE_HUB = ("JUPYTERHUB_", "JPY_")
+from member.hub.binder import (
+    OF_THE_HUB,
+    SessionError,
+    answers,
+    check_options,
+    image_command,
+    session_environ,
+    singleuser_environ,
+)
 
 #: Seconds between two looks at a session that starts.
 _LOOK_EVERY_S = 0.5
@@ -95,6 +100,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
     extra_container_config: Any
 
     idle_timeout = Float(600.0, config=True, help="Seconds after which a session ends that nobody uses.")
+    auth_enabled = Bool(False, config=True, help="Whether people log in, and sessions are theirs, as in BinderHub.")
     cors_allow_origin = Unicode("", config=True, help="The origin whose pages may call sessions; empty = none.")
     pull_timeout = Float(60.0, config=True, help="Seconds for which no node may be able to pull a session's image.")
 
@@ -103,9 +109,13 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         return []
 
     def get_env(self) -> dict[str, str]:
-        """What an operator gives all sessions, and what a session is to know; nothing of the Hub's."""
-        given = {name: value for name, value in super().get_env().items() if not name.startswith(_OF_THE_HUB)}
-        return given | session_environ(self.user_options)
+        """What an operator gives all sessions, and what a session is to know; of the Hub's, what is for it."""
+        given: dict[str, str] = super().get_env()
+        if self.auth_enabled:
+            return given | singleuser_environ(self.user_options, given)
+        return {name: value for name, value in given.items() if not name.startswith(OF_THE_HUB)} | session_environ(
+            self.user_options
+        )
 
     async def start(self) -> Any:
         """Start the session, and wait until it answers.
@@ -115,7 +125,13 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         """
         check_options(self.user_options)
         self.image = self.user_options["image"]
-        self.cmd = image_command(self.port, self._path(), idle_s=self.idle_timeout, allow_origin=self.cors_allow_origin)
+        self.cmd = image_command(
+            self.port,
+            self._path(),
+            idle_s=self.idle_timeout,
+            allow_origin=self.cors_allow_origin,
+            singleuser=self.auth_enabled,
+        )
         # The last that a session has said before it ended stands in its pod's status, which the Hub may read.
         self.extra_container_config = {
             "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "manybinder"))
 
-from member.hub.ended import SessionAuthenticator, Sessions, remember
+from member.hub import ended
 from member.hub.kubernetes import BinderSpawner
 
 c.JupyterHub.spawner_class = BinderSpawner  # type: ignore[name-defined]  # noqa: F821
 # With the Hub's database, where that is in a volume.
-SessionAuthenticator.sessions = Sessions(Path.cwd() / "manybinder-sessions")
-c.Spawner.pre_spawn_hook = remember  # type: ignore[name-defined]  # noqa: F821
+ended.SESSIONS = ended.Sessions(Path.cwd() / "manybinder-sessions")
+c.Spawner.pre_spawn_hook = ended.remember  # type: ignore[name-defined]  # noqa: F821
 if c.JupyterHub.authenticator_class == "null":  # type: ignore[name-defined]  # noqa: F821
-    c.JupyterHub.authenticator_class = SessionAuthenticator  # type: ignore[name-defined]  # noqa: F821
+    c.JupyterHub.authenticator_class = ended.SessionAuthenticator  # type: ignore[name-defined]  # noqa: F821
