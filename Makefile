@@ -65,6 +65,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: .venv/bootstrap
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
+	$(LOCK) requirements/z2jh-hub.in --output-file requirements/z2jh-hub.txt
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.txt
 	echo hatchling editables | tr " " "\n" | $(LOCK) - --output-file requirements/build.txt
 	for name in jupyterlab singleuser; do \

@@ -208,7 +208,7 @@ def _write(path: Path, text: str) -> Path:
 
 def _local(host: str) -> str:
     """Where a service that listens on ``host`` can be reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, _bracketed(host))  # noqa: S104 - compared, not bound
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}.get(host, _bracketed(host))  # noqa: S104 - compared, not bound
 
 
 def _bracketed(host: str) -> str:

@@ -43,8 +43,8 @@ def is_loopback(host: str | None) -> bool:
 class ListenSettings(Section):
     """Where the API listens."""
 
-    host: str = Field(default="127.0.0.1", min_length=1)
-    """An address, or a name that leads to one; ``0.0.0.0`` is every interface."""
+    host: str = "127.0.0.1"
+    """An address, or a name that leads to one; ``0.0.0.0`` is every interface, empty every one of IPv4 and IPv6."""
 
     port: int = Field(ge=1, le=65535)
 

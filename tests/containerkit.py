@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +69,11 @@ class Podman:
 
 
 @contextlib.contextmanager
-def podman() -> Iterator[Podman]:
-    """Start one, with :data:`BASE` in it, and remove everything at the end."""
+def podman(make_base: Callable[[Path], None] | None = None) -> Iterator[Podman]:
+    """Start one, with :data:`BASE` in it, and remove everything at the end.
+
+    ``make_base`` writes ``base.tar`` into a directory; without it, one that brings JupyterLab.
+    """
     # Paths of sockets have to be short.
     place = Path(tempfile.mkdtemp(prefix="mbc-", dir="/tmp"))
     registry, other = (f"127.0.0.1:{port}" for port in free_ports(2))
@@ -78,7 +81,7 @@ def podman() -> Iterator[Podman]:
     started: list[subprocess.Popen[bytes]] = []
     try:
         engine = Podman(place, environ, registry, other)
-        _make_base(place)
+        (make_base or _base_with_jupyter)(place)
         engine.run("import", str(place / "base.tar"), BASE)
         (place / "base.tar").unlink()
         started.extend(
@@ -121,10 +124,16 @@ def _configure(place: Path, *registries: str) -> dict[str, str]:
     return dict(zip(names, (str(place / name) for name in list(files)[:3]), strict=True))
 
 
-def _make_base(place: Path) -> None:
+def _base_with_jupyter(place: Path) -> None:
     uv = Path(sys.executable).with_name("uv")
     lock = REPOSITORY / "member" / "builders" / "jupyterlab.txt"
     install = f"{uv} pip install --quiet --python /usr/bin/python3 --target $1/opt/jupyter -r {lock}"
+    scripts = "sed -i '1s|^#!.*|#!/usr/bin/python3|' $1/opt/jupyter/bin/jupyter*"
+    debian(place, ("python3",), (install, scripts))
+
+
+def debian(place: Path, packages: Sequence[str], hooks: Sequence[str] = ()) -> None:
+    """Write ``base.tar``: this machine's Debian with some packages, after hooks, in which ``$1`` is its root."""
     release = next(
         line.partition("=")[2].strip('"')
         for line in Path("/etc/os-release").read_text().splitlines()
@@ -132,8 +141,8 @@ def _make_base(place: Path) -> None:
     )
     done = subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", f"--customize-hook={install}"),
-            "--customize-hook=sed -i '1s|^#!.*|#!/usr/bin/python3|' $1/opt/jupyter/bin/jupyter*",
+            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
+            *(f"--customize-hook={hook}" for hook in hooks),
             *(release, str(place / "base.tar")),
         ],
         capture_output=True,
