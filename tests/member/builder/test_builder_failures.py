@@ -130,13 +130,28 @@ async def test_a_git_server_that_is_broken_is_not_the_users_failure(
     _has_failed(await build(builder, request_for(git_server, "there2", commit, "broken")), Failure.MEMBER, "500")
 
 
-async def test_a_repository_cannot_make_its_failure_the_members(builder: ProcessBuilder, git_server: GitServer) -> None:
-    said = "error sending request for url (https://index.example/simple/): connection refused; no space left on device"
-    for name, files in (
-        ("pretends", {"setup.py": f"raise SystemExit({said!r})\n"}),
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        (
+            "pretends",
+            {
+                "setup.py": "raise SystemExit('error sending request for url (https://index.example/): connection"
+                " refused; no space left on device')\n"
+            },
+        ),
         ("dead-address", {"requirements.txt": "six @ http://127.0.0.1:1/six-1.17.0-py2.py3-none-any.whl\n"}),
-    ):
-        _has_failed(await build_files(builder, git_server, name, files), Failure.USER, "could not be installed")
+    ],
+)
+async def test_what_a_repository_prints_or_names_does_not_make_its_failure_the_members(
+    builder: ProcessBuilder, git_server: GitServer, name: str, files: Files
+) -> None:
+    outcome = await build_files(builder, git_server, name, files)
+    _has_failed(outcome, Failure.USER, "could not be installed", "refused")
+
+
+async def test_a_submodule_that_is_nowhere_is_the_users_failure(builder: ProcessBuilder, git_server: GitServer) -> None:
     make_repo(git_server.root, "inner-dead", {"inside.txt": "x"})
     make_repo(git_server.root, "outer-dead", {"a": "b"})
     add_submodule(git_server.root, "outer-dead", "sub", git_server.url("inner-dead"))
@@ -145,6 +160,7 @@ async def test_a_repository_cannot_make_its_failure_the_members(builder: Process
     _has_failed(await build(builder, request_for(git_server, "outer-dead", commit)), Failure.USER, "127.0.0.1:1")
 
 
+@pytest.mark.slow
 async def test_a_package_index_that_is_away_is_not_the_users_failure(
     builder: ProcessBuilder, git_server: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +168,6 @@ async def test_a_package_index_that_is_away_is_not_the_users_failure(
     assert (await build_files(builder, git_server, "before", {"README": "x"})).failure is None
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.setenv(name, "http://127.0.0.1:1/simple")
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     outcome = await build_files(builder, git_server, "indexless", {"requirements.txt": "a-package-nobody-has-cached\n"})
     _has_failed(outcome, Failure.MEMBER, "requirements.txt could not be installed")
 
