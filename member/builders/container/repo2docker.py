@@ -1,4 +1,4 @@
-"""One run of repo2docker: its arguments are those that BinderHub gives it, its lines become events.
+"""One run of repo2docker: its arguments are those that BinderHub gives it.
 
 It runs in a sandbox that holds its own code, a home, and the engine's socket: a link in a repository that leads to a
 file of this machine leads nowhere.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import member
-from contract.events import BuildEvent, Phase, event, parse_event
 from member.builder_settings import ContainerBuilderSettings
 from member.builders.base import BuildRequest
 from member.builders.container.endpoint import Endpoint
@@ -131,14 +130,3 @@ _GIT = {
     "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
     "GIT_SSH_COMMAND": "ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout=10",
 }
-
-
-def read_line(line: str) -> BuildEvent:
-    """The event that a line of repo2docker's is; one that is no JSON is a line of the log."""
-    try:
-        told = parse_event(line)
-    except ValueError:
-        return event(Phase.BUILDING, line + "\n")
-    text = told.message if told.message.endswith(("\n", "\r")) or not told.message else told.message + "\n"
-    # Whether it is the end is not for its log to say.
-    return event(Phase.BUILDING if told.is_final else told.phase, text)
