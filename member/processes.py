@@ -107,12 +107,14 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, parts: Hub
 
 def _write_proxy_config(settings: MemberSettings, hub: ManagedHubSettings) -> Path:
     """Traefik's static configuration; the Hub writes the routes, and the route to Traefik's API with its password."""
+    trusted = {"forwardedHeaders": {"trustedIPs": list(settings.listen.trusted_proxies)}}
     static = {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "log": {"level": "WARN"},
         "api": {"dashboard": False},
         "entryPoints": {
-            "http": {"address": f"{_bracketed(settings.listen.host)}:{hub.proxy_port}"},
+            # Of anybody else it replaces these headers, which sessions believe.
+            "http": {"address": f"{_bracketed(settings.listen.host)}:{hub.proxy_port}", **trusted},
             "auth_api": {"address": f"127.0.0.1:{hub.proxy_api_port}"},
         },
         "providers": {

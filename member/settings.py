@@ -50,7 +50,7 @@ class ListenSettings(Section):
 
     trusted_proxies: tuple[str, ...] = ()
     """Networks of the proxies in front (``10.0.0.0/8``): what their X-Forwarded-For says of a visitor's address is
-    believed.  Without it, a visitor is who has connected."""
+    believed, and in front of a managed Hub their X-Forwarded-Proto too.  Without it, a visitor is who has connected."""
 
     @property
     def trusted_networks(self) -> tuple[IPNetwork, ...]:

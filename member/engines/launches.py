@@ -96,7 +96,7 @@ class Launches:
     @property
     def servers(self) -> frozenset[str]:
         """The keys of the Hub's servers whose launches are under way: not to be cleared away."""
-        return frozenset(launch.key for launch in self._launches.values() if launch.finished_at is None)
+        return frozenset(launch.key for launch in self.under_way if not launch.order.build_only)
 
     @property
     def under_way(self) -> list[Launch]:
@@ -107,12 +107,12 @@ class Launches:
     def seen(self) -> tuple[str, ...]:
         """The ids of the launches that are counted here: under way, or a session since not long ago.
 
-        Not of those that came to nothing: they may be counted elsewhere by now.
+        Not of those that came to nothing: they may be counted elsewhere by now.  Nor of builds alone.
         """
         return tuple(
             name
             for name, launch in self._launches.items()
-            if launch.finished_at is None or launch.outcome == Outcome.READY
+            if not launch.order.build_only and (launch.finished_at is None or launch.outcome == Outcome.READY)
         )
 
     def start(self, order: LaunchOrder) -> Launch:
@@ -242,11 +242,12 @@ class Launches:
     def _finish(self, launch: Launch, final: BuildEvent, outcome: Outcome) -> None:
         launch.journal.append(final)
         launch.outcome, launch.finished_at = outcome, self._clock()
-        self._metrics.launch_count.labels(outcome.value, launch.order.spec.partition("/")[0]).inc()
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
         self._refusals.pop(launch.order.launch_id, None)
-        self._on_end(launch)
+        if not launch.order.build_only:
+            self._metrics.launch_count.labels(outcome.value, launch.order.spec.partition("/")[0]).inc()
+            self._on_end(launch)
 
 
 def _begins_anew(known: Launch, order: LaunchOrder) -> bool:
