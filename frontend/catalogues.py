@@ -56,9 +56,10 @@ def choose_language(accept: str, known: Sequence[str]) -> str:
         except ValueError:
             continue
         if name and quality > 0:
-            wanted.append((-quality, number, SOURCE if name == "*" else name))
+            wanted.append((-quality, number, SOURCE if name == "*" else name.lower()))
     preferred = [name for _, _, name in sorted(wanted)]
-    return negotiate_locale(preferred, list(known), sep="-") or SOURCE
+    by_lower = {name.lower(): name for name in known}
+    return by_lower.get(negotiate_locale(preferred, list(by_lower), sep="-") or "", SOURCE)
 
 
 def _catalogue(language: str, messages: Catalog) -> Catalogue:

@@ -124,7 +124,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
     )
     parts = Parts(
         name=settings.name,
-        site=make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version),
+        site=make_site(
+            settings.security,
+            name=settings.name,
+            public_url=settings.public_url,
+            version=own_version,
+            face=settings.face,
+        ),
         providers=providers,
         launches=launches,
         health=health,

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
+from frontend.face import FaceSettings
 from frontend.settings import SecuritySettings
 from member.admission_settings import AdmissionSettings
 from member.builder_settings import BuilderSettings, ProcessBuilderSettings
@@ -259,6 +260,9 @@ class MemberSettings(Section):
 
     enable_api_only_mode: bool = False
     """As in BinderHub: no pages are served, and ``?build_only=true`` builds without launching."""
+
+    face: FaceSettings = FaceSettings()
+    """How pages look: logo, colours, links, own HTML and templates."""
 
     security: SecuritySettings = SecuritySettings()
     """Who may call the API."""
