@@ -5,10 +5,10 @@ import re
 from urllib.parse import quote, urlsplit
 
 import pytest
-from played import Service
 from playwright.async_api import Page, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
+from tests.played import Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -8,12 +8,12 @@ import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import axe
 import pytest
-from played import Service
 from playwright.async_api import Page, Request, Route, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
+from tests import axe
+from tests.played import Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
