@@ -48,7 +48,7 @@ class Pages:
             static["face.css"] = static_file(style.encode(), "face.css")
         self.static: Mapping[str, StaticFile] = static
         self.logo = "logo" if face.logo is not None else "logo.svg"
-        self.catalogues: Mapping[str, Catalogue] = read_catalogues([root / "catalogues" for root in roots])
+        self.catalogues: Mapping[str, Catalogue] = read_catalogues([root / "catalogues" for root in reversed(roots)])
         self._templates = {name: self._environment(roots, nav, found) for name, found in self.catalogues.items()}
 
     def _environment(self, roots: Sequence[Path], nav: Sequence[NavLink], catalogue: Catalogue) -> jinja2.Environment:

@@ -99,6 +99,8 @@ async def test_templates_and_files_are_overridden(start: Start, tmp_path: Path) 
         '{% extends "original/page.html" %}{% block title %}Ours{% endblock %}'
     )
     (tmp_path / "static" / "badge.svg").write_bytes(SVG)
+    (tmp_path / "catalogues").mkdir()
+    (tmp_path / "catalogues" / "de.po").write_text('msgid "About"\nmsgstr "Wir"\n')
     client = await start(directory=tmp_path)
     html = await (await client.get("/about")).text()
     assert "<b>ours</b>" in html
@@ -106,6 +108,8 @@ async def test_templates_and_files_are_overridden(start: Start, tmp_path: Path) 
     assert "<title>Ours" in await (await client.get("/")).text()
     assert await (await client.get("/badge.svg")).read() == SVG
     assert (await client.get("/static/style.css")).status == 200
+    german = await (await client.get("/about", headers={"Accept-Language": "de"})).text()
+    assert '<a href="/about">Wir</a>' in german
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ BACKSLASHES = "\\\\evil.example"
 
 async def test_from_the_form_to_the_session(service: Service, page: Page) -> None:
     await page.goto(service.url)
-    await page.get_by_label("Repository").fill("  binder-examples/requirements ")
+    await page.get_by_label("Repository", exact=True).fill("  binder-examples/requirements ")
     await page.get_by_label("File to open").fill("index.ipynb")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/v2/gh/binder-examples/requirements/HEAD?labpath=index.ipynb")
