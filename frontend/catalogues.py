@@ -44,7 +44,8 @@ def read_catalogues(directories: Iterable[Path]) -> dict[str, Catalogue]:
                 if message.id and message.string and not message.fuzzy:
                     known.add(message.id, message.string, message.locations, context=message.context)
                     # Of two, the later one says it; the catalogue itself keeps the first.
-                    known[message.id].string = message.string
+                    if (kept := known.get(message.id, message.context)) is not None:
+                        kept.string = message.string
     return {SOURCE: Catalogue(SOURCE), **{name: _catalogue(name, found) for name, found in joined.items()}}
 
 
