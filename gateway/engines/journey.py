@@ -240,7 +240,8 @@ class Journey:
             await asyncio.wait([self._cancels.pop(member.name)])
         repo, ready = resolved.spec.repo, False
         attempt = Attempt(means.fleet.now(), repo, launch.short)
-        means.fleet.reserve(member.name, Reservation(launch.short, repo, resolved.commit, made_at=attempt.begun_at))
+        if not launch.visitor.build_only:
+            means.fleet.reserve(member.name, Reservation(launch.short, repo, resolved.commit, made_at=attempt.begun_at))
         try:
             final = await self._stream(member, resolved)
         except MemberFault as fault:
@@ -249,7 +250,8 @@ class Journey:
                 self._doubtful += [] if fault.sure else [(member.name, f"It {fault.in_public}.", attempt)]
             raise
         else:
-            ready = final.phase == Phase.READY
+            # A build alone takes no room, and says nothing of how sessions start.
+            ready = final.phase == Phase.READY and not launch.visitor.build_only
             if ready:
                 means.fleet.succeeded(member.name, attempt)
                 for name, reason, earlier in self._doubtful:
@@ -262,7 +264,8 @@ class Journey:
     async def _stream(self, member: Member, resolved: Resolved) -> BuildEvent:
         """Carry a member's events over to the journal; returns the final one.  Raises :class:`MemberFault`."""
         token = sign_launch(self._claims(member, resolved), self._means.keys.current)
-        order = LaunchOrder(resolved.resolved_spec, self._launch.id, token, self._trail.heard)
+        build_only = self._launch.visitor.build_only
+        order = LaunchOrder(resolved.resolved_spec, self._launch.id, token, self._trail.heard, build_only)
         patience = _Patience(self._means, member)
         stretches = Stretches()
         stream = self._means.client.build(member, order)
@@ -292,14 +295,20 @@ class Journey:
             await self._means.queue.leave(self._launch, served=True)
 
     def _final(self, member: Member, resolved: Resolved, item: BuildEvent) -> BuildEvent:
+        build_only = self._launch.visitor.build_only
         if item.phase == Phase.FAILED:
             reason = " ".join(item.message.split())[:300].rstrip(".")
-            if item.failure == Failure.REFUSED:
+            # A BinderHub that is not in its API only mode, or a member of an earlier version: it builds for launches.
+            if item.failure == Failure.REFUSED or (build_only and item.fields.get("status_code") == 400):
                 after = _retry_after(item.fields.get("retry_after_s"))
                 raise MemberFault(Fault.REFUSED, f"refused the launch ({reason})", after)
             if item.failure in (Failure.MEMBER, Failure.GATEWAY):
                 raise MemberFault(Fault.FAILED, f"failed the launch ({reason})")
             return item.with_fields(**self._own_fields())
+        if build_only:
+            image = item.fields.get("imageName")
+            fields = {"imageName": image if isinstance(image, str) else None, "resolved_ref": resolved.commit}
+            return event(Phase.READY, item.message, **fields, **self._own_fields())
         if problem := session_url_problem(item.fields.get("url"), member.origins):
             raise MemberFault(Fault.SESSION_URL, f"gave a notebook's address that is not passed on: {problem}")
         spec = resolved.spec
@@ -450,6 +459,7 @@ class Journey:
             client=self._told_client(member),
             attempt=self._launch.attempt,
             force=self._launch.visitor.force,
+            build_only=self._launch.visitor.build_only,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
             repo_url=resolved.spec.repo_url,

@@ -90,9 +90,9 @@ class Capacity:
             async with asyncio.timeout(DEADLINE_S):
                 users = [user for user in await self._hub.users() if user.has_server]
             # At one moment with the count: what is said to be counted is.
-            under_way = self._launches.users - {user.name for user in users}
+            under_way = self._launches.servers - {user.key for user in users}
             self._seen = self._launches.seen
-            orders = [item.order for item in self._launches.under_way if item.user in under_way]
+            orders = [item.order for item in self._launches.under_way if item.key in under_way]
             self._held = [
                 *(_Held(user.launch_host, user.repo, user.ready) for user in users),
                 *(_Held(order.launch_host, order.repo, False) for order in orders),

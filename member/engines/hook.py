@@ -39,7 +39,7 @@ class Hook:
         self._settings = settings
         self._function = _load(settings.python) if settings.python else None
 
-    async def ask(self, order: LaunchOrder, user: str, launch_id: str) -> None:
+    async def ask(self, order: LaunchOrder, user: str, launch_id: str, server: str = "") -> None:
         """Raises :class:`HookRefusedError` or :class:`HookFailedError`; ``launch_id`` is its short form."""
         told = {
             "launch_id": launch_id,
@@ -49,6 +49,7 @@ class Hook:
             "resolved_ref": order.commit,
             "image": order.image,
             "user": user,
+            "server": server,
             "client_ip": order.client_ip,
             "launch_host": order.launch_host,
         }
@@ -100,8 +101,9 @@ def _load(name: str) -> Callable[[dict[str, Any]], Any]:
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"launch.hook.python: {name} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        said = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"launch.hook.python: {name} cannot be imported: {said}") from error
     if not callable(found):
         raise ValueError(f"launch.hook.python: {name} is no function")
     return found  # type: ignore[no-any-return]
