@@ -134,7 +134,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
     federations = Federations(
         configured, settings.data_dir, interval=settings.joined.report_interval, leeway=settings.joined.clock_leeway
     )
-    site = make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version)
+    site = make_site(
+        settings.security,
+        name=settings.name,
+        public_url=settings.public_url,
+        version=own_version,
+        face=settings.face,
+    )
     parts = Parts(
         name=settings.name,
         site=site,

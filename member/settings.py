@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
+from frontend.face import FaceSettings
 from frontend.settings import SecuritySettings
 from member.admission_settings import AdmissionSettings
 from member.auth_settings import AuthenticatorSettings, AuthSettings
@@ -272,6 +273,9 @@ class MemberSettings(Section):
 
     enable_api_only_mode: bool = False
     """As in BinderHub: no pages are served, and ``?build_only=true`` builds without launching."""
+
+    face: FaceSettings = FaceSettings()
+    """How pages look: logo, colours, links, own HTML and templates."""
 
     auth_enabled: bool = False
     """As in BinderHub: visitors log in at the Hub, and sessions are theirs (``jupyterhub-singleuser``)."""

@@ -10,7 +10,7 @@ from frontend.login import LOGOUT, add_login
 from frontend.pages import NavLink
 from frontend.routes import add_routes
 from gateway.core import canary
-from gateway.web import archive, build, federation, feeds, join, live, probes, redirect, status
+from gateway.web import archive, build, federation, feeds, join, live, plain, probes, redirect, status
 from gateway.web import canary as canary_routes
 from gateway.web.admin.hosts import own_host
 from gateway.web.admin.page import add_admin_page
@@ -60,6 +60,9 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     launch = redirect.redirect if parts.mode == "redirect" else build.build
     # A HEAD of a build would begin one.
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
+    if parts.site.plain_launches:
+        app.router.add_get(parts.site.path("plain/{provider}/{spec:.+}"), plain.begin, allow_head=False)
+        app.router.add_get(parts.site.path("plain-launch/{launch_id}"), plain.follow)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
     app.router.add_get(parts.site.path(f"{canary.PATH}/{{path:.+}}"), canary_routes.file)
     for name, handler in (("join", join.join), ("keys", join.change_keys), ("leave", join.leave)):
