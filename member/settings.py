@@ -375,6 +375,16 @@ class MemberSettings(Section):
             raise ValueError(f"registry: is for builder.kind container, and builder.kind is {self.builder.kind}")
         return self
 
+    @model_validator(mode="after")
+    def _credentials_are_of_use(self) -> Self:
+        for name, provider in (("gh", self.providers.gh), ("gl", self.providers.gl)):
+            if provider.git_credentials.get_secret_value() and self.builder.kind == "kubernetes":
+                raise ValueError(
+                    f"providers.{name}.git_credentials: a kubernetes builder's pods take what they clone with from a"
+                    " Secret: builder.git_credentials_secret"
+                )
+        return self
+
     @property
     def image_prefix(self) -> str:
         """Begins the name of every image; an engine takes what stands before the first slash for a registry."""
