@@ -9,8 +9,10 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
+from frontend.catalogues import LANGUAGE, Catalogue, read_catalogues
+from frontend.face import face_style
 from frontend.site import Site
-from frontend.static_files import StaticFile, read_static_files
+from frontend.static_files import StaticFile, read_static_files, static_file
 from providers.registry import Providers
 
 HERE = Path(__file__).parent
@@ -27,8 +29,8 @@ class NavLink:
 class Pages:
     """Renders a site's pages.
 
-    ``extra`` names directories with ``templates`` and ``static`` of a service's own; its templates extend
-    ``page.html``.
+    ``extra`` names directories with ``templates``, ``static`` and ``catalogues`` of a service's own; its templates
+    extend ``page.html``.
     """
 
     def __init__(
@@ -36,16 +38,49 @@ class Pages:
     ) -> None:
         self.site = site
         self.providers = providers
-        roots = [HERE, *extra]
-        self.static: Mapping[str, StaticFile] = read_static_files([root / "static" for root in roots])
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([root / "templates" for root in roots]),
+        face = site.face
+        # What an operator has put there goes before the service's own, which it can build on as original/<name>.
+        roots = [*([face.directory] if face.directory else []), HERE, *extra]
+        static = read_static_files([root / "static" for root in reversed(roots)])
+        if face.logo is not None:
+            static["logo"] = static_file(face.logo.read_bytes(), face.logo.name)
+        if style := face_style(face):
+            static["face.css"] = static_file(style.encode(), "face.css")
+        self.static: Mapping[str, StaticFile] = static
+        self.logo = "logo" if face.logo is not None else "logo.svg"
+        self.catalogues: Mapping[str, Catalogue] = read_catalogues([root / "catalogues" for root in reversed(roots)])
+        self._templates = {name: self._environment(roots, nav, found) for name, found in self.catalogues.items()}
+
+    def _environment(self, roots: Sequence[Path], nav: Sequence[NavLink], catalogue: Catalogue) -> jinja2.Environment:
+        own = roots[1:] if self.site.face.directory else roots
+        originals = jinja2.FileSystemLoader([root / "templates" for root in own])
+        templates = jinja2.Environment(
+            loader=jinja2.ChoiceLoader(
+                [
+                    jinja2.FileSystemLoader([root / "templates" for root in roots]),
+                    jinja2.PrefixLoader({"original": originals}),
+                ]
+            ),
+            extensions=["jinja2.ext.i18n"],
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals.update(site=site, nav=tuple(nav), path=site.path, static_url=self.static_url)
+        templates.policies["ext.i18n.trimmed"] = True
+        # The extension brings this method.
+        templates.install_gettext_translations(catalogue.translations, newstyle=True)  # type: ignore[attr-defined]
+        templates.globals.update(
+            site=self.site,
+            face=self.site.face,
+            nav=tuple(nav),
+            path=self.site.path,
+            static_url=self.static_url,
+            logo_url=self.static_url(self.logo),
+            face_css="face.css" in self.static,
+            lang=catalogue.language,
+        )
+        return templates
 
     def static_url(self, name: str) -> str:
         """The address of a file of the browser's, which changes with its content."""
@@ -56,7 +91,7 @@ class Pages:
         return {
             "baseUrl": self.site.base_path,
             "badgeBaseUrl": self.site.public_url,
-            "logoUrl": self.static_url("logo.svg"),
+            "logoUrl": self.static_url(self.logo),
             "logoWidth": "320px",
             "repoProviders": self.providers.descriptions(),
             "aboutMessage": self.site.about,
@@ -76,24 +111,33 @@ class Pages:
     ) -> web.Response:
         """A page; ``config`` is added to its ``pageConfig``, ``context`` is for the template."""
         nonce = secrets.token_urlsafe(16)
-        names = {"og_title": self.site.name, "page_config": self.page_config(**(config or {})), "nonce": nonce}
-        html = self._templates.get_template(template).render({**names, **context})
-        policy = {"Content-Security-Policy": self._policy(nonce), **(headers or {})}
-        return web.Response(text=html, status=status, content_type="text/html", headers=policy)
+        language = LANGUAGE.get()
+        page_config = self.page_config(texts=self.catalogues[language].scripts, **(config or {}))
+        names = {"og_title": self.site.name, "page_config": page_config, "nonce": nonce}
+        html = self._templates[language].get_template(template).render({**names, **context})
+        given = {"Content-Security-Policy": self._policy(nonce), "Content-Language": language, **(headers or {})}
+        given["Vary"] = ", ".join(["Accept-Language", *filter(None, [given.get("Vary")])])
+        return web.Response(text=html, status=status, content_type="text/html", headers=given)
+
+    def text(self, message: str) -> str:
+        """A text in the language of the request."""
+        return str(self.catalogues[LANGUAGE.get()].translations.gettext(message))
 
     def _policy(self, nonce: str) -> str:
-        policy = [
-            "default-src 'none'",
-            f"script-src 'self' 'nonce-{nonce}'",
-            "style-src 'self'",
-            "img-src 'self' data:",
-            " ".join(["connect-src 'self'", *self.site.connect_origins]),
-            "form-action 'self'",
-            "base-uri 'none'",
-        ]
+        policy = {
+            "default-src": ["'none'"],
+            "script-src": ["'self'", f"'nonce-{nonce}'"],
+            "style-src": ["'self'"],
+            "img-src": ["'self'", "data:"],
+            "connect-src": ["'self'", *self.site.connect_origins],
+            "form-action": ["'self'"],
+            "base-uri": ["'none'"],
+        }
         if self.site.confirm_cross_site:
-            policy.append("frame-ancestors 'none'")
-        return "; ".join(policy)
+            policy["frame-ancestors"] = ["'none'"]
+        for directive, sources in self.site.face.csp.items():
+            policy.setdefault(directive, []).extend(sources)
+        return "; ".join(" ".join([directive, *sources]) for directive, sources in policy.items())
 
 
 PAGES = web.AppKey("PAGES", Pages)

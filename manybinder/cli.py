@@ -16,6 +16,9 @@ from manybinder.options import gateway_option
 
 # Commands import what they run only when they are run: `launch` needs no server's libraries, nor the time to load them.
 
+#: The name under which the program is installed.
+PROGRAM = "manybinder"
+
 _CONFIG = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -225,6 +228,18 @@ def simulate(registries: str, **arguments: Any) -> Exit:
     from manybinder import simulate as command
 
     return command.simulate(command.Options(shared_registry=registries == "shared", **arguments))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> Exit:
+    """Print what makes SHELL complete commands and options; docs/command-line.md says where to put it."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None, shell  # noqa: S101 - the choices are those that click knows
+    click.echo(kind(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    return Exit.DONE
 
 
 def main() -> NoReturn:

@@ -1,7 +1,6 @@
 """Wires the member's API up; no logic."""
 
 import asyncio
-import ipaddress
 import logging
 import math
 from collections.abc import AsyncIterator
@@ -12,10 +11,13 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from contract.signatures import load_private_key, load_public_key
+from frontend.login import Login
 from frontend.settings import make_site
+from frontend.site import Site
 from member.ban_proposals import proposals
 from member.builders.choice import make_builder
 from member.clients.hub import HubClient
+from member.clients.hub_login import HubLogin
 from member.core.builds import BuildLimits
 from member.core.membership import Membership, federation_name, issuer_of
 from member.core.quotas import SessionLimits
@@ -34,12 +36,13 @@ from member.engines.reporter import Reporter
 from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.processes import hub_api_token
-from member.settings import MemberSettings
+from member.settings import MemberSettings, is_loopback
 from member.web.parts import Parts
 from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
 from providers.registry import Providers
 from servicekit import logs, serving
+from servicekit.sealing import Seal
 from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -66,7 +69,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         await builder.start()
     except (RuntimeError, ValueError) as error:
         raise CannotStartError(str(error)) from error
-    if not builder.confined and not _is_loopback(settings.listen.host):
+    if not builder.confined and not is_loopback(settings.listen.host):
         await builder.close()
         raise CannotStartError(
             f"listen.host: {settings.listen.host} can be reached from elsewhere, and what runs of a repository would be"
@@ -76,7 +79,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
     metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
-    hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
+    hub = HubClient(
+        http,
+        settings.hub.url,
+        token,
+        settings.hub.request_timeout,
+        renewed=lambda: settings.hub.secret_now("api_token"),
+    )
     health = Health(hub, builder)
     logs = _build_logs(settings)
     builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
@@ -86,6 +95,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         settings.launch,
         SessionLimits(settings.sessions.limit, settings.sessions.per_repo, settings.sessions.per_repo_higher),
         public_url=settings.hub.public_url,
+        named_server_limit=settings.auth.named_server_limit_per_user,
         tasks=tasks,
         metrics=metrics,
     )
@@ -98,6 +108,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         hook=hook,
         closed_for=lambda: pressure.reason,
         on_end=launch_log.record,
+        named_servers=settings.auth_enabled and settings.auth.use_named_servers,
         tasks=tasks,
         metrics=metrics,
     )
@@ -118,13 +129,21 @@ async def make_app(settings: MemberSettings) -> web.Application:
         proposals=lambda: proposals(settings.data_dir),
         draining=lambda: pressure.draining,
     )
-    bans = Bans(settings.data_dir / "bans.json", hub, launches, settings.admission.parsed_bans)
+    own_bans, people = settings.admission.parsed_bans, settings.auth_enabled
+    bans = Bans(settings.data_dir / "bans.json", hub, launches, own_bans, keep_users=people)
     federations = Federations(
         configured, settings.data_dir, interval=settings.joined.report_interval, leeway=settings.joined.clock_leeway
     )
+    site = make_site(
+        settings.security,
+        name=settings.name,
+        public_url=settings.public_url,
+        version=own_version,
+        face=settings.face,
+    )
     parts = Parts(
         name=settings.name,
-        site=make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version),
+        site=site,
         providers=providers,
         launches=launches,
         health=health,
@@ -136,6 +155,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         api_only=settings.enable_api_only_mode,
         image_prefix=settings.image_prefix,
         federations=federations,
+        login=_login(settings, site, http, token) if settings.auth_enabled else None,
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -145,7 +165,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     )
     app = web.Application()
     add_member_routes(app, parts)
-    reaper = Reaper(hub, lambda: launches.users)
+    reaper = Reaper(hub, lambda: launches.servers, keep_users=people)
 
     def reporter(federation: str) -> Reporter:
         return Reporter(
@@ -227,6 +247,21 @@ def _build_logs(settings: MemberSettings) -> BuildLogs:
     return logs
 
 
+def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, token: str) -> Login:
+    hub, auth = settings.hub, settings.auth
+    provider = HubLogin(
+        http,
+        url=hub.url,
+        public_url=hub.public_url,
+        client_id=auth.client_id,
+        service=auth.service,
+        secret=token,
+        timeout_s=hub.request_timeout,
+    )
+    # Who knows the Hub's token could make logins there as well.
+    return Login(site, provider, Seal(token.encode(), "manybinder visitors' logins"))
+
+
 def _memberships(settings: MemberSettings) -> list[Membership]:
     """The federations of the settings; raises ``ValueError`` with the setting at fault."""
     found = []
@@ -260,10 +295,3 @@ def _memberships(settings: MemberSettings) -> list[Membership]:
             )
         )
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -274,6 +274,11 @@ class Launches:
         reached = launch.phase
         launch.phase, launch.outcome, launch.finished_at = final.phase, outcome, self._means.fleet.now()
         self._sharing.note(launch)
+        if launch.visitor.build_only:
+            # No launch: neither those who read the archive nor those who watch over launches have lost or gained one.
+            status = "success" if outcome == Outcome.READY else outcome.value
+            self._means.tallies.builds[launch.member or "", status] += 1
+            return
         self._means.tallies.outcomes[launch.member or "", outcome.value] += 1
         self._means.record(self._finished(launch, outcome, reached))
 
@@ -291,6 +296,7 @@ class Launches:
             build_token=launch.visitor.build_token,
             request_origin=launch.visitor.request_origin,
             known_public=launch.trail.resolved is not None and launch.trail.resolved.listed,
+            may_be_private=self._means.providers.may_be_private(launch.spec),
         )
 
     def _tell_member(self, launch: Launch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from frontend.login import Login
 from frontend.site import Site
 from member.core.ports import BansPort, BuildLogsPort, CapacityPort, FederationsPort, HealthPort, LaunchesPort
 from member.web.visitors import Visitors
@@ -34,6 +35,7 @@ class Parts:
     federations: FederationsPort
     versions: Callable[[], dict[str, object]]
     api_only: bool = False
+    login: Login | None = None
 
 
 PARTS = web.AppKey("PARTS", Parts)
