@@ -5,7 +5,7 @@ import io
 import math
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -88,6 +88,28 @@ def gateway(context: click.Context, config: Path | None, check_config: bool, sch
     if config is None:
         raise click.UsageError("Missing option '--config'.", context)
     return services.gateway(config, check=check_config)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=_CONFIG)
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["member", "chart", "gateway"]),
+    help="Settings of a member, values of charts/member, or settings of a gateway.  [default: what FILE is like]",
+)
+@click.option("--secrets", metavar="DIR", default="", help="Where these look for secrets.  [default: /etc/manybinder]")
+def migrate(files: tuple[Path, ...], target: Literal["member", "chart", "gateway"] | None, secrets: str) -> Exit:
+    """Print the settings that do what the configuration of a BinderHub does.
+
+    FILE is a binderhub_config.py, values of BinderHub's Helm chart (several files go over each other, as with Helm), or
+    the configuration of mybinder.org's redirector.  Python in them is run, by you and as BinderHub runs it: convert
+    only what you trust.  What has no equivalent, or needs a decision, is named on standard error and in comments.
+    Secrets are not printed.
+    """
+    from manybinder.migrate import command
+
+    return command.migrate(files, target, secrets)
 
 
 @cli.command()
