@@ -12,6 +12,7 @@ from gateway.core import canary
 from gateway.web import archive, build, federation, feeds, join, live, probes, redirect, status
 from gateway.web import canary as canary_routes
 from gateway.web.admin.hosts import own_host
+from gateway.web.admin.page import add_admin_page
 from gateway.web.admin.routes import PREFIX, add_admin_routes
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
@@ -42,10 +43,11 @@ GET: tuple[tuple[str, Handler], ...] = (
 def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") -> None:
     """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
+    app[status.PASTS] = status.Pasts()
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
     if admin_url:
-        app.middlewares.append(own_host(parts.site, PREFIX, admin_url))
+        app.middlewares.append(own_host(parts, (PREFIX, "admin/"), admin_url))
     app.on_response_prepare.append(_let_go)
     here = Path(__file__).parent
     add_routes(app, parts.site, parts.providers, nav=[NavLink("Status", "status")], extra=[here])
@@ -61,6 +63,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)
     live.add_live(app)
     add_admin_routes(app)
+    add_admin_page(app)
 
 
 async def _let_go(request: web.Request, response: web.StreamResponse) -> None:

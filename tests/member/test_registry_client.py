@@ -67,6 +67,7 @@ async def test_a_404_that_is_not_a_registrys_own_is_not_taken_for_an_absence(
 
 @pytest.mark.parametrize("status", [301, 400, 403, 429, 500, 503])
 async def test_what_is_broken_is_not_absent(http: aiohttp.ClientSession, fake: FakeRegistry, status: int) -> None:
+    """A registry's error that is read as "image not found"."""
     fake.status = status
     with pytest.raises(RegistryError, match=f"HTTP {status}"):
         await client(http, fake).exists(IMAGE)

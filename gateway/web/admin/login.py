@@ -51,7 +51,7 @@ async def begin(request: web.Request) -> web.Response:
     kept = json.dumps({"state": state, "nonce": nonce, "verifier": verifier, "at": time.time()})
     response = web.Response(status=302, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
     sealed = parts.operators.seal.close(kept.encode(), _ABOUT).hex()
-    _set_cookie(parts, response, parts.operators.cookie("login"), sealed, PATIENCE)
+    set_cookie(parts, response, parts.operators.cookie("login"), sealed, PATIENCE)
     return response
 
 
@@ -97,10 +97,10 @@ async def _taken_in(
     change = Change(LOGIN, login_id, value)
     await write_act(parts, operator, call, address, change, quietly=over, detail="has logged in")
     response = web.Response(
-        status=303, headers={hdrs.LOCATION: parts.site.path("api/v1/admin/session"), hdrs.CACHE_CONTROL: "no-store"}
+        status=303, headers={hdrs.LOCATION: parts.site.path("admin"), hdrs.CACHE_CONTROL: "no-store"}
     )
     session = token_text(login_id, secret)
-    _set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
+    set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
     return response
 
 
@@ -133,13 +133,16 @@ async def make_token(asked: Asked) -> web.Response:
 
 async def end(asked: Asked) -> web.Response:
     """Log out."""
+    parts = asked.parts
     if asked.operator.id not in asked.parts.records.book.of(LOGIN):
         raise Problem(409, "No Login", "Only who has logged in can log out; a token is revoked (DELETE tokens).")
     await asked.write(Change(LOGIN, asked.operator.id, None))
     response: web.Response = done()
     if _is_for_people(asked.request):
         headers = {"Cache-Control": "no-store"}
-        response = asked.request.app[PAGES].response("operator.html", headers=headers, operator=None)
+        response = asked.request.app[PAGES].response(
+            "operator.html", headers=headers, operator=None, path=parts.public_path, own_path=parts.site.path
+        )
     response.del_cookie(asked.parts.operators.cookie("operator"), path="/", secure=asked.parts.operators.over_https)
     return response
 
@@ -154,6 +157,8 @@ def _page(asked: Asked, token: str = "") -> web.Response:
     return asked.request.app[PAGES].response(
         "operator.html",
         headers={hdrs.CACHE_CONTROL: "no-store", "X-Frame-Options": "DENY"},
+        path=parts.public_path,
+        own_path=parts.site.path,
         operator=operator,
         until=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(operator.until)) if operator.until else "",
         csrf=csrf_token(session) if session else "",
@@ -188,7 +193,8 @@ def _begun(request: web.Request, parts: Parts) -> dict[str, str]:
     return begun
 
 
-def _set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_age: int) -> None:
+def set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_age: int) -> None:
+    """Set a cookie of this API's, which no script reads."""
     response.set_cookie(
         name, value, max_age=max_age, path="/", secure=parts.operators.over_https, httponly=True, samesite="Lax"
     )
