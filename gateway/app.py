@@ -221,6 +221,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         federation=True,
         about=settings.about,
         banner=settings.banner,
+        face=settings.face,
+        plain_launches=not redirecting,
         # In redirect mode pages follow builds at the members themselves.
         connect_origins=tuple(sorted({origin(member.url) for member in settings.members})) if redirecting else (),
         member_cookie=cookie_name(settings.public_url) if redirecting else "",

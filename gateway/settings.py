@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from contract.addresses import ClientForm, IPNetwork, networks
 from contract.signatures import load_private_key, load_public_keys
 from contract.units import Duration
+from frontend.face import FaceSettings
 from frontend.settings import SecuritySettings
 from gateway.admin_settings import AdminSettings
 from gateway.core import origins
@@ -222,6 +223,9 @@ class GatewaySettings(Section):
 
     banner: str = ""
     """The operator's own HTML at the head of every page, shown as it is."""
+
+    face: FaceSettings = FaceSettings()
+    """How pages look: logo, colours, links, own HTML and templates."""
 
     security: SecuritySettings = SecuritySettings()
 

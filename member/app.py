@@ -79,7 +79,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
     metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
-    hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
+    hub = HubClient(
+        http,
+        settings.hub.url,
+        token,
+        settings.hub.request_timeout,
+        renewed=lambda: settings.hub.secret_now("api_token"),
+    )
     health = Health(hub, builder)
     logs = _build_logs(settings)
     builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
@@ -128,7 +134,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
     federations = Federations(
         configured, settings.data_dir, interval=settings.joined.report_interval, leeway=settings.joined.clock_leeway
     )
-    site = make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version)
+    site = make_site(
+        settings.security,
+        name=settings.name,
+        public_url=settings.public_url,
+        version=own_version,
+        face=settings.face,
+    )
     parts = Parts(
         name=settings.name,
         site=site,

@@ -496,7 +496,12 @@ class Journey:
 
 
 def _expected(usual: Mapping[str, float], *, warm: bool) -> dict[str, float]:
-    """What is to come of the stretches of a launch; who has the image does not build it."""
+    """What is to come of the stretches of a launch; who has the image does not build it.
+
+    Nothing is expected of a launch of which only the end is known: a visitor would take that for all of it.
+    """
+    if not warm and BUILDING not in usual:
+        return {}
     return {name: round(seconds, 1) for name, seconds in usual.items() if not (warm and name == BUILDING)}
 
 

@@ -82,10 +82,10 @@ async def _taken_in(
     change = Change(LOGIN, login_id, value)
     await write_act(parts, operator, call, address, change, quietly=over, detail="has logged in")
     response = web.Response(
-        status=303, headers={hdrs.LOCATION: parts.site.path("api/v1/admin/session"), hdrs.CACHE_CONTROL: "no-store"}
+        status=303, headers={hdrs.LOCATION: parts.site.path("admin"), hdrs.CACHE_CONTROL: "no-store"}
     )
     session = token_text(login_id, secret)
-    _set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
+    set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
     return response
 
 
@@ -118,13 +118,16 @@ async def make_token(asked: Asked) -> web.Response:
 
 async def end(asked: Asked) -> web.Response:
     """Log out."""
+    parts = asked.parts
     if asked.operator.id not in asked.parts.records.book.of(LOGIN):
         raise Problem(409, "No Login", "Only who has logged in can log out; a token is revoked (DELETE tokens).")
     await asked.write(Change(LOGIN, asked.operator.id, None))
     response: web.Response = done()
     if _is_for_people(asked.request):
         headers = {"Cache-Control": "no-store"}
-        response = asked.request.app[PAGES].response("operator.html", headers=headers, operator=None)
+        response = asked.request.app[PAGES].response(
+            "operator.html", headers=headers, operator=None, path=parts.public_path, own_path=parts.site.path
+        )
     response.del_cookie(asked.parts.operators.cookie("operator"), path="/", secure=asked.parts.operators.over_https)
     return response
 
@@ -139,6 +142,8 @@ def _page(asked: Asked, token: str = "") -> web.Response:
     return asked.request.app[PAGES].response(
         "operator.html",
         headers={hdrs.CACHE_CONTROL: "no-store", "X-Frame-Options": "DENY"},
+        path=parts.public_path,
+        own_path=parts.site.path,
         operator=operator,
         until=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(operator.until)) if operator.until else "",
         csrf=csrf_token(session) if session else "",
@@ -159,7 +164,8 @@ def _flow(parts: Parts) -> LoginFlow:
     return LoginFlow(operators.seal, operators.cookie("login"), redirect_uri, path="/", secure=operators.over_https)
 
 
-def _set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_age: int) -> None:
+def set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_age: int) -> None:
+    """Set a cookie of this API's, which no script reads."""
     response.set_cookie(
         name, value, max_age=max_age, path="/", secure=parts.operators.over_https, httponly=True, samesite="Lax"
     )
