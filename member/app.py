@@ -155,7 +155,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         api_only=settings.enable_api_only_mode,
         image_prefix=settings.image_prefix,
         federations=federations,
-        login=_login(settings, site, http, token) if settings.auth_enabled else None,
+        login=_login(settings, site, http, hub) if settings.auth_enabled else None,
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -247,7 +247,7 @@ def _build_logs(settings: MemberSettings) -> BuildLogs:
     return logs
 
 
-def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, token: str) -> Login:
+def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, client: HubClient) -> Login:
     hub, auth = settings.hub, settings.auth
     provider = HubLogin(
         http,
@@ -255,11 +255,11 @@ def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, to
         public_url=hub.public_url,
         client_id=auth.client_id,
         service=auth.service,
-        secret=token,
+        secret=lambda: client.token,
         timeout_s=hub.request_timeout,
     )
     # Who knows the Hub's token could make logins there as well.
-    return Login(site, provider, Seal(token.encode(), "manybinder visitors' logins"))
+    return Login(site, provider, Seal(client.token.encode(), "manybinder visitors' logins"))
 
 
 def _memberships(settings: MemberSettings) -> list[Membership]:
