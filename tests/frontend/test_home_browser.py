@@ -17,7 +17,7 @@ async def test_a_link_is_understood_while_it_is_typed(service: Service, page: Pa
     await repository.fill(LINK)
     await expect(understood).to_have_text("GitHub: org/repo at main, opens notebooks/index.ipynb")
     await page.get_by_label("Branch, tag or commit").fill("v1.0")
-    await expect(understood).to_have_text("GitHub: org/repo at v1.0, opens main/notebooks/index.ipynb")
+    await expect(understood).to_have_text("GitHub: org/repo at v1.0, opens notebooks/index.ipynb")
     await page.get_by_label("Branch, tag or commit").fill("")
     await page.get_by_label("File to open").fill("other.ipynb")
     await expect(understood).to_have_text("GitHub: org/repo at main, opens other.ipynb")
