@@ -16,6 +16,7 @@ from frontend.settings import make_site
 from member.ban_proposals import proposals
 from member.builders.choice import make_builder
 from member.clients.hub import HubClient
+from member.clients.kubernetes import KubernetesError
 from member.core.builds import BuildLimits
 from member.core.membership import Membership, federation_name, issuer_of
 from member.core.quotas import SessionLimits
@@ -28,6 +29,7 @@ from member.engines.health import FRESH_S, Health
 from member.engines.hook import Hook
 from member.engines.launch_log import LaunchLog
 from member.engines.launches import Launches
+from member.engines.ledger import Ledger, make_ledger
 from member.engines.pressure import LOOK_EVERY_S, DiskPressure
 from member.engines.reaper import Reaper
 from member.engines.reporter import Reporter
@@ -35,6 +37,7 @@ from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.processes import hub_api_token
 from member.settings import MemberSettings
+from member.web.forwarding import Forwarding
 from member.web.parts import Parts
 from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
@@ -79,7 +82,9 @@ async def make_app(settings: MemberSettings) -> web.Application:
     hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
     health = Health(hub, builder)
     logs = _build_logs(settings)
+
     builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
+    ledger = await _ledger(settings, health, builds, tasks)
     servers = Servers(
         hub,
         http,
@@ -88,6 +93,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         public_url=settings.hub.public_url,
         tasks=tasks,
         metrics=metrics,
+        ledger=ledger,
     )
     launch_log = LaunchLog(settings.data_dir / "launches.jsonl", settings.public_url)
     pressure = DiskPressure(builder, settings.sessions.min_free_disk, metrics)
@@ -100,6 +106,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         on_end=launch_log.record,
         tasks=tasks,
         metrics=metrics,
+        ledger=ledger,
     )
     own_version, repo2docker_version = version("manybinder"), version("jupyter-repo2docker")
 
@@ -117,6 +124,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         prefixes=providers.prefixes,
         proposals=lambda: proposals(settings.data_dir),
         draining=lambda: pressure.draining,
+        ledger=ledger,
     )
     bans = Bans(settings.data_dir / "bans.json", hub, launches, settings.admission.parsed_bans)
     federations = Federations(
@@ -136,6 +144,8 @@ async def make_app(settings: MemberSettings) -> web.Application:
         api_only=settings.enable_api_only_mode,
         image_prefix=settings.image_prefix,
         federations=federations,
+        ledger=ledger,
+        forwarding=Forwarding(http, lambda: list(ledger.others)),
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -154,6 +164,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
             membership=lambda: federations.get(federation),
             metrics=metrics,
             heard=lambda notice: federations.heard(federation, notice),
+            ledger=ledger,
         )
 
     async def background(_: web.Application) -> AsyncIterator[None]:
@@ -165,9 +176,11 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
         tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
+        await ledger.start()
         federations.start(tasks, reporter)
         yield
         await launches.close()
+        await ledger.close()
         await health.close()
         # Before the builds are cancelled: a builder may let them go on where they run.
         await builder.close()
@@ -197,6 +210,14 @@ def run(settings: MemberSettings) -> None:
     """Run the member's API as this process; raises as :func:`serve` does."""
     logs.configure(settings.log_level)
     asyncio.run(serve(settings))
+
+
+async def _ledger(settings: MemberSettings, health: Health, builds: Builds, tasks: Tasks) -> Ledger:
+    """Raises :class:`CannotStartError`."""
+    try:
+        return await make_ledger(settings, health, builds, tasks)
+    except KubernetesError as error:
+        raise CannotStartError(f"replicas: {error}") from error
 
 
 def _build_limits(settings: MemberSettings) -> BuildLimits:

@@ -239,6 +239,19 @@ class JoinedSettings(Section):
     """How far a gateway's clock may be from ours: a launch token that is off by more is refused."""
 
 
+class ReplicasSettings(Section):
+    """One of several replicas of a member in a cluster; its Leases are in ``builder.namespace``.
+
+    Both differ from replica to replica: they come from the pod itself, by environment variables.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$")
+    """The pod's."""
+
+    host: str = Field(min_length=1)
+    """The pod's address, at which the other replicas reach this one (at ``listen.port``)."""
+
+
 class MemberSettings(Section):
     """One member."""
 
@@ -293,6 +306,9 @@ class MemberSettings(Section):
     joined: JoinedSettings = JoinedSettings()
     """For all federations that this member joins."""
 
+    replicas: ReplicasSettings | None = None
+    """``null`` for a member that is one process."""
+
     providers: ProvidersSettings = ProvidersSettings()
     """The repo providers, for visitors that come without a gateway."""
 
@@ -328,6 +344,12 @@ class MemberSettings(Section):
     def _registry_is_of_use(self) -> Self:
         if self.registry is not None and not self.builder.named_by_registry:
             raise ValueError(f"registry: is for builder.kind container, and builder.kind is {self.builder.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_have_a_cluster(self) -> Self:
+        if self.replicas is not None and self.builder.kind != "kubernetes":
+            raise ValueError(f"replicas: is for builder.kind kubernetes, and builder.kind is {self.builder.kind}")
         return self
 
     @property

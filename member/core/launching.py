@@ -42,7 +42,8 @@ class LaunchOrder:
     ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a
     higher one begins anew what an earlier one has failed at.  ``build_only``: no session is wanted; ``force``: a build
     that has failed not long ago is to be tried again; ``quota``: what this member's rules of specs say of the number of
-    sessions.  ``with_token``: it came from a page of this member; ``request_origin`` is its Origin.
+    sessions.  ``with_token``: it came from a page of this member; ``request_origin`` is its Origin.  ``issued_at``:
+    when it was given (Unix time in seconds).
     """
 
     launch_id: str
@@ -61,6 +62,7 @@ class LaunchOrder:
     quota: SpecQuota = NO_RULE
     with_token: bool = False
     request_origin: str = ""
+    issued_at: float = 0.0
 
 
 @dataclass

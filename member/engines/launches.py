@@ -18,7 +18,9 @@ from member.core.launching import (
     ready_fields,
     user_name,
 )
+from member.core.ports import LedgerError
 from member.engines.hook import Hook, HookFailedError, HookRefusedError
+from member.engines.ledger import Alone, Ledger
 from member.engines.servers import FullError, Servers
 from member.metrics import Metrics
 from member.settings import LaunchSettings
@@ -34,7 +36,7 @@ _ENDINGS = {
 
 
 #: What a launch may meet.
-_EXPECTED = (BuildFailedError, FullError, HookRefusedError, HookFailedError, HubError, TimeoutError)
+_EXPECTED = (BuildFailedError, FullError, HookRefusedError, HookFailedError, HubError, LedgerError, TimeoutError)
 
 
 class BuildSource(Protocol):
@@ -65,8 +67,10 @@ class Launches:
         on_end: Callable[[Launch], None] = lambda _: None,
         tasks: Tasks,
         metrics: Metrics,
+        ledger: Ledger | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._ledger: Ledger = ledger or Alone()
         self._builds, self._servers, self._settings = builds, servers, settings
         self._hook, self._closed_for, self._on_end = hook, closed_for, on_end
         self._tasks, self._metrics, self._clock = tasks, metrics, clock
@@ -90,8 +94,9 @@ class Launches:
 
     @property
     def users(self) -> frozenset[str]:
-        """The Hub's users whose launches are under way: not to be cleared away."""
-        return frozenset(launch.user for launch in self._launches.values() if launch.finished_at is None)
+        """The Hub's users whose launches are under way, at other replicas too: not to be cleared away."""
+        elsewhere = {launch.user for launch in self._ledger.launches if not launch.outcome}
+        return frozenset(launch.user for launch in self._launches.values() if launch.finished_at is None) | elsewhere
 
     @property
     def under_way(self) -> list[Launch]:
@@ -155,6 +160,7 @@ class Launches:
             if launch.finished_at is not None:
                 if now - launch.finished_at > self._settings.keep_finished:
                     del self._launches[launch.order.launch_id]
+                    self._ledger.forgotten(launch)
             elif now - launch.unwatched_since > self._settings.linger:
                 logger.info("launch %s: nobody watches it; it is given up", launch.short)
                 self._end(launch, Outcome.ABANDONED)
@@ -241,6 +247,7 @@ class Launches:
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
         self._refusals.pop(launch.order.launch_id, None)
+        self._ledger.ended(launch)
         self._on_end(launch)
 
 

@@ -16,6 +16,7 @@ from member.core.builds import SlotTimes
 from member.core.launching import Launch, user_options
 from member.core.quotas import SessionLimits, refusal
 from member.engines.launch_queue import LaunchQueue
+from member.engines.ledger import Alone, Ledger
 from member.metrics import Metrics
 from member.settings import LaunchSettings
 from servicekit.tasks import Tasks
@@ -53,8 +54,10 @@ class Servers:
         public_url: str,
         tasks: Tasks,
         metrics: Metrics,
+        ledger: Ledger | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._ledger: Ledger = ledger or Alone()
         self._hub, self._http, self._settings, self._limits = hub, http, settings, limits
         self._public_url, self._tasks, self._metrics, self._clock = public_url, tasks, metrics, clock
         self._queue, self._times = LaunchQueue(settings.concurrent), SlotTimes(settings.concurrent)
@@ -70,12 +73,13 @@ class Servers:
     async def serve(self, launch: Launch) -> tuple[str, str]:
         """Start a launch's server; returns its URL and token.  Whatever ends this early leaves nothing at the Hub.
 
-        Raises :class:`FullError`, :class:`member.clients.hub.HubError` or ``TimeoutError``.
+        Raises :class:`FullError`, :class:`member.clients.hub.HubError`, :class:`member.core.ports.LedgerError` or
+        ``TimeoutError``.
         """
-        left_over = await self._claim(launch)
         started = False
-        queued_at = self._clock()
         try:
+            left_over = await self._claim(launch)
+            queued_at = self._clock()
             async with self._queue.slot(lambda place: _tell_position(launch, place, self._times.until_start(place))):
                 self._metrics.phase("launch_queue", self._clock() - queued_at)
                 begun = self._clock()
@@ -87,12 +91,13 @@ class Servers:
                 return served
         except BaseException:
             if started:
-                removal = self._tasks.spawn(f"remove the server of launch {launch.short}", self._remove(launch.user))
+                removal = self._tasks.spawn(f"remove the server of launch {launch.short}", self._remove(launch))
                 self._removals.add(removal)
                 removal.add_done_callback(self._removals.discard)
             raise
         finally:
             self._claimed.pop(launch.user, None)
+            self._tasks.spawn(f"release the claim of launch {launch.short}", self._ledger.release(launch))
 
     async def close(self) -> None:
         """Give the Hub a moment for what is being removed."""
@@ -104,9 +109,12 @@ class Servers:
     async def _claim(self, launch: Launch) -> bool:
         """Take one of the member's sessions; whether the user has a server already.  Raises :class:`FullError`."""
         async with asyncio.timeout(self._settings.timeout):
+            # First: what another replica lets go of from here on, the Hub counts.
+            elsewhere = await self._ledger.claim(launch)
             users = await self._hub.users(patient=True)
         there = {item.name: item.repo for item in users if item.has_server}
-        if (why := refusal(launch.order, launch.user, {**there, **self._claimed}, self._limits)) is not None:
+        claimed = {**there, **elsewhere, **self._claimed}
+        if (why := refusal(launch.order, launch.user, claimed, self._limits)) is not None:
             raise FullError(why.message, for_all=why.for_all)
         self._claimed[launch.user] = launch.order.repo
         return launch.user in there
@@ -162,13 +170,15 @@ class Servers:
                         return
             await asyncio.sleep(0.1)
 
-    async def _remove(self, user: str) -> None:
+    async def _remove(self, launch: Launch) -> None:
         try:
             async with asyncio.timeout(_REMOVE_TIMEOUT_S):
-                await self._hub.remove(user)
+                # The server may be another replica's by now, and a visitor in it.
+                if await self._ledger.holds(launch):
+                    await self._hub.remove(launch.user)
         except (HubError, TimeoutError) as error:
             # The reaper finds the user later.
-            logger.warning("the Hub did not remove %s: %s", user, error)
+            logger.warning("the Hub did not remove %s: %s", launch.user, error)
 
 
 def _tell_position(launch: Launch, place: int, eta: float | None) -> None:

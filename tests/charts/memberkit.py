@@ -57,6 +57,14 @@ BARE: dict[str, Any] = {
     "persistence": {"enabled": False},
     "networkPolicy": {"enabled": False, "builds": {"enabled": False}},
 }
+#: Two of it.
+SEVERAL: dict[str, Any] = {
+    **LEAST,
+    "replicas": 2,
+    "persistence": {"enabled": False},
+    "podDisruptionBudget": {"enabled": True},
+    "networkPolicy": {"ingressFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}]},
+}
 EXAMPLES = sorted((ROOT / "config").glob("helm-member-*.yaml"))
 README = (CHARTS / "member" / "README.md").read_text()
 #: Values by the name of the case; the examples are cases.
@@ -64,6 +72,7 @@ CASES = {
     "least": LEAST,
     "all on": ALL_ON,
     "bare": BARE,
+    "several": SEVERAL,
     "readme": yaml.safe_load(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]),
     **{path.name: yaml.safe_load(path.read_text()) for path in EXAMPLES},
 }

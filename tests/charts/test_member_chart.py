@@ -9,13 +9,17 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from member.settings import MemberSettings
+from servicekit.config import load
 from tests.charts.helmkit import KUBERNETES, ROOT, Helm, of_kind, pod_templates
 from tests.charts.memberkit import (
     ALL_ON,
     CASES,
     EXAMPLES,
+    LEAST,
     README,
     REGISTRY,
+    SEVERAL,
     Objects,
     each_case,
     kubernetes_builder,
@@ -111,7 +115,7 @@ def granted(objects: Objects, namespace: str) -> set[tuple[str, str, str]]:
         places = {namespace: "builds' namespace", None: "sessions' namespace"}
         place = "cluster" if role["kind"] == "ClusterRole" else places[role["metadata"].get("namespace")]
         for rule in role["rules"]:
-            assert rule["apiGroups"] == [""]
+            assert rule["apiGroups"] == (["coordination.k8s.io"] if rule["resources"] == ["leases"] else [""])
             found |= {(resource, verb, place) for resource in rule["resources"] for verb in rule["verbs"]}
     return found
 
@@ -120,7 +124,9 @@ def granted(objects: Objects, namespace: str) -> set[tuple[str, str, str]]:
 def test_it_has_the_rights_that_are_documented_and_no_others(objects: Objects, tmp_path: Path) -> None:
     builder = kubernetes_builder(member_settings(objects, tmp_path))
     wanted = documented_rights()
-    assert len(wanted) == 14
+    assert len(wanted) == 20
+    if named(objects, "Deployment")["spec"]["replicas"] == 1:
+        wanted = {right for right in wanted if right[0] != "leases"}
     if builder.capacity == "limit":
         wanted = {right for right in wanted if right[2] == "builds' namespace"}
     assert granted(objects, builder.namespace) == wanted
@@ -129,11 +135,57 @@ def test_it_has_the_rights_that_are_documented_and_no_others(objects: Objects, t
     assert spec["automountServiceAccountToken"] is True
 
 
+def test_of_several_replicas_one_may_go_without_anybody_noticing(helm: Helm, chart: str, tmp_path: Path) -> None:
+    objects = ours(helm.render(chart, **SEVERAL))
+    deployment = named(objects, "Deployment")["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    spec = deployment["template"]["spec"]
+    labels = deployment["selector"]["matchLabels"]
+    assert {item["topologyKey"] for item in spec["topologySpreadConstraints"]} == {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }
+    assert all(item["labelSelector"]["matchLabels"] == labels for item in spec["topologySpreadConstraints"])
+    (container,) = spec["containers"]
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] < spec["terminationGracePeriodSeconds"]
+    assert [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume] == []
+    assert of_kind(objects, "PersistentVolumeClaim") == []
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    (service,) = of_kind(objects, "Service")
+    assert "publishNotReadyAddresses" not in service["spec"]
+    # They reach each other, whoever else may.
+    policy = next(item for item in of_kind(objects, "NetworkPolicy") if "namespace" not in item["metadata"])
+    assert {"podSelector": {"matchLabels": labels}} in policy["spec"]["ingress"][0]["from"]
+    # Each learns its own name and address as the kubelet puts them in, and a kubelet does so in order.
+    told: dict[str, str] = {}
+    for item in container["env"]:
+        field = item.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+        pod = {"metadata.name": "member-7f-x", "status.podIP": "2001:10:1:2:3:4:5:6"}
+        value = pod[field] if field else item["value"]
+        for name, known in list(told.items()):
+            value = value.replace(f"$({name})", known)
+        told[item["name"]] = value
+    config = tmp_path / "member.yaml"
+    member_settings(objects, tmp_path)
+    replicas = load(MemberSettings, config, told).replicas
+    assert replicas is not None
+    assert (replicas.name, replicas.host) == ("member-7f-x", "2001:10:1:2:3:4:5:6")
+
+
+def test_one_replica_has_its_volume_and_no_leases(helm: Helm, chart: str) -> None:
+    objects = ours(helm.render(chart, **LEAST))
+    assert named(objects, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert "MANYBINDER__REPLICAS" not in json.dumps(objects)
+    assert len(of_kind(objects, "PersistentVolumeClaim")) == 1
+
+
 def test_the_readme_lists_the_same_rights() -> None:
     rows = re.findall(r"^\| `.+? \| `.+? \| .+ \|$", README.partition("## Rights")[2].partition("## ")[0], re.MULTILINE)
     page = (ROOT / "docs" / "kubernetes-builder.md").read_text()
     same = [row.replace("config.builder.capacity", "capacity").replace("release's", "sessions'") for row in rows]
-    assert len(rows) == 9
+    assert len(rows) == 10
     assert all(row in page for row in same)
 
 

@@ -66,7 +66,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         hub(extraFiles={"manybinder-binder": {"mountPath": "/elsewhere"}}),
         "extraFiles.manybinder-binder is a part of the spawner",
     ),
-    ({**LEAST, "replicas": 2}, "replicas is more than 1"),
+    ({**LEAST, "replicas": 2}, "replicas is more than 1, and a volume is one pod's: set persistence.enabled to false"),
     ({**LEAST, "builds": {"namespace": "binder"}}, "builds need a namespace of their own"),
     ({**LEAST, "join": {"gateway": "https://binder.example.org"}}, "join.gateway and join.tokenSecret go together"),
     (

@@ -3,8 +3,8 @@
 {{- include "member.checks.config" . -}}
 {{- include "member.checks.registry" . -}}
 {{- include "member.checks.hub" . -}}
-{{- if gt (int .Values.replicas) 1 -}}
-{{- fail "\nreplicas is more than 1: a launch is known to the member that runs it alone, so there is one; a federation grows by further members" -}}
+{{- if and (include "member.several" .) .Values.persistence.enabled -}}
+{{- fail "\nreplicas is more than 1, and a volume is one pod's: set persistence.enabled to false" -}}
 {{- end -}}
 {{- if eq (include "member.buildsNamespace" .) .Release.Namespace -}}
 {{- fail (printf "\nbuilds.namespace is the release's own, %q: builds need a namespace of their own, so that this one can keep the restricted Pod Security Standard" .Release.Namespace) -}}

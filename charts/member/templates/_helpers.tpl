@@ -55,6 +55,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{ (urlParse (include "member.publicUrl" .)).path | trimSuffix "/" }}/
 {{- end -}}
 
+{{/* Whether there are several replicas; nothing where there is one. */}}
+{{- define "member.several" -}}
+{{- if gt (int .Values.replicas) 1 }}true{{ end -}}
+{{- end -}}
+
 {{- define "member.listenHost" -}}
 {{ eq (first .Values.service.ipFamilies | default "IPv4") "IPv6" | ternary "::" "0.0.0.0" }}
 {{- end -}}
