@@ -67,8 +67,10 @@ lock: .venv/bootstrap
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.txt
 	echo hatchling editables | tr " " "\n" | $(LOCK) - --output-file requirements/build.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
-	  member/builders/jupyterlab.in --output-file member/builders/jupyterlab.txt
+	for name in jupyterlab singleuser; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	    member/builders/$$name.in --output-file member/builders/$$name.txt || exit 1; \
+	done
 
 # Named, for in the shell of another virtual environment uv would install into that one.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet

@@ -33,6 +33,7 @@ _TEXTS = (
     "ref_url",
     "persistent_spec",
     "repo",
+    "user",
 )
 
 
@@ -59,7 +60,9 @@ class LaunchClaims:
     ``launch_host`` is the gateway's public URL, ``ref_url`` shows the commit to people, ``persistent_spec`` is the spec
     with the commit: what a session is told of its origin.  ``attempt`` counts the attempts of a launch at all members:
     a higher one begins anew what an earlier one has failed at.  ``force``: the visitor wants a build tried again that
-    has failed not long ago.  ``repo`` is the repository's key ("" = that of ``repo_url``).
+    has failed not long ago.  ``build_only``: no session is wanted.  ``repo`` is the repository's key ("" = that of
+    ``repo_url``).  ``user`` is who has logged in at the gateway, as members' Hubs call them ("" = nobody does in this
+    federation, and there is no claim).
     """
 
     member: str
@@ -77,6 +80,8 @@ class LaunchClaims:
     attempt: int = 1
     force: bool = False
     repo: str = ""
+    build_only: bool = False
+    user: str = ""
 
 
 def load_private_key(pem: str) -> Ed25519PrivateKey:
@@ -143,6 +148,8 @@ def sign_launch(claims: LaunchClaims, key: Ed25519PrivateKey) -> str:
         "repo": claims.repo,
         "attempt": claims.attempt,
         **({"force": True} if claims.force else {}),
+        **({"build_only": True} if claims.build_only else {}),
+        **({"user": claims.user} if claims.user else {}),
     }
     return jwt.encode(payload, key, ALGORITHM, headers={"typ": LAUNCH_TYPE})
 
@@ -179,6 +186,7 @@ def verify_launch(
         expires_at=expires,
         attempt=attempt,
         force=payload.get("force") is True,
+        build_only=payload.get("build_only") is True,
         **{name: texts[name] for name in _TEXTS},
     )
 

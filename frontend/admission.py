@@ -36,7 +36,8 @@ def admit(request: web.Request, site: Site, providers: Providers, now: float) ->
     """Admit a GET of ``/build/<provider>/<spec>`` at ``now`` (Unix time); raises :class:`Refused`."""
     if not accepts_event_stream(request.headers.getall("Accept", [])):
         raise Refused(failed(Failure.USER, "Missing Accept header: text/event-stream\n", status_code=400))
-    resume = parse_event_id(request.headers.get("Last-Event-ID", ""))
+    # A script cannot set the header of an EventSource that it makes to go on with a launch.
+    resume = parse_event_id(request.headers.get("Last-Event-ID") or request.query.get("last_event_id", ""))
     if resume is not None and resume[1] == FINAL_N:
         raise Refused(None)
     path_spec = raw_spec(request, site, "build")

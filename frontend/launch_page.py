@@ -1,14 +1,16 @@
 """The page that launches, or asks first."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
 from frontend.admission import raw_spec
 from frontend.pages import Pages
+from frontend.site import Site
 from frontend.tokens import make_build_token, origin_of
 from providers.base import ProviderError, RepoSpec, UnknownProviderError
 
@@ -24,9 +26,11 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         spec = pages.providers.parse(path_spec)
     except ProviderError as error:
         status = 404 if isinstance(error, UnknownProviderError) else 400
-        title = "This link cannot be launched"
+        title = pages.text("This link cannot be launched")
         return pages.response("error.html", status=status, headers=_HEADERS, title=title, message=str(error))
-    title = f"{_description(pages, spec)['displayName']}: {path_spec.partition('/')[2]}"
+    description = _description(pages, spec)
+    label = _label(spec, path_spec)
+    title = f"{description['displayName']}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
         here = request.rel_url.raw_path_qs
@@ -36,6 +40,8 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
     build_url = f"{site.public_url}build/{path_spec}"
     if site.require_build_token:
         build_url += f"?build_token={quote(token, safe='')}"
+    here = request.rel_url.raw_path_qs
+    query = request.query
     return pages.response(
         "launch.html",
         headers=_HEADERS,
@@ -44,12 +50,42 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             "buildPath": site.path(f"build/{path_spec}"),
             "launchesPath": site.path("api/v1/launches/"),
             "memberCookie": site.member_cookie,
+            "recent": {"label": label, "ref": spec.ref},
+            "repoUrl": spec.repo_url if spec.repo_url.startswith("http") else "",
+            "issuesUrl": f"{spec.repo_url}/issues/new" if spec.provider == "gh" else "",
+            "reportUrl": site.face.report_url,
+            "elsewhere": [
+                {"text": link.text, "href": f"{link.url.rstrip('/')}/v2/{path_spec}"} for link in site.face.elsewhere
+            ],
         },
         spec=spec,
+        label=label,
+        provider_name=description["displayName"],
+        opens=query.get("labpath") or query.get("filepath") or query.get("urlpath") or "",
         og_title=title,
         curl=f"curl -N -H 'Accept: text/event-stream' {shlex.quote(build_url)}",
         command=f"manybinder launch {_named(pages, spec)} --gateway {shlex.quote(site.public_url)}",
+        change_url=f"{site.path('')}?{urlencode({'repo': site.public_url + (site.route_of(here) or '')})}",
+        plain_url=_plain_url(request, site, path_spec, token),
     )
+
+
+def _plain_url(request: web.Request, site: Site, path_spec: str, token: str) -> str:
+    """Where the launch goes on without JavaScript; "" where it cannot."""
+    if not site.plain_launches:
+        return ""
+    query = [(name, value) for name, value in request.query.items() if name != "build_token"]
+    return f"{site.path('plain')}/{path_spec}?{urlencode([*query, ('build_token', token)])}"
+
+
+def _label(spec: RepoSpec, path_spec: str) -> str:
+    """The repository as people call it: ``owner/name`` where its host is known, else what identifies it."""
+    parts = path_spec.split("/")
+    if spec.provider == "gh":
+        return "/".join(parts[1:3])
+    if spec.provider in ("git", "gl", "gist"):
+        return re.sub(r"^[a-z]+://|\.git$", "", spec.repo_url)
+    return unquote("/".join(parts[1:]))
 
 
 def comes_from_elsewhere(request: web.Request) -> bool:

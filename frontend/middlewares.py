@@ -3,6 +3,7 @@
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
+from frontend.catalogues import LANGUAGE, choose_language
 from frontend.pages import PAGES
 from frontend.site import Site
 from servicekit.problems import Problem, problem_middleware
@@ -22,7 +23,7 @@ def install(app: web.Application, site: Site) -> None:
     """
     if problem_middleware not in app.middlewares:
         app.middlewares.insert(0, problem_middleware)
-    app.middlewares.extend([_error_pages, _host_check(site), _preflight])
+    app.middlewares.extend([_language, _error_pages, _host_check(site), _preflight])
 
     async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
         _add_headers(response, site)
@@ -64,6 +65,18 @@ async def _preflight(request: web.Request, handler: Handler) -> web.StreamRespon
 
 
 @web.middleware
+async def _language(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer in the language that the visitor's browser asks for, where there is a catalogue of it."""
+    pages = request.app.get(PAGES)
+    known = tuple(pages.catalogues) if pages else ()
+    token = LANGUAGE.set(choose_language(request.headers.get(hdrs.ACCEPT_LANGUAGE, ""), known))
+    try:
+        return await handler(request)
+    finally:
+        LANGUAGE.reset(token)
+
+
+@web.middleware
 async def _error_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Show a page, where a browser asked, for an address that leads nowhere."""
     try:
@@ -72,8 +85,12 @@ async def _error_pages(request: web.Request, handler: Handler) -> web.StreamResp
         pages = request.app.get(PAGES)
         if pages is None or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
             raise
-        text = "There is nothing at this address."
-        return pages.response("error.html", status=404, title="Not found", message=text)
+        return pages.response(
+            "error.html",
+            status=404,
+            title=pages.text("Not found"),
+            message=pages.text("There is nothing at this address."),
+        )
 
 
 def _add_headers(response: web.StreamResponse, site: Site) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
+from frontend.catalogues import LANGUAGE, Catalogue, read_catalogues
 from frontend.site import Site
 from frontend.static_files import StaticFile, read_static_files
 from providers.registry import Providers
@@ -27,8 +28,8 @@ class NavLink:
 class Pages:
     """Renders a site's pages.
 
-    ``extra`` names directories with ``templates`` and ``static`` of a service's own; its templates extend
-    ``page.html``.
+    ``extra`` names directories with ``templates``, ``static`` and ``catalogues`` of a service's own; its templates
+    extend ``page.html``.
     """
 
     def __init__(
@@ -38,14 +39,25 @@ class Pages:
         self.providers = providers
         roots = [HERE, *extra]
         self.static: Mapping[str, StaticFile] = read_static_files([root / "static" for root in roots])
-        self._templates = jinja2.Environment(
+        self.catalogues: Mapping[str, Catalogue] = read_catalogues([root / "catalogues" for root in roots])
+        self._templates = {name: self._environment(roots, nav, found) for name, found in self.catalogues.items()}
+
+    def _environment(self, roots: Sequence[Path], nav: Sequence[NavLink], catalogue: Catalogue) -> jinja2.Environment:
+        templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader([root / "templates" for root in roots]),
+            extensions=["jinja2.ext.i18n"],
             autoescape=True,
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.globals.update(site=site, nav=tuple(nav), path=site.path, static_url=self.static_url)
+        templates.policies["ext.i18n.trimmed"] = True
+        # The extension brings this method.
+        templates.install_gettext_translations(catalogue.translations, newstyle=True)  # type: ignore[attr-defined]
+        templates.globals.update(
+            site=self.site, nav=tuple(nav), path=self.site.path, static_url=self.static_url, lang=catalogue.language
+        )
+        return templates
 
     def static_url(self, name: str) -> str:
         """The address of a file of the browser's, which changes with its content."""
@@ -76,10 +88,17 @@ class Pages:
     ) -> web.Response:
         """A page; ``config`` is added to its ``pageConfig``, ``context`` is for the template."""
         nonce = secrets.token_urlsafe(16)
-        names = {"og_title": self.site.name, "page_config": self.page_config(**(config or {})), "nonce": nonce}
-        html = self._templates.get_template(template).render({**names, **context})
-        policy = {"Content-Security-Policy": self._policy(nonce), **(headers or {})}
-        return web.Response(text=html, status=status, content_type="text/html", headers=policy)
+        language = LANGUAGE.get()
+        page_config = self.page_config(texts=self.catalogues[language].scripts, **(config or {}))
+        names = {"og_title": self.site.name, "page_config": page_config, "nonce": nonce}
+        html = self._templates[language].get_template(template).render({**names, **context})
+        given = {"Content-Security-Policy": self._policy(nonce), "Content-Language": language, **(headers or {})}
+        given["Vary"] = ", ".join(["Accept-Language", *filter(None, [given.get("Vary")])])
+        return web.Response(text=html, status=status, content_type="text/html", headers=given)
+
+    def text(self, message: str) -> str:
+        """A text in the language of the request."""
+        return str(self.catalogues[LANGUAGE.get()].translations.gettext(message))
 
     def _policy(self, nonce: str) -> str:
         policy = [

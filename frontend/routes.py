@@ -60,7 +60,7 @@ def _add_file(app: web.Application, path: str, file: StaticFile) -> None:
 
 
 async def _home(request: web.Request) -> web.Response:
-    return request.app[PAGES].response("home.html", form={}, error="")
+    return request.app[PAGES].response("home.html", form=_form(request), error="")
 
 
 async def _about(request: web.Request) -> web.Response:
@@ -90,12 +90,17 @@ async def _legacy_redirect(request: web.Request) -> web.Response:
 async def _launch_form(request: web.Request) -> web.Response:
     """The home page's form: send the browser to the launch page of what was typed."""
     pages = request.app[PAGES]
-    form = {name: request.query.get(name, "") for name in ("provider", "repo", "ref", "path")}
+    form = _form(request)
     try:
         link = _chosen_link(pages, **form)
     except LinkError as error:
         return pages.response("home.html", status=400, form=form, error=str(error))
     return _redirect(pages.site.path(link.launch_path))
+
+
+def _form(request: web.Request) -> dict[str, str]:
+    """What is in the form's fields."""
+    return {name: request.query.get(name, "") for name in ("provider", "repo", "ref", "path")}
 
 
 def _chosen_link(pages: Pages, provider: str, repo: str, ref: str, path: str) -> Link:

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
+from frontend.face import FaceSettings
 from frontend.site import Site
 from servicekit.config import Section
 
@@ -47,6 +48,8 @@ def make_site(
     banner: str = "",
     connect_origins: tuple[str, ...] = (),
     member_cookie: str = "",
+    face: FaceSettings | None = None,
+    plain_launches: bool = False,
 ) -> Site:
     """The site that these settings describe; raises ``ValueError`` if the public URL cannot be one."""
     parts = urlsplit(public_url)
@@ -66,4 +69,6 @@ def make_site(
         federation=federation,
         connect_origins=connect_origins,
         member_cookie=member_cookie,
+        face=face or FaceSettings(),
+        plain_launches=plain_launches,
     )

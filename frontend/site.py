@@ -1,7 +1,9 @@
 """What the frontend knows of the service that shows it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from frontend.face import FaceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,8 @@ class Site:
     for; ``confirm_cross_site`` wants a click before a link on another site launches.  ``about`` and ``banner`` are
     the operator's own HTML, shown as it is.  ``federation``: whether many members stand behind this service.
     ``connect_origins``: where else its pages may follow builds; ``member_cookie``: the cookie that then tells where a
-    visitor was last ("" = none).
+    visitor was last ("" = none).  ``plain_launches``: whether visitors without JavaScript can launch, see
+    :mod:`frontend.launch_page`.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Site:
     federation: bool = False
     connect_origins: tuple[str, ...] = ()
     member_cookie: str = ""
+    face: FaceSettings = field(default_factory=FaceSettings)
+    plain_launches: bool = False
 
     @property
     def base_path(self) -> str:

@@ -32,6 +32,8 @@ from gateway.engines.admission import Admission
 from gateway.engines.archive import Archive, archive_directory
 from gateway.engines.banning import LOOK_EVERY as ENFORCE_EVERY
 from gateway.engines.banning import Banning
+from gateway.engines.chronicle import LOOK_EVERY as WATCH_EVERY
+from gateway.engines.chronicle import Chronicle
 from gateway.engines.conformance import LOOK_EVERY as CHECK_EVERY
 from gateway.engines.conformance import Conformance
 from gateway.engines.draining import Draining
@@ -165,6 +167,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         lambda: launches.running,
     )
     fleet.tell = reports.tell = replicas.tell
+    chronicle = Chronicle(fleet, records, replicas)
+    fleet.heard = chronicle.hear
     proposals = Proposals(records)
     reports.propose = proposals.hear
     banning = Banning(admission, launches, fleet, client, keys, settings.public_url, tasks)
@@ -264,6 +268,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("keep proposals", 1.0, proposals.keep)
         tasks.every("keep places under quotas", PROLONG_EVERY, quotas.prolong)
         tasks.every("look at the queue", LOOK_EVERY, queue.look)
+        tasks.every("keep the history", WATCH_EVERY, chronicle.look)
         async with contextlib.AsyncExitStack() as stack:
             for close in (
                 to_providers.close,
@@ -273,6 +278,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
                 records.close,
                 state.close,
                 providers.close,
+                chronicle.flush,
                 tasks.close,
                 *([archive.close] if archive else []),
                 replicas.leave,

@@ -1,7 +1,6 @@
 """Wires the member's API up; no logic."""
 
 import asyncio
-import ipaddress
 import logging
 import math
 from collections.abc import AsyncIterator
@@ -12,10 +11,13 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from contract.signatures import load_private_key, load_public_key
+from frontend.login import Login
 from frontend.settings import make_site
+from frontend.site import Site
 from member.ban_proposals import proposals
 from member.builders.choice import make_builder
 from member.clients.hub import HubClient
+from member.clients.hub_login import HubLogin
 from member.clients.kubernetes import KubernetesError
 from member.core.builds import BuildLimits
 from member.core.membership import Membership, federation_name, issuer_of
@@ -36,13 +38,14 @@ from member.engines.reporter import Reporter
 from member.engines.servers import Servers
 from member.metrics import Metrics
 from member.processes import hub_api_token
-from member.settings import MemberSettings
+from member.settings import MemberSettings, is_loopback
 from member.web.forwarding import Forwarding
 from member.web.parts import Parts
 from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
 from providers.registry import Providers
 from servicekit import logs, serving
+from servicekit.sealing import Seal
 from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -69,7 +72,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         await builder.start()
     except (RuntimeError, ValueError) as error:
         raise CannotStartError(str(error)) from error
-    if not builder.confined and not _is_loopback(settings.listen.host):
+    if not builder.confined and not is_loopback(settings.listen.host):
         await builder.close()
         raise CannotStartError(
             f"listen.host: {settings.listen.host} can be reached from elsewhere, and what runs of a repository would be"
@@ -91,6 +94,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         settings.launch,
         SessionLimits(settings.sessions.limit, settings.sessions.per_repo, settings.sessions.per_repo_higher),
         public_url=settings.hub.public_url,
+        named_server_limit=settings.auth.named_server_limit_per_user,
         tasks=tasks,
         metrics=metrics,
         ledger=ledger,
@@ -104,6 +108,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         hook=hook,
         closed_for=lambda: pressure.reason,
         on_end=launch_log.record,
+        named_servers=settings.auth_enabled and settings.auth.use_named_servers,
         tasks=tasks,
         metrics=metrics,
         ledger=ledger,
@@ -126,13 +131,15 @@ async def make_app(settings: MemberSettings) -> web.Application:
         draining=lambda: pressure.draining,
         ledger=ledger,
     )
-    bans = Bans(settings.data_dir / "bans.json", hub, launches, settings.admission.parsed_bans)
+    own_bans, people = settings.admission.parsed_bans, settings.auth_enabled
+    bans = Bans(settings.data_dir / "bans.json", hub, launches, own_bans, keep_users=people)
     federations = Federations(
         configured, settings.data_dir, interval=settings.joined.report_interval, leeway=settings.joined.clock_leeway
     )
+    site = make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version)
     parts = Parts(
         name=settings.name,
-        site=make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version),
+        site=site,
         providers=providers,
         launches=launches,
         health=health,
@@ -146,6 +153,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         federations=federations,
         ledger=ledger,
         forwarding=Forwarding(http, lambda: list(ledger.others)),
+        login=_login(settings, site, http, token) if settings.auth_enabled else None,
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -155,7 +163,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
     )
     app = web.Application()
     add_member_routes(app, parts)
-    reaper = Reaper(hub, lambda: launches.users)
+    reaper = Reaper(hub, lambda: launches.servers, keep_users=people)
 
     def reporter(federation: str) -> Reporter:
         return Reporter(
@@ -248,6 +256,21 @@ def _build_logs(settings: MemberSettings) -> BuildLogs:
     return logs
 
 
+def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, token: str) -> Login:
+    hub, auth = settings.hub, settings.auth
+    provider = HubLogin(
+        http,
+        url=hub.url,
+        public_url=hub.public_url,
+        client_id=auth.client_id,
+        service=auth.service,
+        secret=token,
+        timeout_s=hub.request_timeout,
+    )
+    # Who knows the Hub's token could make logins there as well.
+    return Login(site, provider, Seal(token.encode(), "manybinder visitors' logins"))
+
+
 def _memberships(settings: MemberSettings) -> list[Membership]:
     """The federations of the settings; raises ``ValueError`` with the setting at fault."""
     found = []
@@ -281,10 +304,3 @@ def _memberships(settings: MemberSettings) -> list[Membership]:
             )
         )
     return found
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

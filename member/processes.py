@@ -9,10 +9,12 @@ import secrets
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from frontend.login import CALLBACK
 from member.builders.choice import kind_of
 from member.builders.kind import HubParts
 from member.settings import ManagedHubSettings, MemberSettings
@@ -92,7 +94,8 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, parts: Hub
                 # Idleness is judged inside the session, which alone sees it; here only age counts.
                 f"--max-age={max_age_s}",
                 f"--timeout={max_age_s}",
-                "--cull-users=true",
+                # People stay; of theirs the named servers go that have ended.
+                *(("--remove-named-servers",) if settings.auth_enabled else ("--cull-users=true",)),
             ),
             log=str(logs / "culler.log"),
             env={"JUPYTERHUB_API_TOKEN": _secret(settings, _CULLER_TOKEN)},
@@ -104,12 +107,14 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, parts: Hub
 
 def _write_proxy_config(settings: MemberSettings, hub: ManagedHubSettings) -> Path:
     """Traefik's static configuration; the Hub writes the routes, and the route to Traefik's API with its password."""
+    trusted = {"forwardedHeaders": {"trustedIPs": list(settings.listen.trusted_proxies)}}
     static = {
         "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
         "log": {"level": "WARN"},
         "api": {"dashboard": False},
         "entryPoints": {
-            "http": {"address": f"{_bracketed(settings.listen.host)}:{hub.proxy_port}"},
+            # Of anybody else it replaces these headers, which sessions believe.
+            "http": {"address": f"{_bracketed(settings.listen.host)}:{hub.proxy_port}", **trusted},
             "auth_api": {"address": f"127.0.0.1:{hub.proxy_api_port}"},
         },
         "providers": {
@@ -139,6 +144,7 @@ def _write_hub_config(settings: MemberSettings, hub: ManagedHubSettings, parts: 
         "traits": parts.traits,
         "start_timeout_s": int(settings.launch.timeout),
         "concurrent_spawn_limit": 2 * settings.launch.concurrent,
+        "auth": _hub_auth(settings, hub),
         "secrets": {
             "hub_api": str(_secret_file(settings, HUB_API_TOKEN)),
             "culler": str(_secret_file(settings, _CULLER_TOKEN)),
@@ -146,6 +152,22 @@ def _write_hub_config(settings: MemberSettings, hub: ManagedHubSettings, parts: 
         },
     }
     return _write(data_dir / "hub.json", json.dumps(config, indent=2))
+
+
+def _hub_auth(settings: MemberSettings, hub: ManagedHubSettings) -> dict[str, Any] | None:
+    """What the Hub needs to let people log in; ``None`` where nobody does."""
+    if not settings.auth_enabled or hub.authenticator is None:
+        return None
+    return {
+        "authenticator": hub.authenticator.name,
+        "traits": hub.authenticator.traits,
+        "service": settings.auth.service,
+        "client_id": settings.auth.client_id,
+        "redirect_uri": f"{settings.public_url}{CALLBACK}",
+        "public_url": settings.public_url,
+        "named_servers": settings.auth.use_named_servers,
+        "named_server_limit": settings.auth.named_server_limit_per_user,
+    }
 
 
 def _rules_file(settings: MemberSettings) -> Path:

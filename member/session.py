@@ -53,6 +53,7 @@ class SessionRequest:
     port: int
     base_url: str
     name: str
+    singleuser: bool = False
 
 
 class Session:
@@ -125,7 +126,7 @@ class Session:
             "JUPYTER_IMAGE": meta.image,
             "UV_CACHE_DIR": confinement.seen_at("/tmp/uv-cache", tmp / "uv-cache"),  # noqa: S108
             "UV_LINK_MODE": "copy",
-            **passed_on(os.environ),
+            **passed_on(os.environ, singleuser=self._request.singleuser),
         }
         notebook = Notebook(
             port=self._request.port,
@@ -137,6 +138,7 @@ class Session:
             allow_root=not confinement.confined and os.geteuid() == 0,
             start=meta.start,
             extensions=confinement.seen_at(_LAB_PATH, self.place / "lab"),
+            singleuser=self._request.singleuser,
         )
         placed = {self.place / "lab": _LAB_PATH}
         seen = view(mounted, tmp, python_prefix=meta.python_prefix, placed=placed, uv_config_too=False)
@@ -205,6 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--base-url", required=True)
     parser.add_argument("--name", required=True, help="the Hub's user")
+    parser.add_argument("--singleuser", action="store_true", help="ask the Hub who its visitor is")
     arguments = parser.parse_args(argv)
     try:
         settings = config.load(MemberSettings, arguments.config)
@@ -212,7 +215,9 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
         return BAD_CONFIGURATION
     logs.configure(settings.log_level)
-    request = SessionRequest(arguments.image, arguments.port, arguments.base_url, arguments.name)
+    request = SessionRequest(
+        arguments.image, arguments.port, arguments.base_url, arguments.name, singleuser=arguments.singleuser
+    )
     try:
         return asyncio.run(run(settings, request))
     except (RuntimeError, ValueError) as error:

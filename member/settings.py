@@ -1,5 +1,6 @@
 """What an operator may set of a member: one validated tree (see :mod:`servicekit.config` for the file's form)."""
 
+import ipaddress
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
 from frontend.settings import SecuritySettings
 from member.admission_settings import AdmissionSettings
+from member.auth_settings import AuthenticatorSettings, AuthSettings
 from member.builder_settings import BuilderSettings, ProcessBuilderSettings
 from member.core.membership import federation_name, issuer_of
 from member.registry_settings import OwnRegistrySettings
@@ -30,6 +32,14 @@ def _checked_url(url: str) -> str:
     return url
 
 
+def is_loopback(host: str | None) -> bool:
+    """Whether a host, without a port, is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 class ListenSettings(Section):
     """Where the API listens."""
 
@@ -40,7 +50,7 @@ class ListenSettings(Section):
 
     trusted_proxies: tuple[str, ...] = ()
     """Networks of the proxies in front (``10.0.0.0/8``): what their X-Forwarded-For says of a visitor's address is
-    believed.  Without it, a visitor is who has connected."""
+    believed, and in front of a managed Hub their X-Forwarded-Proto too.  Without it, a visitor is who has connected."""
 
     @property
     def trusted_networks(self) -> tuple[IPNetwork, ...]:
@@ -65,6 +75,9 @@ class ManagedHubSettings(Section):
 
     proxy_api_port: int = Field(ge=1, le=65535)
     """On loopback: Traefik's API."""
+
+    authenticator: AuthenticatorSettings | None = None
+    """With ``auth_enabled``: who may log in."""
 
 
 class HubSettings(Section):
@@ -273,6 +286,12 @@ class MemberSettings(Section):
     enable_api_only_mode: bool = False
     """As in BinderHub: no pages are served, and ``?build_only=true`` builds without launching."""
 
+    auth_enabled: bool = False
+    """As in BinderHub: visitors log in at the Hub, and sessions are theirs (``jupyterhub-singleuser``)."""
+
+    auth: AuthSettings = AuthSettings()
+    """How visitors log in, where they do."""
+
     security: SecuritySettings = SecuritySettings()
     """Who may call the API."""
 
@@ -341,6 +360,28 @@ class MemberSettings(Section):
         return path.expanduser().absolute()
 
     @model_validator(mode="after")
+    def _logins_fit(self) -> Self:
+        authenticator = self.hub.managed.authenticator if self.hub.managed else None
+        if not self.auth_enabled:
+            if authenticator is not None:
+                raise ValueError("hub.managed.authenticator: is for auth_enabled: true")
+            return self
+        if self.hub.managed is not None and authenticator is None:
+            raise ValueError("hub.managed.authenticator: is missing: auth_enabled needs to know who may log in")
+        if self.hub.managed is not None and self.builder.kind == "container":
+            raise ValueError(
+                "auth_enabled: needs, with builder.kind container, a JupyterHub of your own that containers can reach:"
+                " hub.managed listens on loopback"
+            )
+        own, hub = urlsplit(self.public_url), urlsplit(self.hub.public_url)
+        if own.hostname == hub.hostname and f"{hub.path}user/".startswith(own.path) and not is_loopback(own.hostname):
+            raise ValueError(
+                f"hub.public_url: is on {hub.hostname}, as public_url is, so that browsers would send visitors' logins"
+                " to sessions too: give it a host name of its own, or public_url a path of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _registry_is_of_use(self) -> Self:
         if self.registry is not None and not self.builder.named_by_registry:
             raise ValueError(f"registry: is for builder.kind container, and builder.kind is {self.builder.kind}")
@@ -356,5 +397,6 @@ class MemberSettings(Section):
     def image_prefix(self) -> str:
         """Begins the name of every image; an engine takes what stands before the first slash for a registry."""
         if not self.builder.named_by_registry:
-            return self.builder.image_prefix
+            # Environments with jupyterhub-singleuser in them are not those without it.
+            return f"{self.builder.image_prefix}{'hub-' if self.auth_enabled else ''}"
         return f"{self.registry.host if self.registry else 'localhost'}/{self.builder.image_prefix}"

@@ -1,26 +1,54 @@
-// The log of a launch: folded until somebody wants it or something fails, and bounded.
+// The log of a launch: bounded, kept while it is folded, and shown by a viewer that is loaded when somebody opens it.
 
-const MAX_CHUNKS = 5000;
+const MAX_LINES = 20_000;
 // Colours and cursor movements of terminals (ECMA-48, section 5.4).
 const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])/g;
 
 export class LaunchLog {
-  constructor(box, output) {
+  constructor(box) {
     this.box = box;
-    this.output = output;
+    this.chunks = [];
+    this.viewer = null;
+    this.loading = null;
+    box.addEventListener("toggle", () => box.open && this.load());
   }
 
   add(text) {
     this.box.hidden = false;
-    const { scrollTop, scrollHeight, clientHeight } = this.output;
-    const atEnd = scrollHeight - scrollTop - clientHeight < 40;
-    this.output.append(text.replace(TERMINAL, "").replace(/\r\n?/g, "\n"));
-    while (this.output.childNodes.length > MAX_CHUNKS) this.output.firstChild.remove();
-    if (atEnd) this.output.scrollTop = this.output.scrollHeight;
+    const chunk = text.replace(TERMINAL, "").replace(/\r\n?/g, "\n");
+    this.chunks.push(chunk);
+    if (this.chunks.length > MAX_LINES) this.chunks.shift();
+    this.viewer?.add(chunk);
+  }
+
+  get text() {
+    return this.chunks.join("");
+  }
+
+  /** The last lines, for whoever looks for what went wrong. */
+  get tail() {
+    return this.chunks.slice(-400).join("");
   }
 
   open() {
-    if (!this.box.hidden) this.box.open = true;
-    this.output.scrollTop = this.output.scrollHeight;
+    if (this.box.hidden) return;
+    this.box.open = true;
+    this.load();
+  }
+
+  load() {
+    this.loading ??= this.show();
+  }
+
+  async show() {
+    const output = document.getElementById("log");
+    try {
+      const { LogViewer } = await import("./log-viewer.js");
+      this.viewer = new LogViewer(this, output);
+    } catch {
+      // Without a connection there is the plain text.
+      this.viewer = { add: (chunk) => output.append(chunk) };
+      output.append(this.text);
+    }
   }
 }

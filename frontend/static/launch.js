@@ -1,96 +1,158 @@
 // The launch page: follows the build, and goes to the session once it is ready.
 
+import { explainFailure, faultIn } from "./launch-failure.js";
 import { LaunchLog } from "./launch-log.js";
+import { Steps } from "./launch-steps.js";
+import { LaunchStream } from "./launch-stream.js";
 import { notebookUrl } from "./notebook-url.js";
+import { remember } from "./recent.js";
+import { reportLink } from "./report-link.js";
+import { showInTab } from "./tab-state.js";
+import { _, about, span } from "./texts.js";
 
 const config = window.pageConfig;
 const element = (id) => document.getElementById(id);
 
 const WORDS = {
-  waiting: "Waiting for the build to start",
-  fetching: "Fetching the repository",
-  building: "Building the environment",
-  pushing: "Storing the environment",
-  built: "The environment is built",
-  launching: "Starting your session",
-  ready: "Your session is ready; taking you there",
+  waiting: _("Waiting for the build to start"),
+  fetching: _("Fetching the repository"),
+  building: _("Building the environment"),
+  pushing: _("Storing the environment"),
+  built: _("The environment is built"),
+  launching: _("Starting your session"),
+  ready: _("Your session is ready; taking you there"),
 };
-const STEP_OF = {
-  waiting: "waiting",
-  fetching: "building",
-  building: "building",
-  pushing: "building",
-  built: "launching",
-  launching: "launching",
-  ready: "ready",
-};
-const HINTS = {
-  user: "The link or the repository needs a change; trying again will not help by itself.",
-  member: "This is not your fault. Trying again often helps.",
-  gateway: "This is not your fault. Trying again often helps.",
-  refused: "",
+// Why the gateway has chosen a member, by the word that its decision gives.
+const WHY = {
+  warm: _("it has this environment already, or is building it"),
+  warm_busy: _("it has this environment already"),
+  pull: _("it can fetch this environment from a neighbour"),
+  cold: _("it has the most room to build"),
+  sticky: _("you were there last time"),
+  trial: _("it is just back, and this launch tries it"),
+  returning: _("it has just come back"),
+  full: _("all are full, and it is the first to have room again"),
+  again: _("the others have failed too, and it may succeed this time"),
 };
 
 // For the service to take note that a launch is cancelled.
 const CANCEL_TIMEOUT_MS = 5000;
 
-const log = new LaunchLog(element("log-box"), element("log"));
-const begun = performance.now();
-let source = null;
-let launchId = "";
+// A page that is loaded again, or come back to, goes on with its launch instead of beginning another one.
+const kept = window.history.state?.launch;
+const log = new LaunchLog(element("log-box"));
+const steps = new Steps(element("steps"), kept?.steps);
+let stream = null;
 let over = false;
+let heard = false;
+let member = "";
+let launchName = "";
+let seen = kept?.seen ?? -1;
+let keptId = "";
 
 function showStatus(text) {
   // A live region speaks whenever it is written to, even with the same words.
   if (element("status").textContent !== text) element("status").textContent = text;
 }
 
-function showSteps(phase) {
-  const now = STEP_OF[phase];
-  if (!now) return;
-  let state = "done";
-  for (const step of element("steps").children) {
-    const isNow = step.dataset.step === now;
-    step.className = isNow ? (phase === "ready" ? "done" : "now") : state;
-    if (isNow) state = "";
-  }
-}
-
-function showElapsed() {
-  const seconds = Math.floor((performance.now() - begun) / 1000);
-  const minutes = Math.floor(seconds / 60);
-  element("elapsed").textContent = minutes ? `${minutes} min ${seconds % 60} s` : `${seconds} s`;
+function showTime() {
+  element("elapsed").textContent = span(steps.elapsed);
+  steps.tick();
+  const estimate = steps.estimate();
+  element("bar").style.setProperty("--share", estimate ? estimate.share : 0);
+  element("launch").classList.toggle("measured", estimate !== null);
+  element("estimate").textContent = !estimate ? "" : estimate.late
+    ? _("This takes longer than usual for this repository.")
+    : _("About %(time)s left, going by earlier launches of this repository.", { time: about(estimate.left) });
 }
 
 function inWords(event) {
   if (["waiting", "launching"].includes(event.phase) && Number.isInteger(event.position)) {
-    const wait = Number.isFinite(event.eta_s) ? `, about ${Math.ceil(event.eta_s)} s` : "";
-    return `Waiting in the queue: place ${event.position}${wait}`;
+    const place = { place: event.position, time: Number.isFinite(event.eta_s) ? `${Math.ceil(event.eta_s)} s` : "" };
+    if (place.time) return _("Waiting in the queue: place %(place)s, about %(time)s", place);
+    return _("Waiting in the queue: place %(place)s", place);
   }
   return WORDS[event.phase];
 }
 
-function end() {
-  over = true;
-  clearInterval(ticking);
-  source?.close();
-  element("cancel").hidden = true;
+function showMember(event) {
+  if (typeof event.member === "string") member = event.member;
+  if (!member) return;
+  const why = WHY[event.why];
+  if (why) element("member").textContent = _("on %(member)s: %(why)s", { member, why });
+  else if (element("member").dataset.member !== member) element("member").textContent = _("on %(member)s", { member });
+  element("member").dataset.member = member;
 }
 
-function fail(title, message, hint = "", retryAfter = undefined) {
-  end();
+// A launch that moves on is nothing to worry about, and nothing to hide.
+function showMove(event) {
+  const item = document.createElement("li");
+  item.textContent = event.message.trim();
+  element("moves").append(item);
+  element("moves").hidden = false;
+}
+
+function end(state) {
+  over = true;
+  clearInterval(ticking);
+  stream?.close();
+  steps.end(state);
+  window.history.replaceState(null, "");
+  element("launch").dataset.state = state;
+  element("cancel").hidden = true;
+  element("estimate").textContent = "";
+}
+
+function fail(event) {
+  if (over) return;
+  const fault = event.failure === "user" ? faultIn(`${log.tail}\n${event.message}`) : null;
+  const { kind, title, advice } = explainFailure(event, fault, config);
+  end("failed");
   showStatus("");
   element("failure-title").textContent = title;
-  element("failure-message").textContent = message.trim();
-  const wait = Number.isFinite(retryAfter) ? ` Try again in ${Math.ceil(retryAfter)} s.` : "";
-  element("failure-hint").textContent = hint + wait;
+  element("failure-message").textContent = event.message.trim();
+  if (kind === "fault") showFault(fault);
+  if (Number.isFinite(event.retry_after_s)) {
+    advice.push(_("Try again in %(seconds)s s.", { seconds: Math.ceil(event.retry_after_s) }));
+  }
+  element("failure-hint").replaceChildren(...advice.map(asItem));
+  element("advice").hidden = !advice.length;
   element("failure").hidden = false;
   element("retry").hidden = false;
   // Without the fragment: a link to where the page is already would lead nowhere.
   element("retry").href = window.location.pathname + window.location.search;
-  for (const step of element("steps").children) step.classList.remove("now");
-  document.title = `${title} · ${document.title}`;
-  log.open();
+  element("change").hidden = !["not_found", "fault", "repository"].includes(kind);
+  if (kind === "held") offerForce();
+  const report = reportLink(kind, { title, message: event.message, log: log.tail, member, launch: launchName }, config);
+  if (report) {
+    element("report").href = report;
+    element("report").hidden = false;
+  }
+  showInTab("failed", title);
+  if (kind !== "cancelled") log.open();
+}
+
+function asItem(advice) {
+  const item = document.createElement("li");
+  if (typeof advice === "string") {
+    item.textContent = advice;
+    return item;
+  }
+  const link = document.createElement("a");
+  link.href = advice.href;
+  link.rel = "noreferrer";
+  link.textContent = advice.text;
+  item.append(link);
+  return item;
+}
+
+function showFault({ file, number, text }) {
+  element("fault").hidden = false;
+  element("fault-where").textContent = number
+    ? _("The line at fault: line %(number)s of %(file)s", { number, file })
+    : _("What is at fault, most likely in %(file)s", { file });
+  element("fault-line").textContent = text;
+  element("fault-line").hidden = !text;
 }
 
 function showBuildLog(address) {
@@ -101,8 +163,9 @@ function showBuildLog(address) {
     return;
   }
   if (url.protocol !== "http:" && url.protocol !== "https:") return;
+  element("log-box").hidden = false;
   element("build-log").hidden = false;
-  element("build-log").firstElementChild.href = url.href;
+  element("build-log").href = url.href;
 }
 
 // A build that has failed lately is not repeated by itself; who has mended what it needs may ask for it.
@@ -114,19 +177,20 @@ function offerForce() {
 }
 
 function ready(event) {
-  end();
   let target;
   try {
     target = notebookUrl(event.url, event.token, new URLSearchParams(window.location.search));
   } catch {
-    fail("The launch went wrong", "The service named no session that could be opened.", HINTS.gateway);
+    fail({ failure: "gateway", message: _("The service named no session that could be opened.") });
     return;
   }
+  end("ready");
   noteReady();
+  remember(config.recent);
   // Stays where the browser does not go there by itself.
   element("open").href = target;
   element("open").hidden = false;
-  document.title = `Ready · ${document.title}`;
+  showInTab("ready", _("Ready"));
   window.location.replace(target);
 }
 
@@ -135,50 +199,54 @@ function noteReady() {
   const name = config.memberCookie;
   if (!name) return;
   const found = document.cookie.split("; ").find((item) => item.startsWith(`${name}=`));
-  const [member, , repo] = found?.slice(name.length + 1).split("~") ?? [];
+  const [lastMember, , repo] = found?.slice(name.length + 1).split("~") ?? [];
   if (!repo) return;
   const secure = name.startsWith("__Host-") ? "; Secure" : "";
-  document.cookie = `${name}=${member}~ready~${repo}; Path=/; Max-Age=14400; SameSite=Lax${secure}`;
+  document.cookie = `${name}=${lastMember}~ready~${repo}; Path=/; Max-Age=14400; SameSite=Lax${secure}`;
 }
 
-function take(message) {
+function take(event, number) {
   if (over) return;
-  launchId = message.lastEventId.split(".")[0] || launchId;
-  let event;
-  try {
-    event = JSON.parse(message.data);
-  } catch {
+  event.phase = String(event.phase ?? "").toLowerCase();
+  event.message = typeof event.message === "string" ? event.message : "";
+  if (event.message) log.add(event.message);
+  if (typeof event.launch_id === "string") launchName = event.launch_id;
+  if (typeof event.log_url === "string") showBuildLog(event.log_url);
+  showMember(event);
+  if (event.phase === "failed") {
+    // What the page has kept may be of a launch that is long forgotten: then a new one begins.
+    if (kept && !heard) startAgain();
+    else fail({ ...event, message: event.message || _("No reason was given.") });
     return;
   }
-  event.phase = String(event.phase ?? "").toLowerCase();
-  const text = typeof event.message === "string" ? event.message : "";
-  if (text) log.add(text);
-  if (typeof event.member === "string") element("member").textContent = `on ${event.member}`;
-  showSteps(event.phase);
-  if (event.phase === "failed") {
-    const title = event.failure === "refused" ? "Not now" : "The launch failed";
-    fail(title, text || "No reason was given.", HINTS[event.failure] ?? "", event.retry_after_s);
-    if (typeof event.log_url === "string") showBuildLog(event.log_url);
-    if (event.reason === "held") offerForce();
-    return;
+  heard = true;
+  if (event.attempt && event.phase === "waiting" && typeof event.reason === "string" && event.reason !== "waiting") showMove(event);
+  // What was seen before the page was left is told again for the log; its times are kept.
+  if (number > seen) {
+    const before = steps.now;
+    steps.enter(event.phase, { usual: event.usual_s, queued: Number.isInteger(event.position) });
+    seen = number;
+    if (!keptId || steps.now !== before) keep();
   }
   const words = inWords(event);
-  if (words) showStatus(words);
+  if (words) {
+    showStatus(words);
+    showInTab("working", words);
+  }
   if (event.phase === "ready") ready(event);
+  else showTime();
 }
 
-function lost() {
-  if (over) return;
-  if (source.readyState === EventSource.CLOSED) {
-    fail("The connection was lost", "The service stopped answering.", HINTS.gateway);
-  } else {
-    showStatus("The connection was lost; trying to reach the service again");
-  }
+function startAgain() {
+  over = true;
+  stream.close();
+  window.history.replaceState(null, "");
+  window.location.reload();
 }
 
 async function cancel() {
   element("cancel").disabled = true;
-  const id = launchId;
+  const id = stream.id;
   if (id) {
     try {
       await fetch(config.launchesPath + id, { method: "DELETE", signal: AbortSignal.timeout(CANCEL_TIMEOUT_MS) });
@@ -187,19 +255,46 @@ async function cancel() {
     }
   }
   // The stream tells of its end too, if it is faster.
-  if (!over) fail("Cancelled", "You cancelled this launch.");
+  fail({ failure: "user", reason: "cancelled", message: _("You cancelled this launch.") });
 }
 
-const ticking = setInterval(showElapsed, 1000);
-element("launch").hidden = false;
-element("cancel").addEventListener("click", cancel);
-showStatus("Asking for a session");
-showElapsed();
-const query = new URLSearchParams({ build_token: config.buildToken });
-const asked = new URLSearchParams(window.location.search);
-for (const name of ["member", "force"]) {
-  if (asked.has(name)) query.set(name, asked.get(name));
+const handlers = {
+  take,
+  lost: () => showStatus(_("The connection was lost; trying to reach the service again")),
+  gone: () => fail({ failure: "gateway", message: _("The service stopped answering.") }),
+};
+
+function follow(lastId) {
+  const query = new URLSearchParams({ build_token: config.buildToken });
+  const asked = new URLSearchParams(window.location.search);
+  for (const name of ["member", "force"]) {
+    if (asked.has(name)) query.set(name, asked.get(name));
+  }
+  stream = new LaunchStream(config.buildPath, query, handlers, lastId);
 }
-source = new EventSource(`${config.buildPath}?${query}`);
-source.addEventListener("message", take);
-source.addEventListener("error", lost);
+
+// Kept all the while: in its last moment a page that is loaded again may write no more.
+function keep() {
+  if (over || !stream.id || keptId === stream.lastId) return;
+  keptId = stream.lastId;
+  window.history.replaceState({ launch: { id: keptId, seen, steps: steps.keep() } }, "");
+}
+
+// Left for another page, and come back to by the browser's own memory of this one.
+window.addEventListener("pagehide", () => {
+  if (!over) stream.close();
+});
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted && !over) follow(stream.lastId);
+});
+
+const ticking = setInterval(() => {
+  showTime();
+  keep();
+}, 1000);
+element("cancel").addEventListener("click", cancel);
+showStatus(_("Asking for a session"));
+showInTab("working", _("Launching"));
+showTime();
+// From its first event on, for the log.
+follow(kept ? `${kept.id.split(".")[0]}.0` : "");

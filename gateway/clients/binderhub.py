@@ -78,7 +78,7 @@ class BinderHubClient(MemberClient):
         deadline = asyncio.get_running_loop().time() + self._settings.first_event_timeout
         token = await self._build_token(member, order.spec)
         headers = {"Accept": sse.CONTENT_TYPE, **self._headers(member)}
-        response = await self._open(member, _with_token(f"build/{order.spec}", token), headers, deadline)
+        response = await self._open(member, _with_token(order.path, token), headers, deadline)
         try:
             check_stream(response)
             course = Course()
@@ -218,7 +218,7 @@ def secret_bytes(secret: str | bytes) -> bytes:
 
 
 def _with_token(path: str, token: str) -> str:
-    return f"{path}?build_token={token}" if token else path
+    return f"{path}{'&' if '?' in path else '?'}build_token={token}" if token else path
 
 
 def _token_on(page: str) -> str:

@@ -75,7 +75,7 @@ class MemberClient:
             headers["Last-Event-ID"] = event_id(order.launch_id, order.heard)
         deadline = asyncio.get_running_loop().time() + self._settings.first_event_timeout
         begun = False
-        response = await self._open(member, f"build/{order.spec}", headers, deadline)
+        response = await self._open(member, order.path, headers, deadline)
         try:
             check_stream(response)
             parser = sse.Parser()

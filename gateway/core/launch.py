@@ -29,7 +29,7 @@ class Visitor:
 
     ``client`` is an address, ``origin`` the Origin of the page that asks (may be empty); ``asked`` the member asked for
     by name; ``sticky`` is the one of last time, ``avoid`` are those that have just failed this visitor.  ``force``: a
-    build that has failed not long ago is to be tried again.
+    build that has failed not long ago is to be tried again.  ``build_only``: no session is wanted.
     """
 
     client: str = ""
@@ -40,6 +40,7 @@ class Visitor:
     sticky: str = ""
     avoid: frozenset[str] = frozenset()
     force: bool = False
+    build_only: bool = False
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.core.alerts import Alert
 from gateway.core.decision import Decision
 from gateway.core.fleet import Transition
-from gateway.core.records import POLICY, WEIGHT, Record
+from gateway.core.records import POLICY, SUSPENSION, WEIGHT, Record
 
 ACT, DECISION, TRANSITION = "act", "decision", "transition"
 KINDS = (ACT, DECISION, TRANSITION)
@@ -106,7 +106,7 @@ def act_entry(record: Record) -> Entry:
     """An act, from its record in the audit log."""
     act = dict(record.value or {})
     who, what, key, member, repo = (str(act.pop(name, "")) for name in ("operator", "kind", "key", "member", "repo"))
-    member = member or (key if what in (POLICY, WEIGHT) else "")
+    member = member or (key if what in (POLICY, SUSPENSION, WEIGHT) else "")
     if what:
         act = {"what": what, "key": key, **act}
     return Entry(ACT, record.written_at, str(act.pop("call", "")), member, repo, who, act)

@@ -51,8 +51,9 @@ class Ejection:
 class Outcomes:
     """What became of a member's launches.
 
-    ``recent`` holds them oldest first; ``ejection`` is the present one, ``last`` the one before, with the time at which
-    the member had recovered from it.
+    ``recent`` holds them oldest first: those of the window, and failures in a row however old, or a member to which
+    few launches go would never leave for them.  ``ejection`` is the present one, ``last`` the one before, with the time
+    at which the member had recovered from it.
     """
 
     recent: tuple[Outcome, ...] = ()
@@ -97,10 +98,11 @@ def failed(
     if _is_known(outcomes, attempt, now, sure=sure):
         return outcomes
     outcomes = _with(outcomes, Outcome(now, False, attempt), settings)
-    in_a_row, bad = len(outcomes.failures_in_a_row), sum(not outcome.ok for outcome in outcomes.recent)
+    in_a_row = len(outcomes.failures_in_a_row)
     if in_a_row >= settings.consecutive_failures:
         return _ejected(outcomes, f"{in_a_row} launches in a row failed there: {reason}", now, draw, settings)
-    of = len(outcomes.recent)
+    of = sum(_in_window(outcome, now, settings) for outcome in outcomes.recent)
+    bad = sum(not outcome.ok and _in_window(outcome, now, settings) for outcome in outcomes.recent)
     if bad >= settings.failures and 2 * bad > of:
         return _ejected(outcomes, f"{bad} of {of} launches failed there: {reason}", now, draw, settings)
     return outcomes
@@ -117,8 +119,13 @@ def _is_known(outcomes: Outcomes, attempt: Attempt, now: float, *, sure: bool) -
 
 
 def _with(outcomes: Outcomes, outcome: Outcome, settings: EjectionSettings) -> Outcomes:
-    kept = (other for other in outcomes.recent if other.at > outcome.at - settings.window)
+    in_a_row = () if outcome.ok else outcomes.failures_in_a_row
+    kept = (other for other in outcomes.recent if other in in_a_row or _in_window(other, outcome.at, settings))
     return replace(outcomes, recent=(*kept, outcome))
+
+
+def _in_window(outcome: Outcome, now: float, settings: EjectionSettings) -> bool:
+    return outcome.at > now - settings.window
 
 
 def _ejected(outcomes: Outcomes, reason: str, now: float, draw: float, settings: EjectionSettings) -> Outcomes:

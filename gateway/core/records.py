@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from contract.json_types import dumps, loads_object
 
-#: Kinds of records: what operators want of a member, its weight, and what they have done.
-POLICY, WEIGHT, AUDIT = "policy", "weight", "audit"
+#: Kinds of records: what operators want of a member, that it is suspended, its weight, and what they have done.
+#: A suspension is a record of its own, which no writing of who may not end one can win over.
+POLICY, SUSPENSION, WEIGHT, AUDIT = "policy", "suspension", "weight", "audit"
 
 #: Readers of one version understand what the next one writes.
 SCHEMA = 1

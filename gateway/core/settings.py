@@ -72,7 +72,7 @@ class EjectionSettings:
     """Failed launches in a row after which a member is ejected."""
 
     window: PositiveDuration = 300.0
-    """How far back launches count."""
+    """How far back launches count; those that failed in a row count however long ago."""
 
     failures: PositiveCount = 5
     """In the window, at least so many failed launches, and more of them than good ones, eject a member as well."""
@@ -151,6 +151,9 @@ class LaunchSettings:
 
     limit: PositiveCount = 500
     """Launches at a time; one more is refused."""
+
+    build_only: bool = False
+    """Whether ``?build_only=true`` has a member build an image and launch nothing, as in BinderHub's API only mode."""
 
 
 @dataclass(frozen=True)

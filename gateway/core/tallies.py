@@ -17,6 +17,9 @@ class Tallies:
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(member or "", outcome) → finished launches."""
 
+    builds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(member or "", "success" or whose failure it was) → finished builds without a launch."""
+
     reloads: Counter[str] = field(default_factory=Counter)
     """"accepted" or "refused" → how often settings were read again."""
 

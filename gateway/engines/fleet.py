@@ -56,6 +56,8 @@ class Fleet:
         """The rules as of now."""
         self.tell: Callable[[Fact], None] = lambda _: None
         """Is told what launches of this replica show of members."""
+        self.heard: Callable[[LaunchFact], None] = lambda _: None
+        """Is told what launches show of members, here and at other replicas."""
         self.noted: Callable[[str, Transition], None] = lambda _member, _transition: None
         """Is told of each change of a member's state."""
 
@@ -113,6 +115,7 @@ class Fleet:
     def hear(self, fact: LaunchFact) -> None:
         """Take in what a launch has shown of a member, here or at another replica."""
         self._change(fact.member, lambda view, now, settings: _after(fact, view, now, settings))
+        self.heard(fact)
 
     def reserved_elsewhere(self, reservations: Sequence[Mapping[str, tuple[Reservation, ...]]]) -> None:
         """Count the launches that the other replicas have sent to members, by member for each replica."""

@@ -35,7 +35,7 @@ from gateway.core.fleet import Policy
 from gateway.core.operators import TOKEN
 from gateway.core.origins import origin
 from gateway.core.ports import JoinRefusedError, RecordsAwayError
-from gateway.core.records import AUDIT, POLICY, WEIGHT, Change
+from gateway.core.records import AUDIT, POLICY, SUSPENSION, WEIGHT, Change
 from gateway.core.registration import (
     CHECK,
     JOIN_TOKEN,
@@ -169,7 +169,7 @@ class Joining:
                 raise JoinRefusedError(409, "Configured", detail)
             raise JoinRefusedError(404, "No Member", f"No member of the name {name[:100]!r} has joined.")
         book = self._records.book
-        left = [Change(kind, name, None) for kind in (POLICY, WEIGHT, CHECK) if name in book.of(kind)]
+        left = [Change(kind, name, None) for kind in (POLICY, SUSPENSION, WEIGHT, CHECK) if name in book.of(kind)]
         # Its operators would go on reading here, and operate whoever has its name next.
         tokens = [key for key, record in book.of(TOKEN).items() if (record.value or {}).get("member") == name]
         left += [Change(TOKEN, key, None) for key in tokens]

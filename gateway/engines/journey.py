@@ -9,9 +9,9 @@ import logging
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from contract.addresses import truncated
 from contract.events import BuildEvent, Failure, Phase, event, failed
@@ -20,6 +20,7 @@ from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.kinds import Clients
 from gateway.clients.orders import LaunchOrder
 from gateway.core.decision import Candidate, Decision, LaunchRequest, Standing, decide
+from gateway.core.durations import BUILDING, Durations, Stretches
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Launch
 from gateway.core.launch_events import FinishedLaunch
@@ -34,7 +35,7 @@ from gateway.engines.prober import Prober
 from gateway.engines.queue import LaunchQueue, QueueFullError, Ticket
 from gateway.engines.quotas import Quotas
 from gateway.engines.sharing import Sharing
-from providers.base import ProviderError, ProviderUnavailableError, RepoSpec, Resolved
+from providers.base import ProviderError, ProviderUnavailableError, RefNotFoundError, RepoSpec, Resolved
 from providers.registry import Providers, failure_text
 from servicekit.tasks import Tasks
 
@@ -82,6 +83,7 @@ class Means:
     """Names a client for members that may not know its address."""
     refusal: Callable[[RepoSpec, str], str | None]
     """What a client is told whose launch of a repository is banned by now."""
+    durations: Durations = field(default_factory=Durations)
     draw: Callable[[], float] = random.random
     wall: Callable[[], float] = time.time
     record: Callable[[FinishedLaunch], None] = lambda _: None
@@ -115,6 +117,8 @@ class Journey:
         """Its place in the queue, from when it had to wait until a member has taken it."""
         self._waited = 0.0
         self._cancels: dict[str, asyncio.Task[None]] = {}
+        self._news: dict[str, object] = {}
+        """What the next event tells besides: why the member was chosen, and how long such launches have taken."""
 
     async def run(self) -> BuildEvent:
         """From the spec, or from where another replica has got to, to the final event."""
@@ -131,7 +135,8 @@ class Journey:
             message = failure_text(spec, error) + "\n"
             return failed(Failure.GATEWAY, message, retry_after_s=error.retry_after_s)
         except ProviderError as error:
-            return failed(Failure.USER, failure_text(spec, error) + "\n")
+            reason = "not_found" if isinstance(error, RefNotFoundError) else None
+            return failed(Failure.USER, failure_text(spec, error) + "\n", reason=reason)
         self._trail.resolved = resolved
         if resolved.spec.repo != spec.repo and (full := await self._moved(resolved)) is not None:
             return failed(Failure.REFUSED, full, retry_after_s=RETRY_AFTER)
@@ -209,6 +214,8 @@ class Journey:
         launch.member, launch.attempt = member.name, launch.attempt + 1
         self._trail.attempting, self._trail.heard = True, -1
         self._means.tallies.attempts[member.name, chosen.group] += 1
+        usual = {} if self._trail.resolved is None else self._means.durations.usual(self._trail.resolved.spec.repo)
+        self._news = {"why": chosen.group, "usual_s": _expected(usual, warm=chosen.warm) or None}
         await self._means.sharing.keep(launch)
 
     async def _try(self, member: Member, resolved: Resolved) -> BuildEvent | None:
@@ -233,7 +240,8 @@ class Journey:
             await asyncio.wait([self._cancels.pop(member.name)])
         repo, ready = resolved.spec.repo, False
         attempt = Attempt(means.fleet.now(), repo, launch.short)
-        means.fleet.reserve(member.name, Reservation(launch.short, repo, resolved.commit, made_at=attempt.begun_at))
+        if not launch.visitor.build_only:
+            means.fleet.reserve(member.name, Reservation(launch.short, repo, resolved.commit, made_at=attempt.begun_at))
         try:
             final = await self._stream(member, resolved)
         except MemberFault as fault:
@@ -242,7 +250,8 @@ class Journey:
                 self._doubtful += [] if fault.sure else [(member.name, f"It {fault.in_public}.", attempt)]
             raise
         else:
-            ready = final.phase == Phase.READY
+            # A build alone takes no room, and says nothing of how sessions start.
+            ready = final.phase == Phase.READY and not launch.visitor.build_only
             if ready:
                 means.fleet.succeeded(member.name, attempt)
                 for name, reason, earlier in self._doubtful:
@@ -255,18 +264,24 @@ class Journey:
     async def _stream(self, member: Member, resolved: Resolved) -> BuildEvent:
         """Carry a member's events over to the journal; returns the final one.  Raises :class:`MemberFault`."""
         token = sign_launch(self._claims(member, resolved), self._means.keys.current)
-        order = LaunchOrder(resolved.resolved_spec, self._launch.id, token, self._trail.heard)
+        build_only = self._launch.visitor.build_only
+        order = LaunchOrder(resolved.resolved_spec, self._launch.id, token, self._trail.heard, build_only)
         patience = _Patience(self._means, member)
+        stretches = Stretches()
         stream = self._means.client.build(member, order)
         try:
             async with patience.limit(), aclosing(stream):
                 async for item, heard in stream:
+                    stretches.heard(item, self._means.fleet.now())
                     if item.is_final:
-                        return self._final(member, resolved, item)
+                        final = self._final(member, resolved, item)
+                        self._means.durations.note(resolved.spec.repo, stretches.taken)
+                        return final
                     patience.heard(item)
                     await self._served()
                     self._launch.phase = self._launch.phase if item.phase == Phase.UNKNOWN else item.phase
-                    self._launch.journal.append(item.with_fields(**self._own_fields()))
+                    self._launch.journal.append(item.with_fields(**self._own_fields(), **self._news))
+                    self._news = {}
                     # Only now: who goes on with the launch asks the member for what comes after this.
                     self._trail.heard = heard
         except TimeoutError as error:
@@ -280,14 +295,20 @@ class Journey:
             await self._means.queue.leave(self._launch, served=True)
 
     def _final(self, member: Member, resolved: Resolved, item: BuildEvent) -> BuildEvent:
+        build_only = self._launch.visitor.build_only
         if item.phase == Phase.FAILED:
             reason = " ".join(item.message.split())[:300].rstrip(".")
-            if item.failure == Failure.REFUSED:
+            # A BinderHub that is not in its API only mode, or a member of an earlier version: it builds for launches.
+            if item.failure == Failure.REFUSED or (build_only and item.fields.get("status_code") == 400):
                 after = _retry_after(item.fields.get("retry_after_s"))
                 raise MemberFault(Fault.REFUSED, f"refused the launch ({reason})", after)
             if item.failure in (Failure.MEMBER, Failure.GATEWAY):
                 raise MemberFault(Fault.FAILED, f"failed the launch ({reason})")
             return item.with_fields(**self._own_fields())
+        if build_only:
+            image = item.fields.get("imageName")
+            fields = {"imageName": image if isinstance(image, str) else None, "resolved_ref": resolved.commit}
+            return event(Phase.READY, item.message, **fields, **self._own_fields())
         if problem := session_url_problem(item.fields.get("url"), member.origins):
             raise MemberFault(Fault.SESSION_URL, f"gave a notebook's address that is not passed on: {problem}")
         spec = resolved.spec
@@ -410,7 +431,7 @@ class Journey:
         self._launch.member = None
         after = math.ceil(self._retry_after)
         message = f"{self._obstacles(decision)} {why}Please try again in {after:.0f} seconds.\n"
-        return failed(Failure.REFUSED, message, retry_after_s=after, **self._own_fields())
+        return failed(Failure.REFUSED, message, reason="full", retry_after_s=after, **self._own_fields())
 
     def _obstacles(self, decision: Decision) -> str:
         reasons = {
@@ -438,6 +459,7 @@ class Journey:
             client=self._told_client(member),
             attempt=self._launch.attempt,
             force=self._launch.visitor.force,
+            build_only=self._launch.visitor.build_only,
             provider=resolved.spec.provider,
             spec=resolved.spec.raw,
             repo_url=resolved.spec.repo_url,
@@ -461,6 +483,11 @@ class Journey:
     def _own_fields(self) -> dict[str, str | int | None]:
         launch = self._launch
         return {"launch_id": launch.short, "member": launch.member, "attempt": launch.attempt or None}
+
+
+def _expected(usual: Mapping[str, float], *, warm: bool) -> dict[str, float]:
+    """What is to come of the stretches of a launch; who has the image does not build it."""
+    return {name: round(seconds, 1) for name, seconds in usual.items() if not (warm and name == BUILDING)}
 
 
 def _rounded(seconds: float | None) -> float | None:

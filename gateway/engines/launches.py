@@ -274,6 +274,11 @@ class Launches:
         reached = launch.phase
         launch.phase, launch.outcome, launch.finished_at = final.phase, outcome, self._means.fleet.now()
         self._sharing.note(launch)
+        if launch.visitor.build_only:
+            # No launch: neither those who read the archive nor those who watch over launches have lost or gained one.
+            status = "success" if outcome == Outcome.READY else outcome.value
+            self._means.tallies.builds[launch.member or "", status] += 1
+            return
         self._means.tallies.outcomes[launch.member or "", outcome.value] += 1
         self._means.record(self._finished(launch, outcome, reached))
 

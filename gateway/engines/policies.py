@@ -3,8 +3,9 @@
 import math
 
 from gateway.core.fleet import Policy
-from gateway.core.records import POLICY, WEIGHT, Record
+from gateway.core.records import WEIGHT, Record
 from gateway.core.registration import MEMBER, Stage
+from gateway.core.wanted import wanted_policy
 from gateway.engines.fleet import Fleet
 from gateway.engines.records import Records
 
@@ -24,22 +25,15 @@ class Policies:
 
     def refresh(self) -> None:
         """A member without a record, or with one that is not understood, is active and has its registered weight."""
-        policies, weights = self._records.book.of(POLICY), self._records.book.of(WEIGHT)
+        weights = self._records.book.of(WEIGHT)
         joined = self._records.book.of(MEMBER)
         for view in self._fleet.snapshot.members:
-            policy, weight = _policy(policies.get(view.name)), _weight(weights.get(view.name))
+            policy, weight = wanted_policy(self._records.book, view.name), _weight(weights.get(view.name))
             # Whoever the configuration names has not joined, whatever a record of its name says.
             if view.member.guarded and policy is not Policy.SUSPENDED and _is_pending(joined.get(view.name)):
                 policy = Policy.PENDING
             if (policy, weight) != (view.policy, view.weight_set):
                 self._fleet.wanted(view.name, policy, weight)
-
-
-def _policy(record: Record | None) -> Policy:
-    try:
-        return Policy(str((record.value or {}).get("policy"))) if record else Policy.ACTIVE
-    except ValueError:
-        return Policy.ACTIVE
 
 
 def _is_pending(record: Record | None) -> bool:

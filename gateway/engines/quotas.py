@@ -109,6 +109,8 @@ class Quotas:
         return full
 
     def _quotas(self, launch: Launch) -> list[Quota]:
+        if launch.visitor.build_only:
+            return []  # quotas are of sessions
         quotas, repo = self._rules().quotas, launch.spec.repo
         limit = quotas.limit(repo, self._ruled(launch.spec.raw))
         if quotas.total is None and limit is None:

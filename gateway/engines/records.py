@@ -16,9 +16,9 @@ from gateway.clients.state.protocol import (
     StateUnavailableError,
     StoredRecord,
 )
-from gateway.clients.state.sealing import BrokenSealError, Seal
 from gateway.core.ports import RecordsAwayError
 from gateway.core.records import Book, Change, Record, dump_record, load_record, stamp_after
+from servicekit.sealing import BrokenSealError, Seal
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from contract.signatures import reported_member
 from gateway.clients.state.protocol import HEARD_AT_ONCE, SharedState, StateUnavailableError
-from gateway.clients.state.sealing import BrokenSealError, Seal
 from gateway.core.facts import (
     Fact,
     Replica,
@@ -17,6 +16,7 @@ from gateway.core.facts import (
     load_replica,
 )
 from gateway.engines.fleet import Fleet
+from servicekit.sealing import BrokenSealError, Seal
 
 logger = logging.getLogger(__name__)
 

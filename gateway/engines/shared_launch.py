@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from contract.journal import Entry
 from gateway.clients.state.protocol import Batch, StoredLaunch, Writing
-from gateway.clients.state.sealing import BrokenSealError, Seal, launch_key, launch_seal
+from gateway.clients.state.sealing import launch_key, launch_seal
 from gateway.core.launch import Launch
 from gateway.core.launch_records import dump_entries, dump_launch, load_entries, load_launch
 from providers.base import ProviderError, RepoSpec
+from servicekit.sealing import BrokenSealError, Seal
 
 #: Bytes of events that are sealed in one piece, roughly: what the store drops for want of room, it drops by the piece.
 BATCH_BYTES = 64 * 1024

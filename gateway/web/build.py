@@ -16,17 +16,12 @@ from frontend.refusals import Refused, refusal
 from gateway.core.launch import Launch
 from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.web.parts import PARTS, Parts
-from gateway.web.visitors import admitted_to, client_of, visitor_of
+from gateway.web.visitors import admitted_to, client_of, visitor_of, wants_build_only
 from servicekit.problems import Problem
 from servicekit.streams import STREAM_HEADERS, stream_entries
 
 #: Milliseconds after which a client whose launch cannot be found just now connects again.
 COME_BACK_MS = 1500
-
-_BUILD_ONLY = (
-    "Building but not launching is not permitted when the API only mode was not enabled "
-    "by setting `enable_api_only_mode` to True. "
-)
 
 
 async def build(request: web.Request) -> web.StreamResponse:
@@ -52,13 +47,12 @@ async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict
     client = client_of(request, parts)
     admitted = admit(request, parts.site, parts.providers, time.time())
     if admitted.resume is None:
-        if request.query.get("build_only", "").lower() == "true":
-            raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
+        build_only = wants_build_only(request, parts)
         visitor = visitor_of(request, parts, client)
         headers = await admitted_to(parts, admitted.spec, client, counted=not admitted.with_token)
         # Only for who comes from a page: a script might ask for it each time.
         force = admitted.with_token and request.query.get("force", "").lower() == "true"
-        visitor = replace(visitor, build_token=admitted.with_token, force=force)
+        visitor = replace(visitor, build_token=admitted.with_token, force=force, build_only=build_only)
         begun = parts.launches.start(admitted.spec, visitor)
         await parts.launches.keep(begun)
         return begun, -1, headers

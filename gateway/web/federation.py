@@ -10,6 +10,7 @@ from contract.joining import NOTICE_HEADER
 from frontend.links import LinkError, parse_link
 from gateway.core.decision import Decision, LaunchRequest, decide
 from gateway.core.fleet import FleetSnapshot, Health, MemberView
+from gateway.core.headline import headline
 from gateway.core.ports import ReportRefusedError
 from gateway.core.versions import skew
 from gateway.web.parts import PARTS, Parts
@@ -25,15 +26,21 @@ _NO_STORE = {"Cache-Control": "no-store"}
 
 async def federation(request: web.Request) -> web.Response:
     """What routing believes of every member."""
-    parts = request.app[PARTS]
+    return web.json_response(federation_wire(request.app[PARTS]), headers=_NO_STORE)
+
+
+def federation_wire(parts: Parts) -> dict[str, Any]:
+    """What routing believes of every member, as a JSON object."""
     snapshot, now = parts.fleet.snapshot, parts.fleet.now()
-    answer = {
+    found = headline(snapshot, now, degraded=parts.replicas.away_since is not None)
+    return {
         "name": parts.site.name,
         "public_url": parts.site.public_url,
         "version": parts.site.version,
         "mode": parts.mode,
         "policy": parts.fleet.settings.routing.policy,
         "at": now,
+        "status": {"level": found.level.value, "text": found.text},
         "snapshot_version": snapshot.version,
         "launches": parts.launches.running,
         "waiting": parts.launches.waiting,
@@ -41,7 +48,6 @@ async def federation(request: web.Request) -> web.Response:
         "degraded_since": parts.replicas.away_since,
         "members": [member_wire(snapshot, view, now, parts.site.version) for view in snapshot.members],
     }
-    return web.json_response(answer, headers=_NO_STORE)
 
 
 def replicas_wire(parts: Parts) -> list[dict[str, Any]]:

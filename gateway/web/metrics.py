@@ -106,6 +106,7 @@ class GatewayCollector(Collector):
                 tallies.failovers,
             ),
             ("manybinder_gateway_launches", "Finished launches", "outcome", tallies.outcomes),
+            ("manybinder_gateway_builds", "Finished builds without a launch", "outcome", tallies.builds),
             ("manybinder_gateway_reports", "Capacity reports received", "outcome", tallies.reports),
         ):
             family = CounterMetricFamily(name, text, labels=["member", second])

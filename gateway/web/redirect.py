@@ -14,7 +14,7 @@ from gateway.core import sticky
 from gateway.core.decision import Decision
 from gateway.core.fleet import Member
 from gateway.web.parts import PARTS, Parts
-from gateway.web.visitors import admitted_to, client_of, visitor_of
+from gateway.web.visitors import admitted_to, client_of, visitor_of, wants_build_only
 
 #: Seconds after which who found no member may try again.
 RETRY_AFTER = 30.0
@@ -29,6 +29,8 @@ async def redirect(request: web.Request) -> web.StreamResponse:
     try:
         client = client_of(request, parts)
         admitted = _admitted(request, parts)
+        # Whether it is enabled there too, the member says.
+        wants_build_only(request, parts)
         last = sticky.parse(request.cookies.get(parts.site.member_cookie, ""))
         visitor = visitor_of(request, parts, client, last, admitted.spec.repo)
         limits = await admitted_to(parts, admitted.spec, client, counted=not admitted.with_token)

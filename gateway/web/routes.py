@@ -9,7 +9,7 @@ from frontend import middlewares
 from frontend.pages import NavLink
 from frontend.routes import add_routes
 from gateway.core import canary
-from gateway.web import archive, build, federation, join, probes, redirect, status
+from gateway.web import archive, build, federation, feeds, join, live, probes, redirect, status
 from gateway.web import canary as canary_routes
 from gateway.web.admin.hosts import own_host
 from gateway.web.admin.routes import PREFIX, add_admin_routes
@@ -20,7 +20,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 GET: tuple[tuple[str, Handler], ...] = (
     ("status", status.status_page),
+    ("status.atom", feeds.atom),
+    ("status/badge.svg", status.badge),
+    ("status/{member}/badge.svg", status.badge),
     ("api/v1/federation", federation.federation),
+    ("api/v1/federation/history", feeds.show_history),
     ("api/v1/explain", federation.explain),
     ("api/v1/launches/{launch_id}", build.show_launch),
     ("api/v1/archive/index.jsonl", archive.index),
@@ -55,6 +59,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     for name, handler in (("join", join.join), ("keys", join.change_keys), ("leave", join.leave)):
         app.router.add_post(parts.site.path(f"api/v1/{name}"), handler)
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)
+    live.add_live(app)
     add_admin_routes(app)
 
 

@@ -1,87 +1,199 @@
-"""``/status``: the snapshot as a page, without scripts."""
+"""``/status``: the snapshot, the history and the incidents as a page; badges for pages elsewhere."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from frontend.pages import PAGES
-from gateway.core.fleet import FleetSnapshot, MemberView
+from gateway.core import history, incidents
+from gateway.core.fleet import FleetSnapshot, MemberView, Policy, Status
+from gateway.core.headline import headline
+from gateway.core.history import WHOLE
+from gateway.core.incidents import GATEWAY, Incident
 from gateway.core.versions import skew
-from gateway.web.parts import PARTS
+from gateway.web.parts import PARTS, Parts
+from gateway.web.plots import BADGE_COLOURS, Badge, Plot, percent, plot, span
 
-#: Seconds after which a browser asks again.
-REFRESH = 5
+#: Seconds after which a browser without scripts asks again.
+REFRESH = 10
+
+#: Incidents that are over and still shown on the page, and for how many seconds; the feed has more.
+SHOWN, SHOWN_FOR = 10, 14 * 86400.0
+
+#: Badges may be a little old: they stand on pages that are read often.
+_BADGE_HEADERS = {"Cache-Control": "public, max-age=30", "Access-Control-Allow-Origin": "*"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A member as its row tells of it."""
+class Moment:
+    """A time for people and machines."""
+
+    text: str
+    iso: str
+    ago: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A member as its card tells of it; ``facts`` are pairs of a name and a text."""
 
     name: str
     url: str
     state: str
-    available: bool
+    level: str
     reasons: tuple[str, ...]
-    since: str
-    since_for: str
-    sessions: str
-    report_age: str
-    weight: str
-    versions: str
+    since: Moment
+    facts: Sequence[tuple[str, str]]
+    day: Plot
+    quarter: Plot
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An incident or a note as the page tells of it."""
+
+    id: str
+    title: str
+    at: Moment
+    lines: Sequence[tuple[Moment, str]]
+    open: bool
+    lasted: str
 
 
 async def status_page(request: web.Request) -> web.Response:
-    """What routing believes of each member."""
+    """What routing believes of each member, and how it has fared."""
     parts = request.app[PARTS]
     snapshot, now = parts.fleet.snapshot, parts.fleet.now()
-    rows = [_row(snapshot, view, now, parts.site.version) for view in snapshot.members]
-    return request.app[PAGES].response(
+    away = parts.replicas.away_since
+    found = incidents.incidents(parts.records.book)
+    recent = [item for item in found if item.closed_at is not None and now - item.closed_at < SHOWN_FOR]
+    response = request.app[PAGES].response(
         "status.html",
-        headers={"Cache-Control": "no-store"},
-        rows=rows,
-        available=sum(row.available for row in rows),
+        headers={hdrs.CACHE_CONTROL: "no-store"},
+        headline=headline(snapshot, now, degraded=away is not None),
+        groups=_groups([_card(parts, snapshot, view, now) for view in snapshot.members], snapshot),
         launches=parts.launches.running,
-        away_for=None if parts.replicas.away_since is None else _span(now - parts.replicas.away_since),
+        waiting=parts.launches.waiting,
+        whole=_plots(parts, WHOLE, now),
+        away_for=None if away is None else span(now - away),
         replicas=sorted(parts.replicas.known),
+        standing=[_told(item, now) for item in found if item.closed_at is None],
+        recent=[_told(item, now) for item in recent[:SHOWN]],
+        notes=[
+            Told(note.id, note.member, _moment(note.at, now), [(_moment(note.at, now), note.text)], False, "")
+            for note in incidents.notes(parts.records.book)
+        ],
         mode=parts.mode,
-        at=_clock(now),
+        at=_moment(now, now),
         refresh=REFRESH,
     )
+    response.enable_compression()
+    return response
 
 
-def _row(snapshot: FleetSnapshot, view: MemberView, now: float, own_version: str) -> Row:
+def _groups(cards: Sequence[Card], snapshot: FleetSnapshot) -> list[tuple[str, list[Card]]]:
+    """The members by their label ``region``; those that have none stand last, all together where none has one."""
+    regions: dict[str, list[Card]] = {}
+    for card, view in zip(cards, snapshot.members, strict=True):
+        regions.setdefault(view.labels.get("region", ""), []).append(card)
+    named = sorted((name, found) for name, found in regions.items() if name)
+    rest = [("" if not named else "Elsewhere", regions[""])] if "" in regions else []
+    return named + rest
+
+
+def _card(parts: Parts, snapshot: FleetSnapshot, view: MemberView, now: float) -> Card:
     status = snapshot.status(view, now)
-    counted = view.received.report.sessions if view.received else view.counted.sessions if view.counted else None
-    counted_at = view.received.at if view.received else view.counted.at if view.counted else None
-    sessions = "not known"
-    if counted is not None and counted.limit is not None:
-        free = "?" if status.free is None else str(status.free)
-        sessions = f"{free} of {counted.limit} free, {counted.running} running"
-    elif counted is not None:
-        sessions = f"{counted.running} running"
-    return Row(
+    skewed = skew(view.versions, parts.site.version)
+    day, quarter = _plots(parts, view.name, now)
+    return Card(
         name=view.name,
         url=view.member.url,
         state=status.state,
-        available=status.available,
-        reasons=snapshot.reasons(view, now) + ((skewed,) if (skewed := skew(view.versions, own_version)) else ()),
-        since=_clock(view.since),
-        since_for=_span(now - view.since),
-        sessions=sessions,
-        report_age="never" if counted_at is None else f"{_span(now - counted_at)} ago",
-        weight=f"{view.weight:g}",
-        versions=", ".join(f"{name} {value}" for name, value in sorted(view.versions.items())) or "not known",
+        level="good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad",
+        reasons=snapshot.reasons(view, now) + ((skewed,) if skewed else ()),
+        since=_moment(view.since, now),
+        facts=_facts(parts, view, status, now),
+        day=day,
+        quarter=quarter,
     )
 
 
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+def _facts(parts: Parts, view: MemberView, status: Status, now: float) -> list[tuple[str, str]]:
+    report = view.received.report if view.received else None
+    at = view.received.at if view.received else view.counted.at if view.counted else None
+    under_way = sum(item.ready_at is None for item in view.reservations)
+    launches = history.day_launches(parts.records.book, view.name, now)
+    facts = [
+        ("Sessions", _sessions(view, status)),
+        ("Capacity known", "never" if at is None else f"{span(now - at)} ago"),
+        ("Builds", "not known" if report is None else _of(report.builds.running, report.builds.limit)),
+        ("Launches under way", str(under_way)),
+        ("Launches in 24 h", str(launches.ready + launches.failed)),
+    ]
+    if (rate := launches.rate) is not None:
+        facts.append(("Became ready", percent(rate)))
+    if (median := launches.median) is not None:
+        facts.append(("Median time to ready", f"{median:.0f} s"))
+    versions = ", ".join(f"{name} {value}" for name, value in sorted(view.versions.items()))
+    return [*facts, ("Weight", f"{view.weight:g}"), ("Versions", versions or "not known")]
 
 
-def _span(seconds: float) -> str:
-    """A span for people, in its largest unit."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} s"
+def _sessions(view: MemberView, status: Status) -> str:
+    counted = view.received.report.sessions if view.received else view.counted.sessions if view.counted else None
+    if counted is None:
+        return "not known"
+    if counted.limit is None:
+        return f"{counted.running} running"
+    return f"{'?' if status.free is None else status.free} of {counted.limit} free, {counted.running} running"
+
+
+def _of(running: int, limit: int | None) -> str:
+    return f"{running} running" if limit is None else f"{running} of {limit} running"
+
+
+def _plots(parts: Parts, name: str, now: float) -> tuple[Plot, Plot]:
+    book = parts.records.book
+    day = plot(history.day_bars(book, name, now), "The last 24 hours")
+    return day, plot(history.quarter_bars(book, name, now), "The last 90 days")
+
+
+def _told(item: Incident, now: float) -> Told:
+    lines = [(_moment(change.at, now), _line(item, change.state, change.reason)) for change in item.changes]
+    end = now if item.closed_at is None else item.closed_at
+    lasted = span(end - item.opened_at)
+    return Told(item.id, item.title, _moment(item.opened_at, now), lines, item.closed_at is None, lasted)
+
+
+def _line(item: Incident, state: str, reason: str) -> str:
+    return reason if state == "over" or item.subject in (WHOLE, GATEWAY) else f"{state.replace('_', '-')}: {reason}"
+
+
+def _moment(at: float, now: float) -> Moment:
+    moment = datetime.fromtimestamp(at, UTC)
+    return Moment(time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at)), moment.isoformat(), span(now - at))
+
+
+async def badge(request: web.Request) -> web.Response:
+    """The state of the federation, or of the member that the address names, as an SVG image."""
+    parts = request.app[PARTS]
+    snapshot, now = parts.fleet.snapshot, parts.fleet.now()
+    name = request.match_info.get("member")
+    if name is None:
+        found = headline(snapshot, now, degraded=parts.replicas.away_since is not None)
+        return _badge(Badge(parts.site.name, found.word, BADGE_COLOURS[found.level.value]))
+    view = snapshot.get(name)
+    if view is None:
+        # An image with a broken link tells nothing.
+        return _badge(Badge(name[:63], "no such member", BADGE_COLOURS["out"]), 404)
+    status = snapshot.status(view, now)
+    level = "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
+    if status.state == "full":
+        level = "partly"
+    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[level]))
+
+
+def _badge(given: Badge, status: int = 200) -> web.Response:
+    return web.Response(text=given.svg(), status=status, content_type="image/svg+xml", headers=_BADGE_HEADERS)

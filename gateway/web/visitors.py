@@ -15,6 +15,19 @@ from gateway.core.sticky import LastMember
 from gateway.web.parts import Parts
 from providers.base import RepoSpec
 
+_BUILD_ONLY = (
+    "Building but not launching is not permitted by this federation: its operators have not set launch.build_only.\n"
+)
+
+
+def wants_build_only(request: web.Request, parts: Parts) -> bool:
+    """Whether a request wants an image and no session; raises :class:`Refused` where that is not enabled."""
+    if request.query.get("build_only", "").lower() != "true":
+        return False
+    if not parts.fleet.settings.launch.build_only:
+        raise Refused(failed(Failure.USER, _BUILD_ONLY, status_code=400))
+    return True
+
 
 def client_of(request: web.Request, parts: Parts) -> str:
     """The visitor's address; "" where it is not known.  Raises :class:`Refused` for one that is banned."""

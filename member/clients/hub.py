@@ -15,6 +15,7 @@ import aiohttp
 from contract import sse
 from contract.json_types import loads_object
 from contract.repos import RepoKey, repo_key
+from member.core.launching import server_key
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +46,17 @@ _UNKNOWN = RepoKey("")
 
 @dataclass(frozen=True, slots=True)
 class HubUser:
-    """A user of the Hub with its default server, of which ``ready`` and ``pending`` say whether it runs or starts."""
+    """A user of the Hub with one of its servers, of which ``ready`` and ``pending`` say whether it runs or starts.
+
+    ``server`` is the server's name, "" for the default one, which a user without a server has too.
+    """
 
     name: str
     ready: bool
     pending: bool
+    server: str = ""
+    stopping: bool = False
+    image: str = ""
     repo_url: str = ""
     repo: RepoKey = _UNKNOWN
     """The key of its repository, by which quotas and bans go."""
@@ -59,6 +66,11 @@ class HubUser:
     """What is known of the visitor's address."""
     launch_host: str = ""
     """Where its visitor came to: the public URL of a gateway, or of this member."""
+
+    @property
+    def key(self) -> str:
+        """What names this server among all (:func:`member.core.launching.server_key`)."""
+        return server_key(self.name, self.server)
 
     @property
     def has_server(self) -> bool:
@@ -80,23 +92,24 @@ class HubClient:
         answer = await self._once("GET", "")
         return str(answer.get("version", "unknown"))
 
-    async def start(self, user: str, options: Mapping[str, str]) -> None:
+    async def start(self, user: str, options: Mapping[str, str], server: str = "") -> None:
         """Make the user and ask for its server, trying again while the Hub is busy; the caller sets the deadline.
 
-        A user that exists already is this launch's own (see :func:`member.core.launching.user_name`).
+        ``server`` is its name, "" for the default one.  A user that exists already is this launch's own (see
+        :func:`member.core.launching.user_name`), or a person.
         Raises :class:`HubError`.
         """
         await self._patiently("POST", self._user(user), accept=(201, 409))
         # 400: the server is there or starting, from an attempt whose answer was lost; its progress will tell.
-        await self._patiently("POST", f"{self._user(user)}/server", body=dict(options), accept=(201, 202, 400))
+        await self._patiently("POST", self._server(user, server), body=dict(options), accept=(201, 202, 400))
 
-    async def progress(self, user: str) -> AsyncGenerator[str, None]:
+    async def progress(self, user: str, server: str = "") -> AsyncGenerator[str, None]:
         """The messages of a server that starts; ends once it is ready.
 
         Raises :class:`SpawnFailedError` if it failed, :class:`HubBusyError` if the stream broke: follow it again.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total, sock_read=60)
-        address = f"{self._api}{self._user(user)}/server/progress"
+        address = f"{self._api}{self._server(user, server)}/progress"
         try:
             async with self._session.get(address, headers=self._headers, timeout=timeout) as response:
                 if response.status != 200:
@@ -115,23 +128,33 @@ class HubClient:
             raise HubBusyError(f"the Hub broke off while a server started: {_describe(error)}") from error
         raise HubBusyError("the Hub broke off while a server started")
 
-    async def remove(self, user: str) -> None:
-        """Stop the user's server and delete the user; one that is not there is no error.  Raises :class:`HubError`."""
-        # 202: it stops slowly, and the Hub deletes no user whose server is stopping.
-        await self._patiently("DELETE", f"{self._user(user)}/server", accept=(202, 204, 400, 404))
-        await self._patiently("DELETE", self._user(user), accept=(204, 404), retry=(400,))
+    async def remove(self, user: str, server: str = "", *, keep_user: bool = False) -> None:
+        """Stop a user's server and, unless it is kept, delete the user; what is not there is no error.
 
-    async def users(self, *, patient: bool = False) -> list[HubUser]:
-        """All users; ``patient``: asking again while the Hub is busy, the caller sets the deadline.
+        Raises :class:`HubError`.
+        """
+        # 202: it stops slowly, and the Hub deletes no user whose server is stopping.
+        address, body = self._server(user, server), {"remove": True} if server else None
+        await self._patiently("DELETE", address, body=body, accept=(202, 204, 400, 404))
+        if keep_user:
+            await self._patiently("DELETE", address, accept=(204, 400, 404), retry=(202,))
+        else:
+            await self._patiently("DELETE", self._user(user), accept=(204, 404), retry=(400,))
+
+    async def users(self, *, patient: bool = False, stopped: bool = False) -> list[HubUser]:
+        """All users, one with several servers so many times; ``stopped``: with named servers that have stopped.
+
+        ``patient``: asking again while the Hub is busy, the caller sets the deadline.
 
         Raises :class:`HubError`.
         """
         ask = self._patiently if patient else self._once
+        more = "&include_stopped_servers=1" if stopped else ""
         found: list[HubUser] = []
         offset: int | None = 0
         while offset is not None:
-            page = await ask("GET", f"users?limit={_PAGE}&offset={offset}", headers=_PAGINATED)
-            found += [_hub_user(item) for item in page.get("items", [])]
+            page = await ask("GET", f"users?limit={_PAGE}&offset={offset}{more}", headers=_PAGINATED)
+            found += [user for item in page.get("items", []) for user in _hub_users(item)]
             following = (page.get("_pagination") or {}).get("next")
             offset = following["offset"] if following else None
         return found
@@ -139,13 +162,16 @@ class HubClient:
     def _user(self, name: str) -> str:
         return f"users/{quote(name, safe='')}"
 
+    def _server(self, user: str, server: str) -> str:
+        return f"{self._user(user)}/servers/{quote(server, safe='')}" if server else f"{self._user(user)}/server"
+
     async def _patiently(
         self,
         method: str,
         path: str,
         *,
         accept: tuple[int, ...] = (200,),
-        body: dict[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
         retry: tuple[int, ...] = (),
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
@@ -165,7 +191,7 @@ class HubClient:
         path: str,
         *,
         accept: tuple[int, ...] = (200,),
-        body: dict[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
         retry: tuple[int, ...] = (),
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
@@ -205,15 +231,22 @@ def _refusal(request: str, status: int, text: str) -> HubError:
     return HubError(f"the Hub answered HTTP {status} to {request}{': ' if reason else ''}{reason[:300]}")
 
 
-def _hub_user(item: Mapping[str, Any]) -> HubUser:
-    server = (item.get("servers") or {}).get("") or {}
+def _hub_users(item: Mapping[str, Any]) -> list[HubUser]:
+    servers = item.get("servers") or {"": {}}
+    return [_hub_user(item, name, server or {}) for name, server in servers.items()]
+
+
+def _hub_user(item: Mapping[str, Any], name: str, server: Mapping[str, Any]) -> HubUser:
     options = server.get("user_options") or {}
-    pending = bool(server.get("pending") or item.get("pending"))
+    pending = bool(server.get("pending") or (not name and item.get("pending")))
     repo_url = str(options.get("repo_url", ""))
     return HubUser(
         str(item.get("name")),
         bool(server.get("ready")),
         pending,
+        server=name,
+        stopping=server.get("pending") == "stop",
+        image=str(options.get("image", "")),
         repo_url=repo_url,
         repo=RepoKey(str(options.get("repo") or repo_key(repo_url))),
         spec=str(options.get("binder_request", "")).removeprefix("v2/"),

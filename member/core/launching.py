@@ -42,8 +42,9 @@ class LaunchOrder:
     ``launch_host`` the public URL of the service that the visitor came to.  ``attempt`` is the gateway's count: a
     higher one begins anew what an earlier one has failed at.  ``build_only``: no session is wanted; ``force``: a build
     that has failed not long ago is to be tried again; ``quota``: what this member's rules of specs say of the number of
-    sessions.  ``with_token``: it came from a page of this member; ``request_origin`` is its Origin.  ``issued_at``:
-    when it was given (Unix time in seconds).
+    sessions.  ``with_token``: it came from a page of this member; ``request_origin`` is its Origin.  ``user`` is who
+    has logged in; "" where nobody does, and a session has a user of its own.  ``issued_at``: when it was given (Unix
+    time in seconds).
     """
 
     launch_id: str
@@ -62,6 +63,7 @@ class LaunchOrder:
     quota: SpecQuota = NO_RULE
     with_token: bool = False
     request_origin: str = ""
+    user: str = ""
     issued_at: float = 0.0
 
 
@@ -69,11 +71,13 @@ class LaunchOrder:
 class Launch:
     """One launch as engines and web see it; ``order.launch_id`` gives access to it and is never logged or shown whole.
 
-    Engines write all fields but ``watchers``, which counts the streams that read the journal.
+    Engines write all fields but ``watchers``, which counts the streams that read the journal.  ``server`` is the name
+    of its server at the Hub, "" for its user's default one.
     """
 
     order: LaunchOrder
     user: str
+    server: str = ""
     journal: Journal = field(default_factory=Journal)
     outcome: Outcome | None = None
     begun_at: float = 0.0
@@ -87,6 +91,21 @@ class Launch:
     def short(self) -> str:
         """What may be shown of its id."""
         return short(self.order.launch_id)
+
+    @property
+    def key(self) -> str:
+        """What names its server among all."""
+        return server_key(self.user, self.server)
+
+    @property
+    def user_stays(self) -> bool:
+        """Whether its user is a person's, who was there before it and will be afterwards."""
+        return self.order.user != ""
+
+
+def server_key(user: str, server: str) -> str:
+    """Names a server among all of a Hub: the user, and the server's name if it has one."""
+    return f"{user}/{server}" if server else user
 
 
 def user_name(repo_url: str, launch_id: str, attempt: int = 1) -> str:
@@ -102,6 +121,14 @@ def user_name(repo_url: str, launch_id: str, attempt: int = 1) -> str:
     which = launch_id if attempt == 1 else f"{launch_id}.{attempt}"
     digest = hashlib.sha256(b"hub user of " + which.encode()).digest()
     return f"{name}-{base64.b32encode(digest).decode().lower()[:_SUFFIX]}"
+
+
+def owner_of(order: LaunchOrder, *, named_servers: bool) -> tuple[str, str]:
+    """The Hub's user for a launch and the name of its server; ``named_servers``: who has logged in may have several."""
+    own = user_name(order.repo_url, order.launch_id, order.attempt)
+    if not order.user:
+        return own, ""
+    return order.user, own if named_servers else ""
 
 
 def user_options(order: LaunchOrder, token: str) -> dict[str, str]:

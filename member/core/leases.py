@@ -40,18 +40,20 @@ class ReplicaState:
 
 @dataclass(frozen=True, slots=True)
 class LaunchState:
-    """A launch: ``short`` names it, ``user`` is the Hub's, ``outcome`` is "" while it is under way.
+    """A launch: ``short`` names it, ``key`` its server at the Hub, ``outcome`` is "" while it is under way.
 
     ``claimed``: it takes one of the member's sessions, which the Hub may not count yet.  ``issued_at`` is the time of
     the newest order for it that was taken (Unix time in seconds): older ones may have been used before.
     """
 
     short: str = ""
-    user: str = ""
+    key: str = ""
     repo: str = ""
+    image: str = ""
     launch_host: str = ""
     outcome: str = ""
     claimed: bool = False
+    build_only: bool = False
     issued_at: float = 0.0
 
 

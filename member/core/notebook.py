@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Notebook:
     """What one session's server is told; ``idle_s`` is when an idle session ends.
 
-    ``extensions`` is a directory with further extensions of JupyterLab ("" = none).
+    ``extensions`` is a directory with further extensions of JupyterLab ("" = none).  ``singleuser``: it is JupyterHub's
+    single-user server, which asks the Hub who its visitor is.
     """
 
     port: int
@@ -23,6 +24,7 @@ class Notebook:
     allow_root: bool = False
     start: str = ""
     extensions: str = ""
+    singleuser: bool = False
 
 
 def server_argv(notebook: Notebook) -> list[str]:
@@ -36,6 +38,8 @@ def server_argv(notebook: Notebook) -> list[str]:
         "ServerApp.root_dir": notebook.home,
         # The proxy hands the visitor's Host on; what asks for the token needs no check of it.
         "ServerApp.allow_remote_access": True,
+        # And whether the visitor came by TLS: cookies are then for TLS alone.
+        "ServerApp.trust_xheaders": True,
         # Over TCP, any other session could listen to a kernel's output on loopback.
         "KernelManager.transport": "ipc",
         # Idleness: kernels that do nothing end even under an open page, busy ones never; then terminals; and then
@@ -57,20 +61,21 @@ def server_argv(notebook: Notebook) -> list[str]:
     if notebook.allow_root:
         options["ServerApp.allow_root"] = True
     server = [
-        f"{notebook.env}/bin/jupyter-lab",
+        f"{notebook.env}/bin/{'jupyterhub-singleuser' if notebook.singleuser else 'jupyter-lab'}",
         "--no-browser",
         *(f"--{name}={value}" for name, value in options.items()),
     ]
     return [f"{notebook.home}/{notebook.start}", *server] if notebook.start else server
 
 
-def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+def passed_on(environ: Mapping[str, str], *, singleuser: bool = False) -> dict[str, str]:
     """What a session gets of the variables that its starter set: the token, and what Binder tells.
 
-    The Hub's own (``JUPYTERHUB_API_TOKEN`` …) are not among them.
+    The Hub's own (``JUPYTERHUB_API_TOKEN`` …) are for a single-user server alone, which has no other token.
     """
-    wanted = {name: value for name, value in environ.items() if name.startswith("BINDER_")}
-    if "JUPYTER_TOKEN" in environ:
+    begins = ("BINDER_", "JUPYTERHUB_", "JPY_") if singleuser else ("BINDER_",)
+    wanted = {name: value for name, value in environ.items() if name.startswith(begins)}
+    if "JUPYTER_TOKEN" in environ and not singleuser:
         wanted["JUPYTER_TOKEN"] = environ["JUPYTER_TOKEN"]
     return wanted
 

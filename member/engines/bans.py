@@ -30,7 +30,10 @@ _MOST_ISSUERS = 20
 
 
 class Bans:
-    """``path`` is where the lists are kept; ``own`` are the operator's; ``wall`` is Unix time."""
+    """``path`` is where the lists are kept; ``own`` are the operator's; ``wall`` is Unix time.
+
+    ``keep_users``: the Hub's users are people, of whom a ban ends no more than their sessions.
+    """
 
     def __init__(
         self,
@@ -39,7 +42,10 @@ class Bans:
         launches: Launches,
         own: tuple[Ban, ...] = (),
         wall: Callable[[], float] = time.time,
+        *,
+        keep_users: bool = False,
     ) -> None:
+        self._keep_users = keep_users
         self._path, self._hub, self._launches, self._own, self._wall = path, hub, launches, own, wall
         self._writing = asyncio.Lock()
         self._lists: dict[str, tuple[float, tuple[Ban, ...]]] = _read(path)
@@ -89,18 +95,18 @@ class Bans:
         return [self._own, *(bans for _, bans in self._lists.values())]
 
     async def _end_if_hit(self, user: HubUser) -> None:
-        if not user.repo_url or not user.spec or user.name in self._launches.users:
+        if not user.repo_url or not user.spec or user.key in self._launches.servers:
             return
         ban = self.find(user.spec, user.repo, user.client_ip)
         if ban is None:
             return
         try:
             async with asyncio.timeout(_REMOVE_TIMEOUT_S):
-                await self._hub.remove(user.name)
+                await self._hub.remove(user.name, user.server, keep_user=self._keep_users)
         except (HubError, TimeoutError) as error:
-            logger.warning("the session of %s is to end by the ban %s: %s", user.name, ban.name, error or "no answer")
+            logger.warning("the session of %s is to end by the ban %s: %s", user.key, ban.name, error or "no answer")
         else:
-            logger.warning("the session of %s was ended by the ban %s", user.name, ban.name)
+            logger.warning("the session of %s was ended by the ban %s", user.key, ban.name)
 
 
 def _read(path: Path) -> dict[str, tuple[float, tuple[Ban, ...]]]:

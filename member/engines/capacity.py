@@ -94,17 +94,17 @@ class Capacity:
             async with asyncio.timeout(DEADLINE_S):
                 users = [user for user in await self._hub.users() if user.has_server]
             # At one moment with the count: what is said to be counted is.
-            under_way = self._launches.users - {user.name for user in users}
-            elsewhere = self._ledger.launches
+            under_way = self._launches.servers - {user.key for user in users}
+            elsewhere = [item for item in self._ledger.launches if not item.build_only]
             self._seen = (
                 *self._launches.seen,
                 *(item.short for item in elsewhere if item.outcome in ("", Outcome.READY)),
             )
-            orders = [item.order for item in self._launches.under_way if item.user in under_way]
+            orders = [item.order for item in self._launches.under_way if item.key in under_way]
             self._held = [
                 *(_Held(user.launch_host, user.repo, user.ready) for user in users),
                 *(_Held(order.launch_host, order.repo, False) for order in orders),
-                *(_Held(item.launch_host, RepoKey(item.repo), False) for item in elsewhere if item.user in under_way),
+                *(_Held(item.launch_host, RepoKey(item.repo), False) for item in elsewhere if item.key in under_way),
             ]
             self._by_repo = capacity.by_repo(item.repo for item in self._held)
             running = sum(user.ready for user in users)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from contract.launches import short
-from contract.repos import RepoKey
 from contract.signatures import SignatureRefusedError
 from member.builders.kubernetes.persistence import persist
 from member.clients.informer import Informer
@@ -113,8 +112,11 @@ class ClusterLedger:
                 return None
         state = LaunchState(
             short=short(order.launch_id),
-            user=user_name(order.repo_url, order.launch_id, order.attempt),
+            # One of its own, until it claims a server.
+            key=user_name(order.repo_url, order.launch_id, order.attempt),
             repo=order.repo,
+            image=order.image,
+            build_only=order.build_only,
             launch_host=order.launch_host,
             issued_at=order.issued_at,
         )
@@ -177,9 +179,9 @@ class ClusterLedger:
         self._held[launch_id] = _Held(_version(taken), state)
         return True
 
-    async def claim(self, launch: Launch) -> Mapping[str, RepoKey]:
+    async def claim(self, launch: Launch) -> Sequence[LaunchState]:
         """Said before the others are looked at: of two that claim the last room at once, none overlooks the other."""
-        await self._write(launch.order.launch_id, user=launch.user, claimed=True, outcome="")
+        await self._write(launch.order.launch_id, key=launch.key, claimed=True, outcome="")
         try:
             labels = leases.selector(self._member, leases.LAUNCH)
             items = (await self._ask(lambda: self._client.list_all("leases", self._namespace, labels=labels))).items
@@ -188,7 +190,7 @@ class ClusterLedger:
         except KubernetesError as error:
             raise LedgerError(str(error)) from error
         states = [leases.launch_state(item) for item in items if leases.holder_of(item) in alive]
-        claimed = {state.user: RepoKey(state.repo) for state in states if state.claimed}
+        claimed = [state for state in states if state.claimed]
         if (held := self._held.get(launch.order.launch_id)) is not None and held.lost:
             raise LedgerError("the launch is another replica's by now")
         return claimed

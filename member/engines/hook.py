@@ -39,7 +39,7 @@ class Hook:
         self._settings = settings
         self._function = _load(settings.python) if settings.python else None
 
-    async def ask(self, order: LaunchOrder, user: str, launch_id: str) -> None:
+    async def ask(self, order: LaunchOrder, user: str, launch_id: str, server: str = "") -> None:
         """Raises :class:`HookRefusedError` or :class:`HookFailedError`; ``launch_id`` is its short form."""
         told = {
             "launch_id": launch_id,
@@ -49,6 +49,7 @@ class Hook:
             "resolved_ref": order.commit,
             "image": order.image,
             "user": user,
+            "server": server,
             "client_ip": order.client_ip,
             "launch_host": order.launch_host,
         }

@@ -15,13 +15,13 @@ from member.core.launching import (
     Launch,
     LaunchOrder,
     Outcome,
+    owner_of,
     ready_fields,
-    user_name,
 )
 from member.core.ports import LedgerError
 from member.engines.hook import Hook, HookFailedError, HookRefusedError
 from member.engines.ledger import Alone, Ledger
-from member.engines.servers import FullError, Servers
+from member.engines.servers import FullError, HasServerError, Servers
 from member.metrics import Metrics
 from member.settings import LaunchSettings
 from servicekit.tasks import Tasks
@@ -36,7 +36,9 @@ _ENDINGS = {
 
 
 #: What a launch may meet.
-_EXPECTED = (BuildFailedError, FullError, HookRefusedError, HookFailedError, HubError, LedgerError, TimeoutError)
+_EXPECTED = (
+    BuildFailedError, FullError, HasServerError, HookRefusedError, HookFailedError, HubError, LedgerError, TimeoutError,
+)  # fmt: skip
 
 
 class BuildSource(Protocol):
@@ -54,6 +56,7 @@ class Launches:
 
     A launch that nobody watches for ``linger`` is cancelled; a finished one is forgotten after ``keep_finished``.
     ``closed_for`` says why no launch is taken now ("" = they are); ``on_end`` is told each launch that has ended.
+    ``named_servers``: who has logged in may have several servers.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Launches:
         hook: Hook | None = None,
         closed_for: Callable[[], str] = lambda: "",
         on_end: Callable[[Launch], None] = lambda _: None,
+        named_servers: bool = False,
         tasks: Tasks,
         metrics: Metrics,
         ledger: Ledger | None = None,
@@ -73,6 +77,7 @@ class Launches:
         self._ledger: Ledger = ledger or Alone()
         self._builds, self._servers, self._settings = builds, servers, settings
         self._hook, self._closed_for, self._on_end = hook, closed_for, on_end
+        self._named_servers = named_servers
         self._tasks, self._metrics, self._clock = tasks, metrics, clock
         self._launches: dict[str, Launch] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -93,10 +98,10 @@ class Launches:
         return self._servers.queued
 
     @property
-    def users(self) -> frozenset[str]:
-        """The Hub's users whose launches are under way, at other replicas too: not to be cleared away."""
-        elsewhere = {launch.user for launch in self._ledger.launches if not launch.outcome}
-        return frozenset(launch.user for launch in self._launches.values() if launch.finished_at is None) | elsewhere
+    def servers(self) -> frozenset[str]:
+        """The keys of the Hub's servers whose launches are under way, at other replicas too: not to be cleared away."""
+        elsewhere = {item.key for item in self._ledger.launches if not item.outcome and not item.build_only}
+        return frozenset(launch.key for launch in self.under_way if not launch.order.build_only) | elsewhere
 
     @property
     def under_way(self) -> list[Launch]:
@@ -107,21 +112,21 @@ class Launches:
     def seen(self) -> tuple[str, ...]:
         """The ids of the launches that are counted here: under way, or a session since not long ago.
 
-        Not of those that came to nothing: they may be counted elsewhere by now.
+        Not of those that came to nothing: they may be counted elsewhere by now.  Nor of builds alone.
         """
         return tuple(
             name
             for name, launch in self._launches.items()
-            if launch.finished_at is None or launch.outcome == Outcome.READY
+            if not launch.order.build_only and (launch.finished_at is None or launch.outcome == Outcome.READY)
         )
 
     def start(self, order: LaunchOrder) -> Launch:
         """Begin a launch, or find the one that already has this id; one that failed begins anew at a later attempt."""
         if (known := self._launches.get(order.launch_id)) is not None and not _begins_anew(known, order):
             return known
-        user = user_name(order.repo_url, order.launch_id, order.attempt)
+        user, server = owner_of(order, named_servers=self._named_servers)
         now = self._clock()
-        launch = Launch(order, user, begun_at=now, unwatched_since=now)
+        launch = Launch(order, user, server, begun_at=now, unwatched_since=now)
         self._launches[order.launch_id] = launch
         task = self._tasks.spawn(f"launch {launch.short}", self._run(launch))
         self._running[order.launch_id] = task
@@ -227,7 +232,7 @@ class Launches:
         """Start the session; returns the ``ready`` event."""
         order = launch.order
         if self._hook is not None:
-            await self._hook.ask(order, launch.user, launch.short)
+            await self._hook.ask(order, launch.user, launch.short, launch.server)
         launch.journal.append(event(Phase.LAUNCHING, "Launching server...\n"))
         begun, status = self._clock(), "failure"
         try:
@@ -243,12 +248,13 @@ class Launches:
     def _finish(self, launch: Launch, final: BuildEvent, outcome: Outcome) -> None:
         launch.journal.append(final)
         launch.outcome, launch.finished_at = outcome, self._clock()
-        self._metrics.launch_count.labels(outcome.value, launch.order.spec.partition("/")[0]).inc()
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
         self._refusals.pop(launch.order.launch_id, None)
         self._ledger.ended(launch)
-        self._on_end(launch)
+        if not launch.order.build_only:
+            self._metrics.launch_count.labels(outcome.value, launch.order.spec.partition("/")[0]).inc()
+            self._on_end(launch)
 
 
 def _begins_anew(known: Launch, order: LaunchOrder) -> bool:
@@ -266,6 +272,9 @@ def _failure(launch: Launch, error: Exception) -> BuildEvent:
         case FullError():
             # When to come again says that there is no room here; a gateway sends nobody until then.
             return failed(Failure.REFUSED, str(error), retry_after_s=RETRY_AFTER_S if error.for_all else None)
+        case HasServerError():
+            # Theirs to end, and no other member's to give them.
+            return failed(Failure.USER, str(error), status_code=409)
         case HookRefusedError():
             return failed(Failure.REFUSED, f"{error}\n", status_code=403)
         case HookFailedError():

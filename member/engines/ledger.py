@@ -1,9 +1,8 @@
 """Whose a launch is, where a member has several replicas: what engines ask, and the answers of one that is alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from contract.repos import RepoKey
 from member.builders.kubernetes.kind import own_settings
 from member.builders.kubernetes.rules import own_namespace
 from member.clients.kubernetes import Kubernetes
@@ -22,8 +21,8 @@ from servicekit.tasks import Tasks
 class Ledger(LedgerPort, Protocol):
     """The launches of all replicas of a member."""
 
-    async def claim(self, launch: Launch) -> Mapping[str, RepoKey]:
-        """Take one of the member's sessions for a launch; those that other replicas have taken, by the Hub's users.
+    async def claim(self, launch: Launch) -> Sequence[LaunchState]:
+        """Take one of the member's sessions for a launch; the launches of other replicas that have taken one.
 
         Raises :class:`LedgerError`.
         """
@@ -79,9 +78,9 @@ class Alone:
         """Nowhere else."""
         return None
 
-    async def claim(self, launch: Launch) -> Mapping[str, RepoKey]:  # noqa: ARG002
+    async def claim(self, launch: Launch) -> Sequence[LaunchState]:  # noqa: ARG002
         """Nobody else's."""
-        return {}
+        return ()
 
     async def release(self, launch: Launch) -> None:
         """Nothing to do."""

@@ -1,22 +1,31 @@
 """What a visitor is told at the address of a session that is not there: that it has ended, and where to launch again.
 
-The proxy sends to the Hub whatever has no session.  Nobody can log in there, so the Hub's own page would be of no use.
+The proxy sends to the Hub whatever has no session.  Where nobody can log in, the Hub's own page would be of no use;
+where people do, it would offer to start a server of no image.
 """
 
 import html
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from jupyterhub.auth import NullAuthenticator
+from jupyterhub.auth import Authenticator, NullAuthenticator
 from jupyterhub.handlers.base import BaseHandler
+from traitlets import import_item
 
 #: Seconds for which a session that has started is remembered, and how many are.
 REMEMBERED_S = 14 * 86400.0
 MOST_REMEMBERED = 20_000
+
+#: Where sessions are, below the Hub's own path: the proxy's other addresses are sent there.
+_ADDRESSES = r"/user/([^/]+)(/.*)?"
 
 #: Sessions between two looks at what is old.
 _LOOK_EVERY = 100
@@ -60,9 +69,9 @@ class Sessions:
         return found
 
     def _path(self, user: str) -> Path:
-        # Users' names are made of letters, digits and dashes; a name in an address can be anything.
-        safe = "".join(character for character in user if character.isalnum() or character == "-")
-        return self._directory / f"{safe[:100]}.json"
+        # Names of our own are made of letters, digits and dashes; a person's, or one in an address, can be anything.
+        plain = re.fullmatch(r"[a-z0-9-]{1,60}", user) is not None
+        return self._directory / f"{user if plain else sha256(user.encode(errors='replace')).hexdigest()}.json"
 
     def _forget_old(self, now: float) -> None:
         for n, (written_at, path) in enumerate(sorted(self._ages(), reverse=True)):
@@ -77,17 +86,17 @@ class Sessions:
                 continue
 
 
+#: Set by the Hub's configuration, before a session starts.
+SESSIONS = Sessions(Path())
+
+
 class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no types
     """Answers for every address below ``/user/<name>`` that has no session behind it."""
 
-    def initialize(self, sessions: Sessions) -> None:
-        """What is known of sessions."""
-        self._sessions = sessions
-
     async def get(self, name: str, path: str | None) -> None:
         """A page, or JSON for what is no browser."""
-        known = self._sessions.find(name)
-        if self._starts(name):
+        known = SESSIONS.find(_key(name, self._server(name, path)))
+        if self._starts(name, path):
             wait = '<meta http-equiv="refresh" content="2">'
             self._answer(503, "This session is starting", "<p>A moment, please: this page looks again.</p>", wait)
         elif "api" in (path or "").split("/") or "text/html" not in self.request.headers.get("Accept", ""):
@@ -108,11 +117,14 @@ class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no 
     def check_xsrf_cookie(self) -> None:
         """Nothing here changes anything, and a visitor has no cookies of the Hub."""
 
-    def _starts(self, name: str) -> bool:
+    def _server(self, name: str, path: str | None) -> str:  # noqa: ARG002 - for who has several
+        """The name of the server that an address is of."""
+        return ""
+
+    def _starts(self, name: str, path: str | None) -> bool:
         user = self.find_user(name)
-        return user is not None and any(
-            spawner.active and spawner.pending != "stop" for spawner in user.spawners.values()
-        )
+        spawner = user.spawners.get(self._server(name, path)) if user else None
+        return bool(spawner and spawner.active and spawner.pending != "stop")
 
     def _answer(self, status: int, title: str, body: str, head: str = "") -> None:
         self.set_status(status)
@@ -123,22 +135,66 @@ class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no 
         self.finish(_PAGE.format(title=title, body=body, head=head))
 
 
+class OwnSessionHandler(SessionHandler):
+    """The same for people's sessions, of which nobody else is told anything: not even that there is such a user."""
+
+    async def get(self, name: str, path: str | None) -> None:
+        """A page for whose it is; who has not logged in is asked to."""
+        user = self.current_user
+        if user is None and "text/html" in self.request.headers.get("Accept", ""):
+            login = self.settings["login_url"]
+            self.redirect(f"{login}?{urlencode({'next': self.request.uri})}")
+        elif user is None:
+            self.set_status(403)
+            self.set_header("Content-Type", "application/json")
+            self.finish(json.dumps({"message": "Log in first."}))
+        elif user.name != name:
+            self._answer(404, "No such session", "<p>You have no session at this address.</p>")
+        else:
+            await super().get(name, path)
+
+    head = get
+
+    def _server(self, name: str, path: str | None) -> str:
+        """The first part of the path, if a named server of it is, or was, there."""
+        server = (path or "").strip("/").partition("/")[0]
+        return server if server and SESSIONS.find(_key(name, server)) else ""
+
+
 class SessionAuthenticator(NullAuthenticator):  # type: ignore[misc]  # JupyterHub ships no types
     """Nobody logs in; what the Hub is asked by a browser are the addresses of sessions."""
 
-    sessions = Sessions(Path())
-
-    def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler], dict[str, Any]]]:  # noqa: ARG002 - JupyterHub's
+    def get_handlers(self, app: Any) -> list[tuple[str, type[BaseHandler]]]:  # noqa: ARG002 - JupyterHub's
         """Handlers that go before the Hub's own."""
-        return [(r"/user/([^/]+)(/.*)?", SessionHandler, {"sessions": self.sessions})]
+        return [(_ADDRESSES, SessionHandler)]
+
+
+def with_session_pages(name: str) -> type[Authenticator]:
+    """An authenticator, by JupyterHub's short name for it or as a class, with the page of ended sessions besides.
+
+    Its configuration is that of the class (``c.GenericOAuthenticator``).  Raises ``ImportError``.
+    """
+    named = {point.name: point for point in entry_points(group="jupyterhub.authenticators")}
+    base = named[name].load() if name in named else import_item(name)
+
+    class WithSessionPages(base):  # type: ignore[misc,valid-type]  # JupyterHub ships no types
+        def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
+            """Handlers that go before the Hub's own."""
+            return [(_ADDRESSES, OwnSessionHandler), *super().get_handlers(app)]
+
+    return WithSessionPages
 
 
 def remember(spawner: Any) -> None:
     """Before a server starts, note where its session can be launched again; it starts even if that fails."""
     try:
-        SessionAuthenticator.sessions.remember(spawner.user.name, spawner.user_options)
+        SESSIONS.remember(_key(spawner.user.name, spawner.name), spawner.user_options)
     except OSError as error:
         spawner.log.warning("nobody will know where to launch %s again: %s", spawner.user.name, error)
+
+
+def _key(user: str, server: str) -> str:
+    return f"{user}/{server}" if server else user
 
 
 def _again(known: dict[str, str]) -> str:

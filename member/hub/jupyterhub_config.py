@@ -6,8 +6,9 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from member.hub.ended import SessionAuthenticator, Sessions, remember
+from member.hub import ended
 
 given = json.loads(Path(os.environ["MANYBINDER_HUB_CONFIG"]).read_text())
 secrets = {name: Path(path).read_text().strip() for name, path in given["secrets"].items()}
@@ -32,16 +33,40 @@ c.TraefikProxy.traefik_api_password = secrets["proxy_api"]
 c.TraefikProxy.traefik_entrypoint = "http"
 c.TraefikFileProviderProxy.dynamic_config_file = given["proxy_rules_file"]
 
-# Nobody logs in: launches come from the member alone, each visitor holds the token of one session.
-SessionAuthenticator.sessions = Sessions(Path(given["data_dir"]) / "sessions")
-c.JupyterHub.authenticator_class = SessionAuthenticator
-c.Spawner.pre_spawn_hook = remember
-c.JupyterHub.services = [
-    {"name": "binder", "api_token": secrets["hub_api"]},
-    {"name": "culler", "api_token": secrets["culler"]},
-]
+# A session ends and its address stays: what is told there.
+ended.SESSIONS = ended.Sessions(Path(given["data_dir"]) / "sessions")
+c.Spawner.pre_spawn_hook = ended.remember
+binder: dict[str, Any] = {"name": "binder", "api_token": secrets["hub_api"]}
+roles: list[dict[str, Any]] = []
+if (auth := given["auth"]) is None:
+    # Nobody logs in: launches come from the member alone, each visitor holds the token of one session.
+    c.JupyterHub.authenticator_class = ended.SessionAuthenticator
+else:
+    c.JupyterHub.authenticator_class = ended.with_session_pages(auth["authenticator"])
+    for owner, traits in auth["traits"].items():
+        c[owner].update(traits)
+    binder |= {
+        "name": auth["service"],
+        "oauth_client_id": auth["client_id"],
+        "oauth_redirect_uri": auth["redirect_uri"],
+        "oauth_no_confirm": True,
+    }
+    # Who has logged in may use their servers and end them; that they are started is the member's to do, for it names
+    # what is started.  Without read:users!user the Hub's own pages have no user to show.
+    own = ["read:users!user", "users:activity!user", "read:servers!user", "delete:servers!user", "access:servers!user"]
+    roles = [{"name": "user", "scopes": [*own, f"access:services!service={auth['service']}"]}]
+    c.JupyterHub.redirect_to_server = False
+    c.JupyterHub.default_url = auth["public_url"]
+    c.JupyterHub.allow_named_servers = auth["named_servers"]
+    c.JupyterHub.named_server_limit_per_user = auth["named_server_limit"]
+c.JupyterHub.services = [binder, {"name": "culler", "api_token": secrets["culler"]}]
 c.JupyterHub.load_roles = [
-    {"name": "binder", "services": ["binder"], "scopes": ["servers", "admin:users", "read:users", "list:users"]},
+    *roles,
+    {
+        "name": "binder",
+        "services": [binder["name"]],
+        "scopes": ["servers", "admin:users", "read:users", "list:users"],
+    },
     {
         "name": "culler",
         "services": ["culler"],

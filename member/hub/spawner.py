@@ -11,9 +11,9 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
-from traitlets import Integer, List, Unicode, default
+from traitlets import Bool, Integer, List, Unicode, default
 
-from member.hub.binder import SessionEndedError, check_options, session_environ
+from member.hub.binder import SessionEndedError, check_options, session_environ, singleuser_environ
 
 #: Seconds between two looks at a session that starts.
 _LOOK_EVERY_S = 0.2
@@ -28,6 +28,10 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
         help="Starts a session; gets --image, --name, --port and --base-url, and the token as JUPYTER_TOKEN.",
     )
 
+    auth_enabled = Bool(
+        False, config=True, help="Whether people log in, and sessions are theirs: the command gets --singleuser then."
+    )
+
     lifeline_fd = Integer(
         config=True, help="A pipe whose end tells a session that the member's supervisor is gone; -1 = none."
     )
@@ -40,14 +44,17 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
         """What the session command needs to know; nothing secret, since every process can read an argv."""
         return [
             *("--image", str(self.user_options["image"])),
-            *("--name", str(self.user.name)),
+            *("--name", f"{self.user.name}-{self.name}" if self.name else str(self.user.name)),
             *("--port", str(self.port)),
             *("--base-url", str(self.server.base_url if self.server else f"/user/{self.user.name}/")),
+            *(("--singleuser",) if self.auth_enabled else ()),
         ]
 
     def get_env(self) -> dict[str, str]:
         """The Hub's environment without the Hub's own secrets, and what the session is to know."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTERHUB_")}
+        if self.auth_enabled:
+            return environ | singleuser_environ(self.user_options, super().get_env())
         return environ | session_environ(self.user_options)
 
     def make_preexec_fn(self, name: str) -> Callable[[], None] | None:  # noqa: ARG002 - the base class's signature

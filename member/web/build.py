@@ -73,13 +73,15 @@ async def _resumed(request: web.Request, parts: Parts) -> _Found | None:
 
 
 async def _started(request: web.Request, parts: Parts) -> _Found:
-    build_only = is_true(request, "build_only")
-    if build_only and not parts.api_only:
-        raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
     order, headers = await read_order(request, parts)
+    # What a gateway has signed is enough; it says the same in the query, for members that know no other way.
+    if is_true(request, "build_only") and not order.build_only:
+        if not parts.api_only:
+            raise Refused(failed(Failure.USER, f"{_BUILD_ONLY}\n", status_code=400))
+        order = replace(order, build_only=True)
     if (answer := await _taken(request, order)) is not None:
         return answer
-    return parts.launches.start(replace(order, build_only=build_only)), -1, headers
+    return parts.launches.start(order), -1, headers
 
 
 async def _taken(request: web.Request, order: LaunchOrder) -> web.StreamResponse | None:

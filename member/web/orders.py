@@ -15,7 +15,8 @@ from contract.events import Failure, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
 from contract.repos import RepoKey, repo_key
 from contract.signatures import LaunchClaims, SignatureRefusedError
-from frontend.admission import accepts_event_stream, admit, provider_failure
+from frontend.admission import accepts_event_stream, admit, provider_failure, raw_spec
+from frontend.login import LoggedIn, check_intent
 from frontend.refusals import Refused
 from member.core.images import image_name
 from member.core.launching import LaunchOrder
@@ -64,7 +65,24 @@ def _from_gateway(request: web.Request, token: str, parts: Parts) -> LaunchOrder
     except SignatureRefusedError as error:
         # Nobody was refused: gateway and member do not agree on keys or clocks, and no launch succeeds until they do.
         raise Refused(failed(Failure.MEMBER, f"Launch token refused: {error}\n", status_code=403)) from error
+    if (mismatch := _login_mismatch(claims, parts)) is not None:
+        raise Refused(failed(Failure.MEMBER, mismatch, status_code=403))
     return _order(claims, parts)
+
+
+def _login_mismatch(claims: LaunchClaims, parts: Parts) -> str | None:
+    """Why an order is not for this member: its visitor has logged in and here nobody does, or the other way round."""
+    if claims.user and parts.login is None:
+        return (
+            "This member runs sessions of nobody in particular, and the federation's visitors log in: "
+            "set auth_enabled here, or remove the member.\n"
+        )
+    if parts.login is not None and not claims.user:
+        return (
+            "This member runs sessions of people who have logged in (auth_enabled), and the federation does not say who"
+            " this is: have its visitors log in (visitors.oidc), or remove the member.\n"
+        )
+    return None
 
 
 def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
@@ -83,6 +101,8 @@ def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
         attempt=claims.attempt,
         force=claims.force,
         issued_at=claims.issued_at,
+        build_only=claims.build_only,
+        user=claims.user,
     )
 
 
@@ -90,8 +110,12 @@ async def _from_visitor(request: web.Request, parts: Parts) -> tuple[LaunchOrder
     client = parts.visitors.address(request)
     if (ban := parts.bans.find_client(client)) is not None:
         raise Refused(failed(Failure.REFUSED, ban_text(ban, ""), status_code=403))
+    visitor = await _logged_in(request, parts)
     admitted = admit(request, parts.site, parts.providers, time.time())
-    headers = {} if admitted.with_token else parts.visitors.count(client)
+    if visitor is not None:
+        check_intent(visitor, with_token=admitted.with_token)
+    # As in BinderHub, who has logged in is not counted.
+    headers = {} if admitted.with_token or visitor is not None else parts.visitors.count(client)
     try:
         resolved = await parts.providers.resolve(admitted.spec)
     except ProviderError as error:
@@ -112,4 +136,15 @@ async def _from_visitor(request: web.Request, parts: Parts) -> tuple[LaunchOrder
         request_origin=request.headers.get("Origin", "")[:200],
         # Who comes without a token of our page is a script, and might ask for this each time.
         force=admitted.with_token and is_true(request, "force"),
+        user=visitor.name if visitor is not None else "",
     ), headers
+
+
+async def _logged_in(request: web.Request, parts: Parts) -> LoggedIn | None:
+    """Who launches; ``None`` where nobody logs in, or for a request that is none (:func:`admit` tells).
+
+    Raises :class:`Refused` for who has not logged in.
+    """
+    if parts.login is None or not accepts_event_stream(request.headers.getall("Accept", [])):
+        return None
+    return await parts.login.launcher(request, raw_spec(request, parts.site, "build"), Failure.MEMBER)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from frontend.login import Login
 from frontend.site import Site
 from member.core.ports import (
     BansPort,
@@ -45,6 +46,7 @@ class Parts:
     forwarding: Forwarding
     versions: Callable[[], dict[str, object]]
     api_only: bool = False
+    login: Login | None = None
 
 
 PARTS = web.AppKey("PARTS", Parts)

@@ -44,6 +44,8 @@ class Knobs:
     """The last event, where it is not ``ready``."""
     first: dict[str, Any] | None = None
     """The only event."""
+    builds_alone: bool = True
+    """Builds without a launch where a gateway orders that; otherwise it refuses them, as earlier versions do."""
     queues: bool = False
     """A built image waits for its turn to start."""
     room: int | None = None
@@ -222,7 +224,7 @@ class FakeMember:
             await response.write(sse.KEEPALIVE)
             await asyncio.sleep(0.05)
         launch, heard = self._launch(request)
-        for n, item in enumerate(self._events()):
+        for n, item in enumerate(self._events(asked_build_only=request.query.get("build_only") == "true")):
             if n <= heard:
                 continue
             if n == self.knobs.gate_at:
@@ -250,7 +252,7 @@ class FakeMember:
         resumed = parse_event_id(request.headers.get("Last-Event-ID", ""))
         return launch, resumed[1] if known and resumed is not None else -1
 
-    def _events(self) -> list[dict[str, Any]]:
+    def _events(self, *, asked_build_only: bool = False) -> list[dict[str, Any]]:
         if self.knobs.first is not None:
             return [self.knobs.first]
         if self.knobs.room == 0:
@@ -260,9 +262,15 @@ class FakeMember:
             self.knobs.room -= 1
         # A visitor who comes directly has no launch token.
         token = self.tokens[-1]
-        launch = jwt.decode(token, options={"verify_signature": False})["jti"] if token else "directly"
+        claims = jwt.decode(token, options={"verify_signature": False}) if token else {}
+        launch = claims.get("jti", "directly")
+        if asked_build_only and not self.knobs.builds_alone:
+            message = "Building but not launching is not permitted when the API only mode was not enabled "
+            return [{"phase": "failed", "message": message, "failure": "user", "status_code": 400}]
         events: list[dict[str, Any]] = [{"phase": "waiting", "message": "Waiting for build to start...\n"}]
         events += [{"phase": "building", "message": f"line {n}{self.line}\n"} for n in range(self.lines)]
+        if claims.get("build_only") is True:
+            return [*events, {"phase": "ready", "message": "Done! Image built\n", "imageName": "image"}]
         events.append({"phase": "built", "message": "Built image, launching...\n", "imageName": "image"})
         if self.knobs.queues:
             events.append({"phase": "launching", "message": "Waiting for other sessions to start.\n", "position": 40})

@@ -1,146 +1,18 @@
 """The browser's side in a real browser: what a visitor sees of a launch, and where it leads."""
 
 import asyncio
-import os
-import shutil
-import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+import re
 from urllib.parse import quote, urlsplit
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, Page, async_playwright, expect
+from played import Service
+from playwright.async_api import Page, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
-from contract.journal import Journal
-from contract.launches import launch_id
-from frontend.admission import admit
-from frontend.middlewares import install
-from frontend.refusals import Refused
-from frontend.routes import add_routes
-from frontend.site import Site
-from providers.registry import Providers
-from providers.settings import ProvidersSettings
-from servicekit.streams import stream_entries
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-# How long a page takes says how busy the machine is.
-expect.set_options(timeout=30_000)
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 BACKSLASHES = "\\\\evil.example"
-
-
-@dataclass
-class Service:
-    """A service with a frontend whose launches a test plays by hand."""
-
-    url: str = ""
-    journals: dict[str, Journal] = field(default_factory=dict)
-    builds: int = 0
-    asked: list[str] = field(default_factory=list)
-    """The queries of requests for builds."""
-    cancelled: list[str] = field(default_factory=list)
-    visits: list[str] = field(default_factory=list)
-    cut: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def begun(self) -> Journal:
-        """The journal of the launch that a browser has begun."""
-        async with asyncio.timeout(90):
-            while not self.journals:
-                await asyncio.sleep(0.01)
-        return next(iter(self.journals.values()))
-
-    async def tell(self, *events: BuildEvent) -> None:
-        """Append events to it."""
-        journal = await self.begun()
-        for item in events:
-            journal.append(item)
-
-    def ready(self) -> BuildEvent:
-        """The event that sends a visitor to a session here."""
-        return event(Phase.READY, "server running\n", url=f"{self.url}user/visitor/", token="secret")
-
-
-@pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    service = Service()
-    session = aiohttp.ClientSession()
-    providers = Providers(ProvidersSettings(), session)
-    site = Site("Test", "http://127.0.0.1:1/", "s" * 32, "1", require_build_token=True, confirm_cross_site=True)
-
-    async def build(request: web.Request) -> web.StreamResponse:
-        service.builds += 1
-        service.asked.append(request.query_string)
-        try:
-            admitted = admit(request, site, providers, time.time())
-        except Refused as refused:
-            return refused.response()
-        launch, after = admitted.resume or (launch_id(os.urandom(16)), -1)
-        journal = service.journals.setdefault(launch, Journal())
-        if journal.final is not None and after >= journal.next_n - 1:
-            return web.Response(status=204)
-        stream = asyncio.ensure_future(stream_entries(request, journal.follow(after), launch))
-        cutting = asyncio.ensure_future(service.cut.wait())
-        await asyncio.wait({stream, cutting}, return_when=asyncio.FIRST_COMPLETED)
-        cutting.cancel()
-        if not stream.done() and request.transport is not None:
-            request.transport.abort()
-        return await stream
-
-    async def cancel(request: web.Request) -> web.Response:
-        launch = request.match_info["launch"]
-        service.cancelled.append(launch)
-        service.journals[launch].append(failed(Failure.USER, "The launch was cancelled.\n"))
-        return web.Response(status=204)
-
-    async def visit(request: web.Request) -> web.Response:
-        service.visits.append(request.path_qs)
-        return web.Response(text="<h1>session</h1>", content_type="text/html")
-
-    app = web.Application()
-    install(app, site)
-    add_routes(app, site, providers)
-    app.router.add_get("/build/{provider}/{spec:.+}", build)
-    app.router.add_delete("/api/v1/launches/{launch}", cancel)
-    app.router.add_get("/user/{rest:.*}", visit)
-    server = TestServer(app)
-    await server.start_server()
-    service.url = str(server.make_url("/"))
-    yield service
-    for journal in service.journals.values():
-        if journal.final is None:
-            journal.append(failed(Failure.GATEWAY, "the test is over"))
-    await server.close()
-    await providers.close()
-    await session.close()
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page; what it complains of on its console (a policy that is broken, an error of a script) fails the test."""
-    page = await browser.new_page()
-    page.set_default_timeout(90_000)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
-    yield page
-    assert not complaints
 
 
 async def test_from_the_form_to_the_session(service: Service, page: Page) -> None:
@@ -267,7 +139,8 @@ async def test_a_connection_that_breaks_goes_on_where_it_was(service: Service, p
     service.cut.clear()
     await service.tell(event(Phase.LAUNCHING, "second\n"))
     await expect(page.get_by_role("status")).to_have_text("Starting your session", timeout=60_000)
-    assert await page.locator("#log").text_content() == "first\nsecond\n"
+    await page.get_by_text("Log", exact=True).click()
+    await expect(page.locator("#log")).to_have_text("first\nsecond\n")
     assert len(service.journals) == 1
 
 
@@ -293,3 +166,134 @@ async def test_a_plain_event_source_is_refused_once(service: Service, page: Page
     )
     assert seen == ["Invalid build token\n"]
     assert service.builds == 2, "the refusal, and the reconnect that is told not to come back"
+
+
+FAILURES = [
+    (failed(Failure.USER, "no\n", reason="not_found"), "The repository was not found", "private repository"),
+    (failed(Failure.USER, "no\n"), "The launch failed", "The link or the repository"),
+    (failed(Failure.MEMBER, "no\n"), "The launch failed", "not your fault"),
+    (failed(Failure.GATEWAY, "no\n"), "The launch failed", "not your fault"),
+    (failed(Failure.REFUSED, "no\n", reason="full", retry_after_s=30), "There is no room", "Try again in 30 s."),
+    (failed(Failure.REFUSED, "no\n", status_code=403), "not launched here", "operators"),
+    (failed(Failure.REFUSED, "no\n", status_code=429), "Too many launches", "Wait a while"),
+]
+
+
+@pytest.mark.parametrize(("final", "title", "advice"), FAILURES)
+async def test_each_failure_says_what_to_do(
+    service: Service, page: Page, final: BuildEvent, title: str, advice: str
+) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(final)
+    await expect(page.get_by_role("alert")).to_contain_text(title)
+    await expect(page.get_by_role("alert")).to_contain_text(advice)
+    await expect(page).to_have_title(re.compile(title))
+    icon = await page.locator("#icon").get_attribute("href")
+    assert icon is not None
+    assert icon.startswith("data:image/svg+xml,")
+
+
+@pytest.mark.parametrize(
+    ("log", "file", "line"),
+    [
+        (
+            "ERROR: No matching distribution found for nunpy==9 (from -r requirements.txt (line 3))\n",
+            "line 3",
+            "nunpy==9",
+        ),
+        ("  ╰─▶ Because nunpy was not found in the package registry\n", "requirements", "nunpy"),
+        ("E: Unable to locate package texlive-nope\n", "apt.txt", "texlive-nope"),
+        ("nothing provides requested nunpy ==9\n", "environment.yml", "nunpy ==9"),
+    ],
+)
+async def test_the_line_at_fault_is_shown(service: Service, page: Page, log: str, file: str, line: str) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.BUILDING, log), failed(Failure.USER, "The build failed.\n"))
+    alert = page.get_by_role("alert")
+    await expect(alert).to_contain_text(file)
+    await expect(page.locator("#fault-line")).to_have_text(line)
+    report = await page.get_by_role("link", name="Report this").get_attribute("href")
+    assert report is not None
+    assert report.startswith("https://github.com/org/repo/issues/new?title=")
+    assert "v2%2Fgh%2Forg%2Frepo%2Fmain" in report
+
+
+async def test_why_and_for_how_long(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    usual = {"building": 600, "launching": 30}
+    await service.tell(event(Phase.WAITING, "Waiting\n", member="member-1", attempt=1, why="cold", usual_s=usual))
+    await expect(page.get_by_text("on member-1: it has the most room to build")).to_be_visible()
+    await expect(page.get_by_text("usually 10 min 0 s")).to_be_visible()
+    await expect(page.get_by_text("left, going by earlier launches of this repository")).to_be_visible()
+    await service.tell(event(Phase.BUILT, "Found built image\n", member="member-1", attempt=1))
+    await expect(page.get_by_text("not needed")).to_be_visible()
+
+
+async def test_a_launch_that_moves_on_is_told_calmly(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    moved = "member-1 cannot be reached. The launch goes on.\n"
+    await service.tell(
+        event(Phase.BUILDING, "Step 1\n", member="member-1", attempt=1),
+        event(Phase.WAITING, moved, member="member-1", attempt=1, reason="connect"),
+        event(Phase.BUILDING, "Step 1\n", member="member-2", attempt=2, why="cold"),
+    )
+    await expect(page.locator("#moves")).to_have_text(moved.strip())
+    await expect(page.get_by_text("on member-2")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_page_that_is_loaded_again_goes_on_with_its_launch(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.WAITING, "Looking\n"), event(Phase.BUILDING, "Step 1\n"))
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.reload()
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.goto(f"{service.url}about")
+    await page.go_back()
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    assert len(service.journals) == 1
+    await service.tell(service.ready())
+    await page.wait_for_url("**/user/visitor/**")
+
+
+async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.BUILDING, "Step 1\n"))
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    service.forget()
+    await page.reload()
+    await expect(page.get_by_role("status")).to_have_text("Asking for a session")
+    await service.tell(service.ready())
+    await page.wait_for_url("**/user/visitor/**")
+
+
+async def test_an_answer_that_is_no_stream_does_not_end_a_launch(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.BUILDING, "Step 1\n"))
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.route("**/build/**", lambda route: route.fulfill(status=502, body="bad gateway"))
+    service.cut.set()
+    await expect(page.get_by_role("status")).to_contain_text("connection was lost")
+    service.cut.clear()
+    await page.unroute("**/build/**")
+    await service.tell(service.ready())
+    await page.wait_for_url("**/user/visitor/**")
+    assert len(service.journals) == 1
+
+
+async def test_the_log_is_searched_copied_and_saved(service: Service, page: Page) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(*(event(Phase.BUILDING, f"line {n}: Collecting package\n") for n in range(40)))
+    await page.get_by_text("Log", exact=True).click()
+    await page.get_by_label("Search the log").fill("line 1")
+    await expect(page.locator("#log-found")).to_have_text("1 of 11")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#log-found")).to_have_text("2 of 11")
+    await page.get_by_role("button", name="Copy").click()
+    await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert "line 39: Collecting" in await page.evaluate("navigator.clipboard.readText()")
+    async with page.expect_download() as saving:
+        await page.get_by_role("button", name="Download").click()
+    download = await saving.value
+    assert (await download.path()).read_text().startswith("line 0: Collecting package\n")

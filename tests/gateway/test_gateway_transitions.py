@@ -259,6 +259,14 @@ def test_successes_between_failures_keep_a_member_until_most_fail() -> None:
     assert view.reasons(520, SETTINGS)[0] == "5 of 7 launches failed there: It broke the stream."
 
 
+def test_failures_in_a_row_count_however_rarely_a_launch_goes_there() -> None:
+    view = failing_launches(after(GOOD), 10, 1000)
+    assert view.state == "available"
+    assert failing_launches(view, 2000).state == "ejected"
+    well = succeeded(view, launch(1500), 1500, SETTINGS)
+    assert failing_launches(well, 2000, 3000).state == "available"
+
+
 def test_a_repository_whose_server_never_starts_ejects_nobody() -> None:
     view = after(GOOD)
     for n in range(30):

@@ -374,7 +374,7 @@ async def test_row_19_the_status_page_always_showed_success(tmp_path: Path) -> N
         views = await running.views()
         _, page = await running.get("status")
         for name, view in views.items():
-            row = page.split(f">{name}</a>")[1].split("</tr>")[0]
+            row = page.split(f">{name}</a>")[1].split("</article>")[0]
             assert f'{"good" if view["available"] else "bad"}">{view["state"]}<' in row
             assert all(reason.partition("'")[0] in row for reason in view["reasons"])
         assert "1 of 3 members take launches" in page

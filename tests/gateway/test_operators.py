@@ -214,6 +214,24 @@ async def test_a_suspension_at_another_replica_a_moment_ago_is_not_lifted(start:
         assert (await ask(two, BOSS, "PUT", path, {"policy": "active"}))[0] == 200
 
 
+async def test_a_suspension_stands_that_was_said_where_the_others_could_not_be_told(start: Starter) -> None:
+    server = await start.redis()
+    one, two = await start.replicas(2, server, members=1, admin=ADMIN)
+    path = "members/member-1/policy"
+    server.freeze()
+    assert (await ask(one, BOSS, "PUT", path, {"policy": "suspended"}))[0] == 200
+    # Later, by who may not end it, where it is not known.
+    assert (await ask(two, OWNER, "PUT", path, {"policy": "draining"}))[0] == 200
+    assert (await ask(two, OWNER, "PUT", path, {"policy": "active"}))[0] == 200
+    server.thaw()
+    for gateway in (one, two):
+        await gateway.until_state("member-1", "suspended")
+    assert (await ask(two, OWNER, "PUT", path, {"policy": "active"}))[0] == 403
+    assert (await ask(two, BOSS, "PUT", path, {"policy": "active"}))[0] == 200
+    for gateway in (one, two):
+        await gateway.until_state("member-1", "available")
+
+
 roles = st.sampled_from(Role)
 names = st.sampled_from(["member-1", "member-2"])
 

@@ -101,6 +101,27 @@ async def test_where_it_is_enabled_an_image_is_built_and_nothing_launched(tmp_pa
                 assert response.status == 404
 
 
+async def test_what_a_gateway_signs_to_be_built_alone_is_no_launch_and_no_session(tmp_path: Path) -> None:
+    async with member_of(tmp_path) as member:
+        launches, gate = member.engines.launches, member.engines.builder.hold(build_request("repo").image)
+        headers = member.bearer(member.claims(build_only=True))
+        following = asyncio.create_task(member.events(headers, query="?build_only=true"))
+        await until(lambda: member.engines.builder.running)
+        assert (launches.running, launches.servers, launches.seen) == (1, frozenset(), ())
+        gate.set()
+        last = (await following)[-1][1]
+        assert (last.phase, last.fields) == (Phase.READY, {"imageName": build_request("repo").image})
+        assert not member.engines.hub.users
+        assert launches.seen == ()
+        # Without the query too: it is the gateway's word that counts.
+        again = await member.events(member.bearer(member.claims(build_only=True)))
+        assert [event.message for _, event in again] == ["Done! Found built image\n"]
+        async with member.http.get(f"{member.url}metrics") as response:
+            text = await response.text()
+        assert 'binderhub_build_count_total{provider="gh",status="success"} 1.0' in text
+        assert "binderhub_launch_count_total{" not in text
+
+
 async def test_force_builds_again_for_who_comes_from_a_page_and_for_no_script(tmp_path: Path) -> None:
     async with member_of(tmp_path, federated=False, required=False) as member:
         repo = repo_key("http://127.0.0.1:1/org/repo")

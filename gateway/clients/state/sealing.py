@@ -2,46 +2,16 @@
 
 What belongs to a launch is sealed under a key that comes from its id, which only its visitor and the replicas that
 serve them know; so the store holds no usable notebook token.  What replicas tell each other is sealed under a key that
-comes from the federation's signing key, which they all have.  Keys are derived with HKDF (RFC 5869); sealed is with
-AES-GCM (NIST SP 800-38D), under a random nonce, bound to what it is for.
+comes from the federation's signing key, which they all have.
 """
 
 import contextlib
 import hmac
-import os
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.core.signing import SigningKeys
-
-_NONCE_BYTES = 12
-
-
-class BrokenSealError(ValueError):
-    """What was opened is not what was sealed, or was sealed under another key or for another purpose."""
-
-
-class Seal:
-    """Seals and opens under one key."""
-
-    def __init__(self, secret: bytes, purpose: str) -> None:
-        self._cipher = AESGCM(_derived(secret, purpose))
-
-    def close(self, body: bytes, about: str) -> bytes:
-        """Seal; ``about`` must be the same when it is opened."""
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, body, about.encode())
-
-    def open(self, sealed: bytes, about: str) -> bytes:
-        """Open; raises :class:`BrokenSealError`."""
-        try:
-            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], about.encode())
-        except (InvalidTag, ValueError) as error:
-            raise BrokenSealError(f"what the shared state holds about {about} is not from a replica") from error
+from servicekit.sealing import BrokenSealError, Seal, derived
 
 
 def launch_seal(launch_id: str) -> Seal:
@@ -51,7 +21,7 @@ def launch_seal(launch_id: str) -> Seal:
 
 def launch_key(launch_id: str) -> str:
     """What names a launch in the store; gives no access to it."""
-    return _derived(bytes.fromhex(launch_id), "manybinder launch name").hex()
+    return derived(bytes.fromhex(launch_id), "manybinder launch name").hex()
 
 
 class FederationSeal(Seal):
@@ -83,15 +53,11 @@ class FederationSeal(Seal):
         return self._seals[secret]
 
 
-def _derived(secret: bytes, purpose: str) -> bytes:
-    return HKDF(hashes.SHA256(), 32, salt=None, info=purpose.encode()).derive(secret)
-
-
 class Pseudonyms:
     """Names for what the store should not hold: equal ones for equal texts, that nobody else can make or read back."""
 
     def __init__(self, signing_key: Ed25519PrivateKey) -> None:
-        self._key = _derived(signing_key.private_bytes_raw(), "manybinder pseudonyms")
+        self._key = derived(signing_key.private_bytes_raw(), "manybinder pseudonyms")
 
     def __call__(self, text: str) -> str:
         """The name for a text; "" for ""."""

@@ -7,8 +7,9 @@ from aiohttp import web
 from contract.signatures import fingerprint, load_public_key
 from gateway.core.fleet import MemberView, Policy
 from gateway.core.operators import Role, Scope
-from gateway.core.records import POLICY, WEIGHT, Book, Change, Record
+from gateway.core.records import POLICY, SUSPENSION, WEIGHT, Book, Change, Record
 from gateway.core.registration import CHECK, MEMBER, check_value, read_check, read_registration, terms_value
+from gateway.core.wanted import policy_changes, wanted_policy
 from gateway.web.admin.asked import Asked, answer, done, not_found, text, unprocessable
 from gateway.web.federation import member_wire
 from servicekit.problems import Problem
@@ -28,9 +29,11 @@ async def show(asked: Asked) -> web.Response:
     for view in snapshot.members:
         wire = member_wire(snapshot, view, now, parts.site.version)
         wire["registered_weight"] = view.member.weight
+        book = parts.records.book
+        suspension = book.of(SUSPENSION).get(view.name)
         wire["set"] = {
-            name: _set(parts.records.book.get(kind, view.name))
-            for name, kind in (("policy", POLICY), ("weight", WEIGHT))
+            "policy": _set(suspension or book.get(POLICY, view.name)),
+            "weight": _set(book.get(WEIGHT, view.name)),
         }
         wire["joined"] = joined_wire(parts.records.book, view.name) if view.member.guarded else None
         wire["check"] = check_wire(parts.records.book.of(CHECK).get(view.name))
@@ -74,16 +77,15 @@ async def put_policy(asked: Asked) -> web.Response:
     for name, given in (("policy", policy), ("from", wanted_before)):
         if given not in known and (given or name == "policy"):
             raise unprocessable(name, f"must be one of {', '.join(known)}")
-    # Another replica may have been told of a suspension a moment ago: the later writing would end it.
     await asked.parts.records.sync()
-    record = asked.parts.records.book.of(POLICY).get(view.name)
-    before = (record.value or {}).get("policy") if record else view.policy
+    book = asked.parts.records.book
+    before = Policy.PENDING if view.policy is Policy.PENDING else wanted_policy(book, view.name)
     if policy not in _ROUTED or before not in _ROUTED:
         # Whoever may drain a member could otherwise end a suspension.
         await asked.require(Scope.MEMBERS, view.name)
     if wanted_before and before not in (wanted_before, policy):
         raise Problem(409, "Not So", f"{view.name} is {before}, and not {wanted_before}; nothing was changed.")
-    await asked.write(Change(POLICY, view.name, {"policy": policy} if policy != Policy.ACTIVE else None))
+    await asked.write(*policy_changes(book, view.name, Policy(policy)))
     return answer({"name": view.name, "policy": policy})
 
 

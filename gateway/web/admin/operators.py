@@ -10,7 +10,6 @@ from aiohttp import hdrs, web
 
 from gateway.admin_settings import AdminSettings
 from gateway.clients.oidc import OidcProvider
-from gateway.clients.state.sealing import Seal
 from gateway.core.operators import (
     LOGIN,
     TOKEN,
@@ -26,6 +25,7 @@ from gateway.core.origins import origin
 from gateway.core.ports import RecordsAwayError, RecordsPort
 from gateway.core.records import Change, Record
 from servicekit.problems import Problem
+from servicekit.sealing import Seal
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler as WebHandler
 
 from gateway.core.operators import Scope
-from gateway.web.admin import bans, joining, log, login, members, quotas, state, tokens, whoami
+from gateway.web.admin import bans, joining, log, login, members, notes, quotas, state, tokens, whoami
 from gateway.web.admin.asked import Asked, Handler, address_of
 from gateway.web.parts import PARTS
 from servicekit.problems import Problem
@@ -37,6 +37,10 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("GET", "quotas", Scope.READ, quotas.show),
     ("PUT", "quotas", Scope.QUOTAS, quotas.put),
     ("DELETE", "quotas", Scope.QUOTAS, quotas.drop),
+    ("GET", "notes", Scope.READ, notes.show),
+    # Whom a note is about decides who may write it.
+    ("POST", "notes", Scope.READ, notes.put),
+    ("DELETE", "notes", Scope.READ, notes.drop),
     ("GET", "tokens", Scope.READ, tokens.show),
     ("POST", "tokens", Scope.TOKENS, tokens.create),
     ("DELETE", "tokens", Scope.TOKENS, tokens.revoke),

@@ -35,14 +35,15 @@ class BaseFailedError(Exception):
 
 
 class Bases:
-    """Makes each base environment once, whoever asks."""
+    """Makes each base environment once, whoever asks; ``singleuser``: with JupyterHub's single-user server."""
 
-    def __init__(self, store: Store, confinement: Confinement, cache: Path) -> None:
+    def __init__(self, store: Store, confinement: Confinement, cache: Path, *, singleuser: bool = False) -> None:
         self._store = store
         self._confinement = confinement
         self._cache = cache
         self._locks: dict[str, asyncio.Lock] = {}
-        self._lock_file = Path(str(resources.files("member.builders") / "jupyterlab.txt"))
+        lock = "singleuser.txt" if singleuser else "jupyterlab.txt"
+        self._lock_file = Path(str(resources.files("member.builders") / lock))
         self._digest = sha256(self._lock_file.read_bytes()).hexdigest()
 
     def key(self, python: Python) -> str:

@@ -44,6 +44,7 @@ class ProcessBuilder:
 
     def __init__(self, settings: MemberSettings, confinement: Confinement | None = None) -> None:
         self._settings = own_settings(settings)
+        self._singleuser = settings.auth_enabled
         self._providers = settings.providers
         self._data_dir = settings.data_dir
         self._cache = self._settings.cache_dir or settings.data_dir / "uv-cache"
@@ -81,7 +82,7 @@ class ProcessBuilder:
         except OSError as error:
             raise RuntimeError(f"cannot use the data directory {self._data_dir}: {error}") from error
         await self._interpreters.find()
-        self._bases = Bases(self._store, self._confinement, self._cache)
+        self._bases = Bases(self._store, self._confinement, self._cache, singleuser=self._singleuser)
         log = logger.info if self._confinement.confined else logger.warning
         log("builds and sessions are %s", self._confinement.reason)
         self._tasks.spawn("prepare for builds", self._prepare_default())

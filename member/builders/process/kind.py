@@ -18,10 +18,11 @@ class ProcessKind:
 
         return ProcessBuilder(settings)
 
-    def hub(self, settings: MemberSettings, config_path: Path) -> HubParts:  # noqa: ARG002 - the protocol's signature
+    def hub(self, settings: MemberSettings, config_path: Path) -> HubParts:
         """A session is started by a command of ours, which confines it."""
         command = [sys.executable, "-m", "member.session", "--config", str(config_path)]
-        return HubParts("member.hub.spawner.SessionSpawner", {"SessionSpawner": {"session_command": command}})
+        traits = {"session_command": command, "auth_enabled": settings.auth_enabled}
+        return HubParts("member.hub.spawner.SessionSpawner", {"SessionSpawner": traits})
 
 
 def own_settings(settings: MemberSettings) -> ProcessBuilderSettings:

@@ -1,0 +1,100 @@
+// What a failed launch means and what to do next, by its kind. Pure: from the final event and the log to texts.
+
+import { _ } from "./texts.js";
+
+/** The title, the advice and the kind of a failure; `site` is the page's configuration. */
+export function explainFailure(event, fault, site) {
+  const kind = kindOf(event, fault);
+  return { kind, ...KINDS[kind](event, fault, site) };
+}
+
+function kindOf(event, fault) {
+  if (["cancelled", "abandoned", "held", "not_found", "full"].includes(event.reason)) return event.reason;
+  if (event.failure === "refused") return event.status_code === 403 ? "forbidden" : event.status_code === 429 ? "limited" : "full";
+  if (event.failure === "member" || event.failure === "gateway") return "ours";
+  return fault ? "fault" : "repository";
+}
+
+const KINDS = {
+  cancelled: () => ({ title: _("Cancelled"), advice: [] }),
+  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Nobody had followed it for a while. Try again, and keep the page open.")] }),
+  held: () => ({
+    title: _("The last build of this commit failed"),
+    advice: [
+      _("If the repository has changed, launch its new commit."),
+      _("If what failed lay outside of the repository, build it again now."),
+    ],
+  }),
+  not_found: (_event, _fault, site) => ({
+    title: _("The repository was not found"),
+    advice: [
+      _("Check the spelling of the owner, the name and the branch."),
+      _("A private repository cannot be launched: everyone who has the link could read it. Make it public, or use a copy that is."),
+      ...(site.repoUrl ? [{ text: _("Look at the repository yourself"), href: site.repoUrl }] : []),
+    ],
+  }),
+  fault: (_event, fault) => ({
+    title: _("The environment could not be built"),
+    advice: [
+      fault.advice,
+      _("Mend it in the repository, then try again: the new commit is built afresh."),
+    ],
+  }),
+  repository: () => ({
+    title: _("The launch failed"),
+    advice: [
+      _("The log below says what happened; its last lines tell most."),
+      _("The link or the repository needs a change; trying again will not help by itself."),
+    ],
+  }),
+  full: (_event, _fault, site) => ({
+    title: _("There is no room just now"),
+    advice: [
+      _("Nothing is wrong with the repository. Room comes back as others end their sessions."),
+      ...(site.elsewhere ?? []).map(({ text, href }) => ({ text: _("Try at %(name)s", { name: text }), href })),
+    ],
+  }),
+  limited: () => ({ title: _("Too many launches from here"), advice: [_("Wait a while, then try again.")] }),
+  forbidden: () => ({ title: _("This is not launched here"), advice: [_("The operators of this service have ruled it out. If you think that this is a mistake, tell them.")] }),
+  ours: () => ({
+    title: _("The launch failed"),
+    advice: [_("This is not your fault, and not the repository's. Trying again often helps.")],
+  }),
+};
+
+// What tools say of the line that they stumbled over. Each rule gives the file if it is known, and the line as quoted.
+const RULES = [
+  // pip, of a file it reads itself: "Could not find … requirement x==9 (from versions: …)"; "(from -r f.txt (line 3))".
+  [/No matching distribution found for ([^\n(]+?)(?: \(from -r (\S+) \(line (\d+)\)\))?\s*$/m, (m) => line(m[2] ?? "requirements.txt", m[3], m[1], absent())],
+  [/Invalid requirement: '([^'\n]+)'[^\n]*\(from line (\d+) of ([^\n)]+)\)/, (m) => line(m[3], m[2], m[1], _("This line is no requirement that pip can read."))],
+  [/Invalid requirement: ["']?([^"'\n:]+)/, (m) => line("requirements.txt", "", m[1], _("This line is no requirement that pip can read."))],
+  // uv.
+  [/Because ([\w.\-[\]]+) was not found in the package registry/, (m) => line("requirements.txt", "", m[1], absent())],
+  [/there (?:is|are) no versions? of ([^\s,]+)/, (m) => line("requirements.txt", "", m[1], absent())],
+  [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2].trim(), _("This line is no requirement that can be read."))],
+  // conda and mamba.
+  [/nothing provides (?:requested )?([^\n,]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
+  [/PackagesNotFoundError:[^\n]*\n(?:\s*\n)*\s+-\s+([^\n]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
+  [/─ ([^\n]+?) does not exist \(perhaps a typo/, (m) => line("environment.yml", "", m[1].trim(), absent())],
+  // apt, R, Julia.
+  [/E: Unable to locate package (\S+)/, (m) => line("apt.txt", "", m[1], absent())],
+  [/package ‘([^’\n]+)’ is not available/, (m) => line("install.R", "", m[1], absent())],
+  [/postBuild(?:`)? failed/, () => line("postBuild", "", "", _("The script postBuild ended with an error; the log shows what it printed."))],
+];
+
+function absent() {
+  return _("There is no such package, or no such version of it: check the spelling and the version.");
+}
+
+function line(file, number, text, advice) {
+  return { file: file.replace(/^.*\//, ""), number: number ?? "", text: text.trim(), advice };
+}
+
+/** The line of the repository's files at which a build has failed, by its log; null where it does not say. */
+export function faultIn(log) {
+  for (const [pattern, found] of RULES) {
+    const match = log.match(pattern);
+    if (match) return found(match);
+  }
+  return null;
+}

@@ -1,0 +1,132 @@
+"""The history and the incidents as data: JSON, and an Atom feed (RFC 4287)."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from xml.etree import ElementTree as ET
+
+from aiohttp import web
+
+from gateway.core import history, incidents
+from gateway.core.history import WHOLE, Bar
+from gateway.core.incidents import Incident, Note
+from gateway.core.records import Book
+from gateway.web.parts import PARTS
+from gateway.web.plots import span
+
+#: Entries of the feed.
+ENTRIES = 50
+
+_ATOM = "http://www.w3.org/2005/Atom"
+_HEADERS = {"Cache-Control": "public, max-age=10", "Access-Control-Allow-Origin": "*"}
+
+
+async def show_history(request: web.Request) -> web.Response:
+    """How each member has fared, and all incidents and notes that are kept; times are Unix times in seconds."""
+    parts = request.app[PARTS]
+    book, now = parts.records.book, parts.fleet.now()
+    answer = {
+        "at": now,
+        "federation": _history(book, WHOLE, now),
+        "members": {view.name: _history(book, view.name, now) for view in parts.fleet.snapshot.members},
+        "incidents": [incident_wire(item) for item in incidents.incidents(book)],
+        "notes": [note_wire(item) for item in incidents.notes(book)],
+    }
+    response = web.json_response(answer, headers=_HEADERS)
+    response.enable_compression()
+    return response
+
+
+def incident_wire(item: Incident) -> dict[str, Any]:
+    """An incident as a JSON object."""
+    return {
+        "id": item.id,
+        "subject": item.subject,
+        "title": item.title,
+        "opened_at": item.opened_at,
+        "closed_at": item.closed_at,
+        "changes": [{"at": change.at, "state": change.state, "reason": change.reason} for change in item.changes],
+    }
+
+
+def note_wire(item: Note) -> dict[str, Any]:
+    """A note as a JSON object."""
+    return {"id": item.id, "at": item.at, "member": item.member, "text": item.text}
+
+
+def _history(book: Book, name: str, now: float) -> dict[str, Any]:
+    day, launches = history.day_bars(book, name, now), history.day_launches(book, name, now)
+    return {
+        "day": _bars(day),
+        "quarter": _bars(history.quarter_bars(book, name, now)),
+        "share_well_24h": history.total(day).share_well,
+        "launches_24h": {
+            "ready": launches.ready,
+            "failed": launches.failed,
+            "success_rate": launches.rate,
+            "median_ready_s": launches.median,
+        },
+    }
+
+
+def _bars(bars: Sequence[Bar]) -> dict[str, Any]:
+    """Bars of equal width, oldest first, each as seconds well, in trouble, taken out; the rest was not watched."""
+    first = bars[0]
+    return {
+        "from": first.start,
+        "width_s": first.end - first.start,
+        "bars": [[round(seconds) for seconds in bar.seconds] for bar in bars],
+    }
+
+
+async def atom(request: web.Request) -> web.Response:
+    """Incidents and notes as a feed, the latest first."""
+    parts = request.app[PARTS]
+    book, page = parts.records.book, f"{parts.site.public_url}status"
+    entries = [_of_incident(item, page) for item in incidents.incidents(book)]
+    entries += [_of_note(item, page) for item in incidents.notes(book)]
+    entries.sort(key=lambda item: item[0], reverse=True)
+    feed = ET.Element("feed", xmlns=_ATOM)
+    _add(feed, "id", page)
+    _add(feed, "title", f"{parts.site.name}: incidents and notes")
+    _add(feed, "updated", _iso(entries[0][0] if entries else 0.0))
+    author = ET.SubElement(feed, "author")
+    _add(author, "name", parts.site.name)
+    ET.SubElement(feed, "link", href=page)
+    ET.SubElement(feed, "link", rel="self", href=f"{page}.atom")
+    feed.extend(entry for _, entry in entries[:ENTRIES])
+    body = ET.tostring(feed, encoding="utf-8", xml_declaration=True)
+    return web.Response(body=body, content_type="application/atom+xml", charset="utf-8", headers=_HEADERS)
+
+
+def _of_incident(item: Incident, page: str) -> tuple[float, ET.Element]:
+    changed = max(change.at for change in item.changes) if item.changes else item.opened_at
+    lines = [f"{_iso(change.at)} {change.state}: {change.reason}" for change in item.changes]
+    over = "" if item.closed_at is None else f" (over, after {span(item.closed_at - item.opened_at)})"
+    entry = _entry(f"{page}#incident-{item.id}", f"{item.title}{over}", item.opened_at, changed, "\n".join(lines))
+    return changed, entry
+
+
+def _of_note(item: Note, page: str) -> tuple[float, ET.Element]:
+    title = f"A note about {item.member}" if item.member else "A note from the operators"
+    return item.at, _entry(f"{page}#note-{item.id}", title, item.at, item.at, item.text)
+
+
+def _entry(url: str, title: str, begun: float, changed: float, text: str) -> ET.Element:
+    entry = ET.Element("entry")
+    for name, value in (("id", url), ("title", title), ("published", _iso(begun)), ("updated", _iso(changed))):
+        _add(entry, name, value)
+    ET.SubElement(entry, "link", href=url)
+    _add(entry, "content", text).set("type", "text")
+    return entry
+
+
+def _add(parent: ET.Element, name: str, text: str) -> ET.Element:
+    child = ET.SubElement(parent, name)
+    # XML cannot hold control characters, and a member's own words may.
+    child.text = "".join(character if character >= " " or character in "\t\n" else " " for character in text)
+    return child
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,64 @@
+// Keeps the status page as it is now: the gateway says by an event that something has changed, and the page is fetched
+// again and put in the place of the old one. Without scripts the page refreshes itself.
+
+const OLDEST_MS = 30_000; // ages are told in words, which grow old
+const PAUSE_MS = 400;
+
+const live = document.getElementById("live");
+const headline = document.getElementById("headline");
+const connection = document.getElementById("connection");
+
+let wanted = false;
+let busy = false;
+let fetchedAt = Date.now();
+
+function say(element, text) {
+  // A screen reader reads it again each time it is set.
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function show(page) {
+  const fresh = page.getElementById("live");
+  const line = page.getElementById("headline");
+  if (!fresh || !line) throw new Error("this is not the status page");
+  const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
+  live.replaceChildren(...fresh.childNodes);
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  headline.className = line.className;
+  say(headline, line.textContent);
+  document.title = page.title;
+}
+
+async function refresh() {
+  wanted = true;
+  // Nobody looks at a hidden tab; it is brought up to date when somebody does.
+  if (busy || document.hidden) return;
+  busy = true;
+  while (wanted && !document.hidden) {
+    wanted = false;
+    try {
+      const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" } });
+      if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+      show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      fetchedAt = Date.now();
+    } catch {
+      say(connection, connection.dataset.lost);
+      wanted = false; // the stream comes back, and with it the wish
+    }
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+  }
+  busy = false;
+}
+
+const stream = new EventSource(live.dataset.events);
+stream.addEventListener("federation", () => {
+  say(connection, connection.dataset.live);
+  refresh();
+});
+stream.addEventListener("error", () => say(connection, connection.dataset.lost));
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) refresh();
+});
+setInterval(() => {
+  if (Date.now() - fetchedAt > OLDEST_MS) refresh();
+}, OLDEST_MS / 3);

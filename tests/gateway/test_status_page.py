@@ -1,0 +1,197 @@
+"""The status page, its stream, its feed and its badges: what routing believes, as it changes."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from contract import sse
+from gateway.core.fleet import Member
+from gateway.core.headline import Level, headline
+from gateway.core.records import Book
+from gateway.core.settings import FederationSettings
+from gateway.core.transitions import ProbeResult
+from gateway.engines.fleet import Fleet
+from gateway.engines.prober import Prober
+from gateway.web.live import Live
+from servicekit.tasks import Tasks
+from tests.gateway.harness import Gateway, Starter, until
+from tests.gateway.test_operators import ADMIN, BOSS, OWNER, VIEWER, ask
+
+ATOM = "{http://www.w3.org/2005/Atom}"
+
+
+async def text(gateway: Gateway, path: str, status: int = 200) -> str:
+    """What an address answers."""
+    async with gateway.http.get(gateway.url + path) as response:
+        assert response.status == status
+        return await response.text()
+
+
+async def federations(gateway: Gateway) -> AsyncIterator[dict[str, Any]]:
+    """What the stream tells."""
+    async with gateway.http.get(f"{gateway.url}api/v1/federation/events") as response:
+        assert response.content_type == sse.CONTENT_TYPE
+        parser = sse.Parser()
+        async for chunk in response.content.iter_any():
+            for item in parser.feed(chunk):
+                assert item.event == "federation"
+                yield json.loads(item.data)
+
+
+async def test_the_page_tells_state_reason_facts_and_history_and_groups_by_region(start: Starter) -> None:
+    gateway = await start.gateway(2, member_changes={"labels": {"region": "eu"}})
+    _first, second = gateway.members
+    await gateway.launch()
+    await second.stop()
+    await gateway.until_state(second.name, "unreachable")
+    await until(lambda: '"m' in json.dumps([*gateway.parts.records.book.of("incident")]))
+    page = await text(gateway, "status")
+    assert '<h3 class="region">eu</h3>' in page
+    assert "1 of 2 members take launches; member-2 is unreachable." in page
+    card = page.split('id="member-member-2"')[1].split("</article>")[0]
+    assert 'bad">unreachable<' in card
+    assert "It could not be reached: connection refused." in card
+    for name in ("Sessions", "Capacity known", "Builds", "Launches in 24 h", "Weight", "Versions"):
+        assert f"<dt>{name}</dt>" in card
+    assert card.count('role="img"') == 2
+    # It happened just now, and stands in the page, the history and the feed.
+    assert "member-2 is unreachable" in page.split('id="standing"')[1]
+    kept = json.loads(await text(gateway, "api/v1/federation/history"))
+    (incident,) = kept["incidents"]
+    assert (incident["subject"], incident["closed_at"]) == ("member-2", None)
+    assert len(kept["members"]["member-1"]["quarter"]["bars"]) == 90
+    feed = ET.fromstring(await text(gateway, "status.atom"))  # noqa: S314 - our own
+    assert [item.findtext(f"{ATOM}title") for item in feed.iter(f"{ATOM}entry")] == ["member-2 is unreachable"]
+    assert feed.find(f"{ATOM}updated") is not None
+
+
+async def test_badges_tell_the_states_and_a_name_can_hold_anything(start: Starter) -> None:
+    gateway = await start.gateway(2, name='Föderation <"&>')
+    await gateway.members[1].stop()
+    await gateway.until_state("member-2", "unreachable")
+    for path, said in (
+        ("status/badge.svg", 'Föderation <"&>: 1 of 2 members'),
+        ("status/member-1/badge.svg", "member-1: available"),
+        ("status/member-2/badge.svg", "member-2: unreachable"),
+    ):
+        badge = ET.fromstring(await text(gateway, path))  # noqa: S314 - our own
+        assert badge.attrib["aria-label"] == said
+    assert "no such member" in await text(gateway, "status/nobody/badge.svg", 404)
+
+
+async def test_the_stream_tells_each_change_and_ends_with_the_gateway(start: Starter) -> None:
+    gateway = await start.gateway(2)
+    told: list[str] = []
+
+    async def follow() -> None:
+        async for item in federations(gateway):
+            told.append(item["status"]["text"])  # noqa: PERF401 - each as it comes
+
+    following = asyncio.create_task(follow())
+    await until(lambda: told)
+    assert told[0].startswith("2 of 2 members take launches")
+    await gateway.members[0].stop()
+    await until(lambda: told[-1].startswith("1 of 2 members take launches; member-1 is unreachable"))
+    # Draining, it waits for no status page; browsers come back to another replica.
+    cast("Any", gateway.parts.replicas).draining = True
+    await asyncio.wait_for(following, 60)
+
+
+class Client:
+    """Probes a member that answers at once until it is killed."""
+
+    killed = False
+
+    async def probe(self, *_: object, **__: object) -> ProbeResult:
+        return ProbeResult(False, False, "refused") if self.killed else ProbeResult(True, True)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("draw", [0.0, 1.0])
+@pytest.mark.parametrize("lived_s", [10.0, 10.4, 10.9])
+async def test_who_watches_hears_of_a_members_death_within_two_seconds(draw: float, lived_s: float) -> None:
+    clock = asyncio.get_running_loop().time
+    client, tasks = Client(), Tasks()
+    fleet = Fleet([Member("m", "http://m/"), Member("n", "http://n/")], FederationSettings(), clock)
+    Prober(fleet, cast("Any", client), tasks, lambda: draw).start()
+    parts = SimpleNamespace(
+        fleet=fleet,
+        replicas=SimpleNamespace(draining=False, away_since=None, known={}),
+        records=SimpleNamespace(book=Book()),
+        site=SimpleNamespace(name="", public_url="", version="1"),
+        mode="proxy",
+        launches=SimpleNamespace(running=0, waiting=0),
+    )
+    live = Live(cast("Any", parts))
+    tasks.spawn("look", live.run())
+    live.streams += 1
+    await asyncio.sleep(lived_s)
+    client.killed, killed_at = True, clock()
+    async for event in live.events():
+        if b"unreachable" in event:
+            break
+    assert clock() - killed_at < 2
+    await tasks.close()
+
+
+async def test_operators_say_something_to_visitors_and_take_it_back(start: Starter) -> None:
+    gateway = await start.gateway(2, admin=ADMIN)
+    status, note = await ask(gateway, BOSS, "POST", "notes", {"text": "We move house on <Friday>."})
+    assert status == 201
+    assert (await ask(gateway, OWNER, "POST", "notes", {"text": "New disks.", "member": "member-1"}))[0] == 201
+    page = await text(gateway, "status")
+    assert "We move house on &lt;Friday&gt;." in page
+    assert "About member-1" in page
+    assert "New disks." in await text(gateway, "status.atom")
+    # Of the federation speaks who decides for it, of a member its own operator.
+    for token, body, answer in (
+        (VIEWER, {"text": "x"}, 403),
+        (OWNER, {"text": "x"}, 403),
+        (OWNER, {"text": "x", "member": "member-2"}, 403),
+        (BOSS, {"text": " "}, 422),
+        (BOSS, {"text": "x" * 2001}, 422),
+        (BOSS, {"text": "x", "member": "nobody"}, 404),
+    ):
+        assert (await ask(gateway, token, "POST", "notes", body))[0] == answer, (token, body)
+    assert (await ask(gateway, OWNER, "DELETE", f"notes?id={note['id']}"))[0] == 403
+    assert (await ask(gateway, BOSS, "DELETE", f"notes?id={note['id']}"))[0] == 204
+    assert (await ask(gateway, BOSS, "DELETE", "notes?id=nothing"))[0] == 404
+    assert "move house" not in await text(gateway, "status")
+    assert len((await ask(gateway, VIEWER, "GET", "notes"))[1]["notes"]) == 1
+
+
+@pytest.mark.slow  # a Redis, frozen
+async def test_a_gateway_whose_redis_is_away_says_so_on_its_page(start: Starter) -> None:
+    server = await start.redis()
+    (gateway,) = await start.replicas(1, server)
+    await server.stop()
+    await until(lambda: gateway.parts.replicas.away_since is not None)
+    page = await text(gateway, "status")
+    assert "The gateway itself is degraded" in page
+    assert "This gateway is degraded" in page
+    await until(lambda: gateway.parts.records.book.of("incident"))
+    assert "The gateway is degraded" in await text(gateway, "status.atom")
+
+
+def test_the_headline_says_what_matters_most() -> None:
+    now = time.time()
+    fleet = Fleet([Member(name, f"http://{name}/") for name in "ab"], FederationSettings(), lambda: now)
+    assert headline(fleet.snapshot, now, degraded=False).word == "starting"
+    fleet.probed("a", ProbeResult(True, True))
+    fleet.probed("b", ProbeResult(False, False, "Gone."))
+    found = headline(fleet.snapshot, now, degraded=True)
+    assert (found.level, found.word) == (Level.PARTLY, "1 of 2 members")
+    assert found.text == "1 of 2 members take launches; b is unreachable. The gateway itself is degraded."
+    fleet.probed("b", ProbeResult(True, True))
+    assert headline(fleet.snapshot, now, degraded=False).level == Level.GOOD
+    for name in "ab":
+        fleet.refused(name)
+    assert headline(fleet.snapshot, now, degraded=False).word == "full"
+    empty = Fleet([], FederationSettings(), lambda: now)
+    assert headline(empty.snapshot, now, degraded=False).level == Level.BAD

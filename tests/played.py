@@ -1,0 +1,149 @@
+"""A service with the frontend's pages whose launches a test plays by hand, and a browser to look at them."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from contract.events import BuildEvent, Failure, Phase, event, failed
+from contract.journal import Journal
+from contract.launches import launch_id
+from frontend.admission import admit, unknown_launch
+from frontend.middlewares import install
+from frontend.refusals import Refused, refusal
+from frontend.routes import add_routes
+from frontend.site import Site
+from providers.registry import Providers
+from providers.settings import ProvidersSettings
+from servicekit.streams import stream_entries
+
+# How long a page takes says how busy the machine is.
+expect.set_options(timeout=30_000)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@dataclass
+class Service:
+    """A service with a frontend whose launches a test plays by hand."""
+
+    url: str = ""
+    journals: dict[str, Journal] = field(default_factory=dict)
+    builds: int = 0
+    asked: list[str] = field(default_factory=list)
+    """The queries of requests for builds."""
+    cancelled: list[str] = field(default_factory=list)
+    visits: list[str] = field(default_factory=list)
+    cut: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def begun(self) -> Journal:
+        """The journal of the launch that a browser has begun."""
+        async with asyncio.timeout(90):
+            while not self.journals:
+                await asyncio.sleep(0.01)
+        return next(iter(self.journals.values()))
+
+    async def tell(self, *events: BuildEvent) -> None:
+        """Append events to it."""
+        journal = await self.begun()
+        for item in events:
+            journal.append(item)
+
+    def forget(self) -> None:
+        """Know no launch any more, as after a restart."""
+        for journal in self.journals.values():
+            journal.append(failed(Failure.GATEWAY, "restarted"))
+        self.journals.clear()
+        self.cut.set()
+        self.cut.clear()
+
+    def ready(self) -> BuildEvent:
+        """The event that sends a visitor to a session here."""
+        return event(Phase.READY, "server running\n", url=f"{self.url}user/visitor/", token="secret")
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    service = Service()
+    session = aiohttp.ClientSession()
+    providers = Providers(ProvidersSettings(), session)
+    site = Site("Test", "http://127.0.0.1:1/", "s" * 32, "1", require_build_token=True, confirm_cross_site=True)
+
+    async def build(request: web.Request) -> web.StreamResponse:
+        service.builds += 1
+        service.asked.append(request.query_string)
+        try:
+            admitted = admit(request, site, providers, time.time())
+        except Refused as refused:
+            return refused.response()
+        if admitted.resume is not None and admitted.resume[0] not in service.journals:
+            return refusal(unknown_launch(Failure.GATEWAY))
+        launch, after = admitted.resume or (launch_id(os.urandom(16)), -1)
+        journal = service.journals.setdefault(launch, Journal())
+        if journal.final is not None and after >= journal.next_n - 1:
+            return web.Response(status=204)
+        stream = asyncio.ensure_future(stream_entries(request, journal.follow(after), launch))
+        cutting = asyncio.ensure_future(service.cut.wait())
+        await asyncio.wait({stream, cutting}, return_when=asyncio.FIRST_COMPLETED)
+        cutting.cancel()
+        if not stream.done() and request.transport is not None:
+            request.transport.abort()
+        return await stream
+
+    async def cancel(request: web.Request) -> web.Response:
+        launch = request.match_info["launch"]
+        service.cancelled.append(launch)
+        service.journals[launch].append(failed(Failure.USER, "The launch was cancelled.\n"))
+        return web.Response(status=204)
+
+    async def visit(request: web.Request) -> web.Response:
+        service.visits.append(request.path_qs)
+        return web.Response(text="<h1>session</h1>", content_type="text/html")
+
+    app = web.Application()
+    install(app, site)
+    add_routes(app, site, providers)
+    app.router.add_get("/build/{provider}/{spec:.+}", build)
+    app.router.add_delete("/api/v1/launches/{launch}", cancel)
+    app.router.add_get("/user/{rest:.*}", visit)
+    server = TestServer(app)
+    await server.start_server()
+    service.url = str(server.make_url("/"))
+    yield service
+    for journal in service.journals.values():
+        if journal.final is None:
+            journal.append(failed(Failure.GATEWAY, "the test is over"))
+    await server.close()
+    await providers.close()
+    await session.close()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on PATH")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page; what it complains of on its console (a policy that is broken, an error of a script) fails the test."""
+    page = await browser.new_page()
+    page.set_default_timeout(90_000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
+    yield page
+    assert not complaints
