@@ -152,7 +152,7 @@ def drain(config: Path | None, data_dir: Path) -> Exit:
     """Ask all federations for no more launches; what runs goes on."""
     from manybinder import membership as command
 
-    return command.drain(_settings(config, data_dir), wanted=True)
+    return asyncio.run(command.drain(_settings(config, data_dir), wanted=True))
 
 
 @member.command()
@@ -162,7 +162,7 @@ def undrain(config: Path | None, data_dir: Path) -> Exit:
     """Take launches again."""
     from manybinder import membership as command
 
-    return command.drain(_settings(config, data_dir), wanted=False)
+    return asyncio.run(command.drain(_settings(config, data_dir), wanted=False))
 
 
 def _settings(config: Path | None, data_dir: Path) -> "MemberSettings":

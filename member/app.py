@@ -36,6 +36,8 @@ from member.engines.pressure import LOOK_EVERY_S, DiskPressure
 from member.engines.reaper import Reaper
 from member.engines.reporter import Reporter
 from member.engines.servers import Servers
+from member.joined import JoinedError
+from member.joined_secret import SETTLE_EVERY_S, Keeping, keeping
 from member.metrics import Metrics
 from member.processes import hub_api_token
 from member.settings import MemberSettings, is_loopback
@@ -45,6 +47,7 @@ from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
 from providers.registry import Providers
 from servicekit import logs, serving
+from servicekit.config import fresh
 from servicekit.sealing import Seal
 from servicekit.tasks import Tasks
 
@@ -82,12 +85,15 @@ async def make_app(settings: MemberSettings) -> web.Application:
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
     metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
-    hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
+    hub = HubClient(
+        http, settings.hub.url, token, settings.hub.request_timeout, renewed=lambda: hub_api_token(settings)
+    )
     health = Health(hub, builder)
     logs = _build_logs(settings)
 
     builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
     ledger = await _ledger(settings, health, builds, tasks)
+    kept = await _keeping(settings)
     servers = Servers(
         hub,
         http,
@@ -134,7 +140,11 @@ async def make_app(settings: MemberSettings) -> web.Application:
     own_bans, people = settings.admission.parsed_bans, settings.auth_enabled
     bans = Bans(settings.data_dir / "bans.json", hub, launches, own_bans, keep_users=people)
     federations = Federations(
-        configured, settings.data_dir, interval=settings.joined.report_interval, leeway=settings.joined.clock_leeway
+        configured,
+        settings.data_dir,
+        interval=settings.joined.report_interval,
+        leeway=settings.joined.clock_leeway,
+        configure=lambda: _memberships(settings),
     )
     site = make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version)
     parts = Parts(
@@ -172,8 +182,15 @@ async def make_app(settings: MemberSettings) -> web.Application:
             membership=lambda: federations.get(federation),
             metrics=metrics,
             heard=lambda notice: federations.heard(federation, notice),
+            refused=federations.refused,
             ledger=ledger,
         )
+
+    async def settle() -> None:
+        try:
+            await kept.settle()
+        except JoinedError as error:
+            logger.warning("%s", error)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks.every("sweep launches", 1.0, launches.sweep)
@@ -185,10 +202,12 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
         await ledger.start()
+        tasks.every("settle what was joined with the other replicas", SETTLE_EVERY_S, settle)
         federations.start(tasks, reporter)
         yield
         await launches.close()
         await ledger.close()
+        await kept.close()
         await health.close()
         # Before the builds are cancelled: a builder may let them go on where they run.
         await builder.close()
@@ -228,6 +247,14 @@ async def _ledger(settings: MemberSettings, health: Health, builds: Builds, task
         raise CannotStartError(f"replicas: {error}") from error
 
 
+async def _keeping(settings: MemberSettings) -> Keeping:
+    """Raises :class:`CannotStartError`."""
+    try:
+        return await keeping(settings)
+    except JoinedError as error:
+        raise CannotStartError(f"joined.secret: {error}") from error
+
+
 def _build_limits(settings: MemberSettings) -> BuildLimits:
     return BuildLimits(
         slots=settings.builder.slots,
@@ -264,7 +291,7 @@ def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, to
         public_url=hub.public_url,
         client_id=auth.client_id,
         service=auth.service,
-        secret=token,
+        secret=lambda: hub_api_token(settings),
         timeout_s=hub.request_timeout,
     )
     # Who knows the Hub's token could make logins there as well.
@@ -285,7 +312,7 @@ def _memberships(settings: MemberSettings) -> list[Membership]:
             except ValueError as error:
                 raise ValueError(f"{setting}: {path} is {error}") from error
         try:
-            report_key = load_private_key(federation.report_key.get_secret_value())
+            report_key = load_private_key(fresh(federation.report_key))
         except ValueError as error:
             raise ValueError(f"{name}.report_key: {error}") from error
         issuer = issuer_of(federation.report_url)

@@ -18,6 +18,7 @@ from frontend.login import CALLBACK
 from member.builders.choice import kind_of
 from member.builders.kind import HubParts
 from member.settings import ManagedHubSettings, MemberSettings
+from servicekit.config import fresh
 from servicekit.processes import ProcessSpec
 
 #: Files in ``<data_dir>/secrets``, made at the first start.
@@ -32,8 +33,8 @@ _CULL_EVERY_S = 60
 
 
 def hub_api_token(settings: MemberSettings) -> str:
-    """The token with which this member speaks to its Hub; raises ``ValueError`` where there is none."""
-    given = settings.hub.api_token.get_secret_value()
+    """The token with which this member speaks to its Hub, as of now; raises ``ValueError`` where there is none."""
+    given = fresh(settings.hub.api_token)
     if given:
         return given
     if settings.hub.managed is None:

@@ -251,6 +251,10 @@ class JoinedSettings(Section):
     clock_leeway: Duration = Field(default=8.0, gt=0)
     """How far a gateway's clock may be from ours: a launch token that is off by more is refused."""
 
+    secret: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")
+    """A Secret in the member's own namespace that keeps what belongs to them, keys and all, for all its replicas, with
+    ``builder.kind`` kubernetes; "" = the data directory does."""
+
 
 class ReplicasSettings(Section):
     """One of several replicas of a member in a cluster; its Leases are in ``builder.namespace``.
@@ -391,6 +395,8 @@ class MemberSettings(Section):
     def _replicas_have_a_cluster(self) -> Self:
         if self.replicas is not None and self.builder.kind != "kubernetes":
             raise ValueError(f"replicas: is for builder.kind kubernetes, and builder.kind is {self.builder.kind}")
+        if self.joined.secret and self.builder.kind != "kubernetes":
+            raise ValueError(f"joined.secret: is for builder.kind kubernetes, and builder.kind is {self.builder.kind}")
         return self
 
     @property

@@ -41,6 +41,24 @@ class ConfigError(ValueError):
         self.problems = problems
 
 
+class FileSecret(SecretStr):
+    """A secret that stands in a file, which may be replaced while the program runs (a mounted Secret of Kubernetes)."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text)
+        self.path = path
+
+
+def fresh(secret: SecretStr) -> str:
+    """A secret as its file has it now; where that cannot be read, or it stands in none, as it was read at first."""
+    if not isinstance(secret, FileSecret):
+        return secret.get_secret_value()
+    try:
+        return _secret(secret.path).get_secret_value()
+    except ValueError:
+        return secret.get_secret_value()
+
+
 class Section(BaseModel):
     """A part of a settings tree: immutable, unknown keys refused, a field's docstring is its documentation."""
 
@@ -223,9 +241,9 @@ def _sentence(error: ErrorDetails) -> str:
     return f"{path}: {message}" if path else message
 
 
-def _secret(path: Any) -> str:
+def _secret(path: Any) -> FileSecret:
     try:
-        return Path(str(path)).read_text().strip()
+        return FileSecret(Path(str(path)).read_text().strip(), Path(str(path)))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path}: {_reason(error)}") from error
 

@@ -5,7 +5,7 @@ Source: JupyterHub's documentation, "JupyterHub REST API", and what BinderHub do
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -79,12 +79,22 @@ class HubUser:
 
 
 class HubClient:
-    """Talks to one Hub; ``session`` stays the caller's to close.  ``url`` ends with a slash."""
+    """Talks to one Hub; ``session`` stays the caller's to close.  ``url`` ends with a slash.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, token: str, timeout_s: float) -> None:
+    ``renewed`` gives the token as it is now, and is asked when one was refused ("" = it is the same).
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        token: str,
+        timeout_s: float,
+        renewed: Callable[[], str] = lambda: "",
+    ) -> None:
         self._session = session
         self._api = f"{url}hub/api/"
-        self._headers = {"Authorization": f"token {token}"}
+        self._token, self._renewed = token, renewed
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
     async def version(self) -> str:
@@ -112,6 +122,8 @@ class HubClient:
         address = f"{self._api}{self._server(user, server)}/progress"
         try:
             async with self._session.get(address, headers=self._headers, timeout=timeout) as response:
+                if response.status in (401, 403) and self._renew():
+                    raise HubBusyError("this member's token for the Hub was changed")
                 if response.status != 200:
                     raise _refusal("follow the start of a server", response.status, await response.text())
                 parser = sse.Parser()
@@ -165,6 +177,17 @@ class HubClient:
     def _server(self, user: str, server: str) -> str:
         return f"{self._user(user)}/servers/{quote(server, safe='')}" if server else f"{self._user(user)}/server"
 
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"token {self._token}"}
+
+    def _renew(self) -> bool:
+        """Whether there is another token than the one that was refused."""
+        before, self._token = self._token, self._renewed() or self._token
+        if self._token != before:
+            logger.info("the Hub has refused a token that was changed since: the new one is used")
+        return self._token != before
+
     async def _patiently(
         self,
         method: str,
@@ -213,6 +236,8 @@ class HubClient:
                 return loads_object(text) if status == 200 and text else {}
             except ValueError as error:
                 raise HubError(f"the Hub answered {method} {path} with something else than JSON") from error
+        if status in (401, 403) and self._renew():
+            return await self._once(method, path, accept=accept, body=body, retry=retry, headers=headers)
         if status in retry:
             raise HubBusyError(f"the Hub is not ready for {method} {path.partition('/')[0]} (HTTP {status})")
         raise _refusal(f"{method} {path.partition('?')[0]}", status, text)

@@ -40,8 +40,10 @@ class Reporter:
         membership: Callable[[], Membership | None],
         metrics: Metrics,
         heard: Callable[[str], None] = lambda _: None,
+        refused: Callable[[], None] = lambda: None,
         ledger: Ledger | None = None,
     ) -> None:
+        self._refused = refused
         self._ledger: Ledger = ledger or Alone()
         self._capacity, self._http, self._metrics = capacity, http, metrics
         self._membership, self._heard = membership, heard
@@ -90,6 +92,8 @@ class Reporter:
                         self._heard(notice)
                     return ""
                 said = await response.content.read(_SHOWN_BYTES)
+                if response.status == 401:
+                    self._refused()
                 if response.status == 409 and b'"Not New"' in said and self._ledger.others:
                     # Another replica's came first, and says the same.
                     return ""

@@ -62,6 +62,7 @@ SEVERAL: dict[str, Any] = {
     **LEAST,
     "replicas": 2,
     "persistence": {"enabled": False},
+    "join": {"gateway": "https://binder.example.org", "tokenSecret": "join"},
     "podDisruptionBudget": {"enabled": True},
     "networkPolicy": {"ingressFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}]},
 }

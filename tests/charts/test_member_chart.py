@@ -93,7 +93,7 @@ def documented_rights() -> set[tuple[str, str, str]]:
     found = set()
     for resources, verbs, where in re.findall(r"^\| (`.+?) \| (`.+?) \| (.+?) \|", page, re.MULTILINE):
         (resource,) = re.findall(r"`(.+?)`", resources)
-        found |= {(resource, verb, where.partition(" (")[0]) for verb in re.findall(r"`(.+?)`", verbs)}
+        found |= {(resource, verb, re.split(r" \(|, ", where)[0]) for verb in re.findall(r"`(.+?)`", verbs)}
     return found
 
 
@@ -116,6 +116,9 @@ def granted(objects: Objects, namespace: str) -> set[tuple[str, str, str]]:
         place = "cluster" if role["kind"] == "ClusterRole" else places[role["metadata"].get("namespace")]
         for rule in role["rules"]:
             assert rule["apiGroups"] == (["coordination.k8s.io"] if rule["resources"] == ["leases"] else [""])
+            # What may be read or changed of Secrets is one of them; making one cannot be tied to a name.
+            is_read = rule["resources"] == ["secrets"] and rule["verbs"] != ["create"]
+            assert rule.get("resourceNames") == (["manybinder-federations"] if is_read else None)
             found |= {(resource, verb, place) for resource in rule["resources"] for verb in rule["verbs"]}
     return found
 
@@ -124,11 +127,13 @@ def granted(objects: Objects, namespace: str) -> set[tuple[str, str, str]]:
 def test_it_has_the_rights_that_are_documented_and_no_others(objects: Objects, tmp_path: Path) -> None:
     builder = kubernetes_builder(member_settings(objects, tmp_path))
     wanted = documented_rights()
-    assert len(wanted) == 20
+    assert len(wanted) == 23
+    if member_config(objects)["joined"].get("secret") is None:
+        wanted = {right for right in wanted if right[0] != "secrets"}
     if named(objects, "Deployment")["spec"]["replicas"] == 1:
         wanted = {right for right in wanted if right[0] != "leases"}
     if builder.capacity == "limit":
-        wanted = {right for right in wanted if right[2] == "builds' namespace"}
+        wanted = {right for right in wanted if right[2] == "builds' namespace" or right[0] == "secrets"}
     assert granted(objects, builder.namespace) == wanted
     spec = named(objects, "Deployment")["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == named(objects, "ServiceAccount")["metadata"]["name"]
@@ -184,9 +189,20 @@ def test_one_replica_has_its_volume_and_no_leases(helm: Helm, chart: str) -> Non
 def test_the_readme_lists_the_same_rights() -> None:
     rows = re.findall(r"^\| `.+? \| `.+? \| .+ \|$", README.partition("## Rights")[2].partition("## ")[0], re.MULTILINE)
     page = (ROOT / "docs" / "kubernetes-builder.md").read_text()
-    same = [row.replace("config.builder.capacity", "capacity").replace("release's", "sessions'") for row in rows]
-    assert len(rows) == 10
+    same = [_as_in_the_docs(row) for row in rows]
+    assert len(rows) == 12
     assert all(row in page for row in same)
+
+
+def _as_in_the_docs(row: str) -> str:
+    names = {
+        "config.builder.capacity": "capacity",
+        "release's": "sessions'",
+        "persistence.enabled: false": "joined.secret",
+    }
+    for here, there in names.items():
+        row = row.replace(here, there)
+    return row
 
 
 @each_case

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.charts.helmkit import Helm
-from tests.charts.memberkit import ALL_ON, BARE, CASES, CONFIG, LEAST, REGISTRY
+from tests.charts.memberkit import BARE, CASES, CONFIG, LEAST, REGISTRY
 
 
 def hub(**changes: Any) -> dict[str, Any]:
@@ -69,10 +69,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({**LEAST, "replicas": 2}, "replicas is more than 1, and a volume is one pod's: set persistence.enabled to false"),
     ({**LEAST, "builds": {"namespace": "binder"}}, "builds need a namespace of their own"),
     ({**LEAST, "join": {"gateway": "https://binder.example.org"}}, "join.gateway and join.tokenSecret go together"),
-    (
-        {**ALL_ON, "persistence": {"enabled": False}},
-        "join.gateway needs persistence.enabled",
-    ),
+    (config(joined={"secret": "x"}), "config.joined.secret is set by the chart"),
     ({**LEAST, "httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
     ({**LEAST, "imageCleaner": {"thresholdHigh": 50}}, "imageCleaner.thresholdHigh must be above"),
     ({**LEAST, "replica": 1}, "additional properties 'replica' not allowed"),
@@ -104,4 +101,4 @@ def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
     assert "Nothing leads to it" not in whole
     assert "It joins https://binder.example.org" in whole
     assert "WARNING" not in least + whole
-    assert notes(**BARE).count("WARNING") == 2
+    assert notes(**BARE).count("WARNING") == 1

@@ -12,9 +12,6 @@
 {{- if ne (empty .Values.join.gateway) (empty .Values.join.tokenSecret) -}}
 {{- fail "\njoin.gateway and join.tokenSecret go together: the federation's address, and the Secret that holds a join token in its key \"token\"" -}}
 {{- end -}}
-{{- if and .Values.join.gateway (not .Values.persistence.enabled) -}}
-{{- fail "\njoin.gateway needs persistence.enabled: a join token works once, and the key that it is exchanged for is kept in the volume" -}}
-{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways to attach to" -}}
 {{- end -}}
@@ -41,7 +38,8 @@
   "" (list "schema" "data_dir")
   "listen" (list "host" "port")
   "hub" (list "url" "api_token" "api_token_file" "managed")
-  "builder" (list "kind" "kubeconfig" "namespace") -}}
+  "builder" (list "kind" "kubeconfig" "namespace")
+  "joined" (list "secret") -}}
 {{- range $section, $keys := $set -}}
 {{- $given := $section | empty | ternary $config (get $config $section | default dict) -}}
 {{- range $key := $keys -}}

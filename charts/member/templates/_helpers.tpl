@@ -55,6 +55,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{ (urlParse (include "member.publicUrl" .)).path | trimSuffix "/" }}/
 {{- end -}}
 
+{{/* Fixed too: who has it of another release, or restores it, finds it by its name. */}}
+{{- define "member.federationsSecret" -}}
+manybinder-federations
+{{- end -}}
+
 {{/* Whether there are several replicas; nothing where there is one. */}}
 {{- define "member.several" -}}
 {{- if gt (int .Values.replicas) 1 }}true{{ end -}}
@@ -172,6 +177,10 @@ placeholders_are_free: {{ dig "scheduling" "podPriority" "enabled" false .Values
 {{- $_ := set $builder "push_secret" (include "member.registrySecret" .) -}}
 {{- $registry = merge $registry (dict "username" .Values.registry.username "password_file" "/etc/manybinder/registry/password") -}}
 {{- end -}}
-{{- $own := dict "schema" 1 "data_dir" "/var/lib/manybinder" "listen" $listen "hub" $hub "builder" $builder "registry" $registry -}}
+{{- $joined := $config.joined | default dict -}}
+{{- if not .Values.persistence.enabled -}}
+{{- $joined = merge (dict "secret" (include "member.federationsSecret" .)) $joined -}}
+{{- end -}}
+{{- $own := dict "schema" 1 "data_dir" "/var/lib/manybinder" "listen" $listen "hub" $hub "builder" $builder "registry" $registry "joined" $joined -}}
 {{- merge $own $config | toYaml -}}
 {{- end -}}
