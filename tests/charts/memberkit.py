@@ -82,9 +82,15 @@ each_case = pytest.mark.parametrize("everything", CASES, indirect=True)
 
 
 def ours(objects: Objects) -> Objects:
-    """What is no part of the Hub's chart."""
+    """What is no part of the Hub's chart, and is there all the time."""
     name = ("app.kubernetes.io/part-of", "manybinder")
-    return [item for item in objects if name in item["metadata"].get("labels", {}).items()]
+    made = [item for item in objects if name in item["metadata"].get("labels", {}).items()]
+    return [item for item in made if "helm.sh/hook" not in item["metadata"].get("annotations", {})]
+
+
+def hooks(objects: Objects) -> Objects:
+    """What `helm test` makes."""
+    return [item for item in objects if item["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"]
 
 
 def named(objects: Objects, kind: str, ending: str = "binder-member") -> dict[str, Any]:

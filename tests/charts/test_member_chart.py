@@ -22,6 +22,7 @@ from tests.charts.memberkit import (
     SEVERAL,
     Objects,
     each_case,
+    hooks,
     kubernetes_builder,
     member_config,
     member_settings,
@@ -177,6 +178,43 @@ def test_of_several_replicas_one_may_go_without_anybody_noticing(helm: Helm, cha
     replicas = load(MemberSettings, config, told).replicas
     assert replicas is not None
     assert (replicas.name, replicas.host) == ("member-7f-x", "2001:10:1:2:3:4:5:6")
+
+
+def test_helm_test_checks_pools_with_rights_of_its_own_while_it_runs(helm: Helm, chart: str, tmp_path: Path) -> None:
+    made = hooks(helm.render(chart, **SEVERAL))
+    (pod,) = of_kind(made, "Pod")
+    assert offences(pod["spec"]) == []
+    for item in made:
+        kubernetes_validate.validate(item, KUBERNETES, strict=True)
+        policy = item["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(",")
+        assert "before-hook-creation" in policy
+        # Rights go with the run, whatever its end.
+        assert item is pod or {"hook-succeeded", "hook-failed"} <= set(policy)
+        assert item is pod or int(item["metadata"]["annotations"]["helm.sh/hook-weight"]) < 0
+    account = pod["spec"]["serviceAccountName"]
+    assert account != named(ours(helm.render(chart, **SEVERAL)), "ServiceAccount")["metadata"]["name"]
+    bindings = [*of_kind(made, "RoleBinding"), *of_kind(made, "ClusterRoleBinding")]
+    assert len(bindings) == 3
+    assert all(binding["subjects"][0]["name"] == account for binding in bindings)
+    rights = {
+        (item["metadata"].get("namespace"), rule["resources"][0], tuple(rule["verbs"]))
+        for item in (*of_kind(made, "Role"), *of_kind(made, "ClusterRole"))
+        for rule in item["rules"]
+    }
+    assert rights == {
+        ("binder-builds", "pods", ("create", "get", "patch", "delete", "list", "watch")),
+        ("binder-builds", "pods/log", ("get",)),
+        ("binder-builds", "events", ("list",)),
+        (None, "pods", ("create", "get", "delete")),
+        (None, "nodes", ("list",)),
+    }
+    (container,) = pod["spec"]["containers"]
+    assert "--repo=https://binder.example.org/canary.git" in container["args"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {item["name"] for item in pod["spec"]["volumes"]}
+    # The program takes these arguments, and a node pulls as one does for a session.
+    sessions = kubernetes_builder(member_settings(ours(helm.render(chart, **SEVERAL)), tmp_path)).sessions
+    assert sessions.image_pull_secrets == ("manybinder-registry",)
+    assert hooks(helm.render(chart, **LEAST)) == []
 
 
 def test_one_replica_has_its_volume_and_no_leases(helm: Helm, chart: str) -> None:

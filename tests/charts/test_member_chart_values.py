@@ -70,6 +70,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({**LEAST, "builds": {"namespace": "binder"}}, "builds need a namespace of their own"),
     ({**LEAST, "join": {"gateway": "https://binder.example.org"}}, "join.gateway and join.tokenSecret go together"),
     (config(joined={"secret": "x"}), "config.joined.secret is set by the chart"),
+    ({**LEAST, "check": {"repo": "https://git.example.org/x"}}, "check.repo is set, and check.commit is not"),
     ({**LEAST, "httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
     ({**LEAST, "imageCleaner": {"thresholdHigh": 50}}, "imageCleaner.thresholdHigh must be above"),
     ({**LEAST, "replica": 1}, "additional properties 'replica' not allowed"),

@@ -12,6 +12,9 @@
 {{- if ne (empty .Values.join.gateway) (empty .Values.join.tokenSecret) -}}
 {{- fail "\njoin.gateway and join.tokenSecret go together: the federation's address, and the Secret that holds a join token in its key \"token\"" -}}
 {{- end -}}
+{{- if and .Values.check.repo (not .Values.check.commit) -}}
+{{- fail "\ncheck.repo is set, and check.commit is not: give the commit that is to be built" -}}
+{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways to attach to" -}}
 {{- end -}}
@@ -48,7 +51,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" -}}
+{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" "image_pull_secrets" -}}
 {{- if hasKey (dig "builder" "sessions" dict $config) $key -}}
 {{- fail (printf "\nconfig.builder.sessions.%s is what jupyterhub's values say of sessions: take it out" $key) -}}
 {{- end -}}

@@ -161,6 +161,11 @@ memory_limit: {{ include "member.size" . | quote }}
 {{- with $cpu.limit }}
 cpu_limit: {{ . }}
 {{- end }}
+{{- $pull := list -}}
+{{- range dig "image" "pullSecrets" list $user -}}
+{{- $pull = append $pull (kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name")) -}}
+{{- end }}
+image_pull_secrets: {{ $pull | toJson }}
 node_selector: {{ $selector | toJson }}
 tolerations: {{ $tolerations | toJson }}
 placeholders_are_free: {{ dig "scheduling" "podPriority" "enabled" false .Values.jupyterhub }}
