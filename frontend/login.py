@@ -124,7 +124,7 @@ class Login:
             try:
                 if await self.visitor(request) is not None:
                     return await handler(request)
-                return await self._flow.begin(self._provider, request.rel_url.raw_path_qs)
+                return await self._flow.begin(self._provider, request, request.rel_url.raw_path_qs)
             except LoginError as error:
                 return _answer(request, error)
 

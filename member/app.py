@@ -47,7 +47,6 @@ from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
 from providers.registry import Providers
 from servicekit import logs, serving
-from servicekit.config import fresh
 from servicekit.sealing import Seal
 from servicekit.tasks import Tasks
 
@@ -86,7 +85,11 @@ async def make_app(settings: MemberSettings) -> web.Application:
     providers = Providers(settings.providers, http)
     metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
     hub = HubClient(
-        http, settings.hub.url, token, settings.hub.request_timeout, renewed=lambda: hub_api_token(settings)
+        http,
+        settings.hub.url,
+        token,
+        settings.hub.request_timeout,
+        renewed=lambda: settings.hub.secret_now("api_token"),
     )
     health = Health(hub, builder)
     logs = _build_logs(settings)
@@ -146,7 +149,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
         leeway=settings.joined.clock_leeway,
         configure=lambda: _memberships(settings),
     )
-    site = make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version)
+    site = make_site(
+        settings.security,
+        name=settings.name,
+        public_url=settings.public_url,
+        version=own_version,
+        face=settings.face,
+    )
     parts = Parts(
         name=settings.name,
         site=site,
@@ -291,7 +300,7 @@ def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, to
         public_url=hub.public_url,
         client_id=auth.client_id,
         service=auth.service,
-        secret=lambda: hub_api_token(settings),
+        secret=token,
         timeout_s=hub.request_timeout,
     )
     # Who knows the Hub's token could make logins there as well.
@@ -312,7 +321,7 @@ def _memberships(settings: MemberSettings) -> list[Membership]:
             except ValueError as error:
                 raise ValueError(f"{setting}: {path} is {error}") from error
         try:
-            report_key = load_private_key(fresh(federation.report_key))
+            report_key = load_private_key(federation.secret_now("report_key"))
         except ValueError as error:
             raise ValueError(f"{name}.report_key: {error}") from error
         issuer = issuer_of(federation.report_url)

@@ -18,7 +18,6 @@ from frontend.login import CALLBACK
 from member.builders.choice import kind_of
 from member.builders.kind import HubParts
 from member.settings import ManagedHubSettings, MemberSettings
-from servicekit.config import fresh
 from servicekit.processes import ProcessSpec
 
 #: Files in ``<data_dir>/secrets``, made at the first start.
@@ -33,8 +32,8 @@ _CULL_EVERY_S = 60
 
 
 def hub_api_token(settings: MemberSettings) -> str:
-    """The token with which this member speaks to its Hub, as of now; raises ``ValueError`` where there is none."""
-    given = fresh(settings.hub.api_token)
+    """The token with which this member speaks to its Hub; raises ``ValueError`` where there is none."""
+    given = settings.hub.api_token.get_secret_value()
     if given:
         return given
     if settings.hub.managed is None:
@@ -47,7 +46,7 @@ def processes(settings: MemberSettings, config_path: Path) -> list[ProcessSpec]:
     parts = None if settings.hub.managed is None else kind_of(settings).hub(settings, config_path)
     api = ProcessSpec(
         name=f"{settings.name}/api",
-        argv=(sys.executable, "-m", "manybinder", "member", "--only", "api", "--config", str(config_path)),
+        argv=(sys.executable, "-P", "-m", "manybinder", "member", "--only", "api", "--config", str(config_path)),
         log=str(settings.data_dir / "logs" / "api.log"),
         ready_url=f"http://{_local(settings.listen.host)}:{settings.listen.port}/readyz",
         after=(),
@@ -209,7 +208,7 @@ def _write(path: Path, text: str) -> Path:
 
 def _local(host: str) -> str:
     """Where a service that listens on ``host`` can be reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, _bracketed(host))  # noqa: S104 - compared, not bound
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}.get(host, _bracketed(host))  # noqa: S104 - compared, not bound
 
 
 def _bracketed(host: str) -> str:

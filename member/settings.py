@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
+from frontend.face import FaceSettings
 from frontend.settings import SecuritySettings
 from member.admission_settings import AdmissionSettings
 from member.auth_settings import AuthenticatorSettings, AuthSettings
@@ -43,8 +44,8 @@ def is_loopback(host: str | None) -> bool:
 class ListenSettings(Section):
     """Where the API listens."""
 
-    host: str = Field(default="127.0.0.1", min_length=1)
-    """An address, or a name that leads to one; ``0.0.0.0`` is every interface."""
+    host: str = "127.0.0.1"
+    """An address, or a name that leads to one; ``0.0.0.0`` is every interface, empty every one of IPv4 and IPv6."""
 
     port: int = Field(ge=1, le=65535)
 
@@ -289,6 +290,9 @@ class MemberSettings(Section):
 
     enable_api_only_mode: bool = False
     """As in BinderHub: no pages are served, and ``?build_only=true`` builds without launching."""
+
+    face: FaceSettings = FaceSettings()
+    """How pages look: logo, colours, links, own HTML and templates."""
 
     auth_enabled: bool = False
     """As in BinderHub: visitors log in at the Hub, and sessions are theirs (``jupyterhub-singleuser``)."""

@@ -81,7 +81,7 @@ class HubUser:
 class HubClient:
     """Talks to one Hub; ``session`` stays the caller's to close.  ``url`` ends with a slash.
 
-    ``renewed`` gives the token as it is now, and is asked when one was refused ("" = it is the same).
+    ``renewed`` says what the token is now, and is asked when the Hub has refused the one that it was.
     """
 
     def __init__(
@@ -90,7 +90,8 @@ class HubClient:
         url: str,
         token: str,
         timeout_s: float,
-        renewed: Callable[[], str] = lambda: "",
+        *,
+        renewed: Callable[[], str] | None = None,
     ) -> None:
         self._session = session
         self._api = f"{url}hub/api/"
@@ -121,9 +122,9 @@ class HubClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total, sock_read=60)
         address = f"{self._api}{self._server(user, server)}/progress"
         try:
-            async with self._session.get(address, headers=self._headers, timeout=timeout) as response:
-                if response.status in (401, 403) and self._renew():
-                    raise HubBusyError("this member's token for the Hub was changed")
+            async with self._session.get(address, headers=self._authorization(), timeout=timeout) as response:
+                if response.status in (401, 403) and self._has_new_token():
+                    raise HubBusyError("the Hub has a new token for this member")
                 if response.status != 200:
                     raise _refusal("follow the start of a server", response.status, await response.text())
                 parser = sse.Parser()
@@ -177,17 +178,6 @@ class HubClient:
     def _server(self, user: str, server: str) -> str:
         return f"{self._user(user)}/servers/{quote(server, safe='')}" if server else f"{self._user(user)}/server"
 
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"token {self._token}"}
-
-    def _renew(self) -> bool:
-        """Whether there is another token than the one that was refused."""
-        before, self._token = self._token, self._renewed() or self._token
-        if self._token != before:
-            logger.info("the Hub has refused a token that was changed since: the new one is used")
-        return self._token != before
-
     async def _patiently(
         self,
         method: str,
@@ -208,6 +198,17 @@ class HubClient:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"token {self._token}"}
+
+    def _has_new_token(self) -> bool:
+        """Whether there is another token than the one that the Hub has refused; it is used from now on."""
+        new = self._renewed() if self._renewed else ""
+        if new in ("", self._token):
+            return False
+        self._token = new
+        return True
+
     async def _once(
         self,
         method: str,
@@ -223,7 +224,7 @@ class HubClient:
                 method,
                 self._api + path,
                 json=body,
-                headers={**self._headers, **(headers or {})},
+                headers={**self._authorization(), **(headers or {})},
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
@@ -231,13 +232,13 @@ class HubClient:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise HubBusyError(f"the Hub does not answer: {_describe(error)}") from error
+        if status in (401, 403) and self._has_new_token():
+            return await self._once(method, path, accept=accept, body=body, retry=retry, headers=headers)
         if status in accept:
             try:
                 return loads_object(text) if status == 200 and text else {}
             except ValueError as error:
                 raise HubError(f"the Hub answered {method} {path} with something else than JSON") from error
-        if status in (401, 403) and self._renew():
-            return await self._once(method, path, accept=accept, body=body, retry=retry, headers=headers)
         if status in retry:
             raise HubBusyError(f"the Hub is not ready for {method} {path.partition('/')[0]} (HTTP {status})")
         raise _refusal(f"{method} {path.partition('?')[0]}", status, text)

@@ -8,7 +8,6 @@ from typing import Any
 
 from member.clients.registry import CredentialSource
 from member.registry_settings import RegistrySettings
-from servicekit.config import fresh
 
 #: Amazon's last twelve hours, Google's one; this long before their end (seconds) a new one is asked for.
 _EARLY_S = 300.0
@@ -25,7 +24,7 @@ def source(settings: RegistrySettings) -> CredentialSource:
 
 
 class Password:
-    """User name and password of the settings, the latter as its file has it now."""
+    """User name and password of the settings."""
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._settings = settings
@@ -34,7 +33,7 @@ class Password:
         """See :class:`CredentialSource`."""
         if not self._settings.username:
             return None
-        return self._settings.username, fresh(self._settings.password)
+        return self._settings.username, self._settings.secret_now("password")
 
 
 class GoogleToken:

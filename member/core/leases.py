@@ -40,7 +40,8 @@ class ReplicaState:
 
 @dataclass(frozen=True, slots=True)
 class LaunchState:
-    """A launch: ``short`` names it, ``key`` its server at the Hub, ``outcome`` is "" while it is under way.
+    """A launch: ``short`` names it, ``key`` its server at the Hub, ``user`` who has
+    logged in, ``outcome`` is "" while it is under way.
 
     ``claimed``: it takes one of the member's sessions, which the Hub may not count yet.  ``issued_at`` is the time of
     the newest order for it that was taken (Unix time in seconds): older ones may have been used before.
@@ -49,6 +50,7 @@ class LaunchState:
     short: str = ""
     key: str = ""
     repo: str = ""
+    user: str = ""
     image: str = ""
     launch_host: str = ""
     outcome: str = ""

@@ -1,10 +1,7 @@
 """Reading a container's log to its end over streams that break: each line once; pure."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-from contract.events import BuildEvent, Failure, Phase, event, parse_event
 
 _STAMP = re.compile(
     rb"(?P<date>\d{4}-\d\d-\d\d)T(?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d) ?"
@@ -58,32 +55,3 @@ def _normal(match: re.Match[bytes]) -> bytes:
     # Within one log all times are of one zone, so that texts compare as times do.
     fraction = (match["fraction"] or b"").ljust(9, b"0")
     return b"%sT%s.%s" % (match["date"], match["time"], fraction)
-
-
-def read_line(line: str) -> BuildEvent:
-    """The event that a line of repo2docker's is; one that is no JSON is a line of the log."""
-    try:
-        told = parse_event(line)
-    except ValueError:
-        return event(Phase.UNKNOWN, f"{line}\n")
-    text = told.message if told.message.endswith(("\n", "\r")) or not told.message else f"{told.message}\n"
-    # Whether it is the end is not for its log to say.
-    return event(Phase.BUILDING if told.is_final else told.phase, text)
-
-
-#: What goes wrong in a member and may go right in another.  What a repository's own commands print never begins a
-#: line: the engine puts the step's number in front.
-_MEMBERS = re.compile(
-    r"(?:ERROR: |error: |RuntimeError: )*(?:"
-    r"cannot connect to the docker daemon|error during connect|unable to connect to podman"
-    r"|the (?:docker|podman) commandline client must be installed|the buildx plugin must be installed"
-    r"|failed to push |failed to solve: failed to push |denied: |unauthorized: "
-    r"|failed to solve: .*(?:toomanyrequests|no space left on device|i/o timeout|connection refused)"
-    r"|.*toomanyrequests: |.*fatal: unable to access .*(?:could not resolve host|timed out|connection refused))",
-    re.IGNORECASE,
-)
-
-
-def whose(last_lines: Iterable[str]) -> Failure:
-    """Whose failure it is that repo2docker has failed, from the last lines of its log."""
-    return Failure.MEMBER if any(_MEMBERS.match(line) for line in last_lines) else Failure.USER

@@ -4,11 +4,12 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
-from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest
+from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest, session_owner
 from contract.repos import RepoKey
 from member.builders.base import Builder, Resources
 from member.clients.hub import HubClient, HubError
@@ -29,6 +30,7 @@ class _Held(NamedTuple):
     launch_host: str
     repo: RepoKey
     running: bool
+    user: str = ""
 
 
 class Capacity:
@@ -81,6 +83,8 @@ class Capacity:
         own = [item for item in self._held if item.launch_host == membership.issuer]
         running = sum(item.running for item in own)
         by_repo = capacity.by_repo(item.repo for item in own)
+        owners = dict.fromkeys(session_owner(item.user, item.repo) for item in own if item.user)
+        report = replace(report, session_owners=tuple(owners))
         return shared(report, membership, Sessions(running, len(own) - running), by_repo)
 
     async def _count(self) -> CapacityReport:
@@ -88,7 +92,7 @@ class Capacity:
         settings = self._settings
         resources = await self._builder.resources()
         cpu = resources.cpu
-        limit = settings.sessions.limit
+        limit, people = settings.sessions.limit, settings.auth_enabled
         try:
             # A report that waits for a Hub that hangs comes too late to be believed.
             async with asyncio.timeout(DEADLINE_S):
@@ -102,9 +106,13 @@ class Capacity:
             )
             orders = [item.order for item in self._launches.under_way if item.key in under_way]
             self._held = [
-                *(_Held(user.launch_host, user.repo, user.ready) for user in users),
-                *(_Held(order.launch_host, order.repo, False) for order in orders),
-                *(_Held(item.launch_host, RepoKey(item.repo), False) for item in elsewhere if item.key in under_way),
+                *(_Held(user.launch_host, user.repo, user.ready, user.name if people else "") for user in users),
+                *(_Held(order.launch_host, order.repo, False, order.user) for order in orders),
+                *(
+                    _Held(item.launch_host, RepoKey(item.repo), False, item.user)
+                    for item in elsewhere
+                    if item.key in under_way
+                ),
             ]
             self._by_repo = capacity.by_repo(item.repo for item in self._held)
             running = sum(user.ready for user in users)

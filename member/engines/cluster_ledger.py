@@ -115,6 +115,7 @@ class ClusterLedger:
             # One of its own, until it claims a server.
             key=user_name(order.repo_url, order.launch_id, order.attempt),
             repo=order.repo,
+            user=order.user,
             image=order.image,
             build_only=order.build_only,
             launch_host=order.launch_host,

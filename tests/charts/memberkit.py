@@ -41,7 +41,7 @@ ALL_ON: dict[str, Any] = {
     "ingress": {"enabled": True, "annotations": {"a": "b"}, "tls": [{"secretName": "tls", "hosts": ["example.org"]}]},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
     "podDisruptionBudget": {"enabled": True},
-    "monitoring": {"serviceMonitor": {"enabled": True}},
+    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
     "service": {"type": "LoadBalancer", "ipFamilies": ["IPv6"]},
     "imagePullSecrets": [{"name": "pull"}],
     "nodeSelector": {"disk": "ssd"},

@@ -32,7 +32,7 @@ from tests.charts.memberkit import (
 from tests.charts.pod_security import offences
 
 #: Custom resources, whose schemas are not Kubernetes' own.
-CUSTOM = {"HTTPRoute", "ServiceMonitor"}
+CUSTOM = {"HTTPRoute", "ServiceMonitor", "PodMonitor"}
 
 
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name)
@@ -278,6 +278,10 @@ def test_services_and_policies_meet_their_pods(everything: Objects, objects: Obj
     for route in of_kind(objects, "HTTPRoute"):
         (backend,) = route["spec"]["rules"][0]["backendRefs"]
         assert (backend["name"], backend["port"]) == (service["metadata"]["name"], service["spec"]["ports"][0]["port"])
+        assert route["spec"]["rules"][0]["timeouts"] == {"request": "0s"}
+    for monitor in of_kind(objects, "PodMonitor"):
+        assert met(monitor["spec"]["selector"]["matchLabels"]) == [template]
+        assert monitor["spec"]["podMetricsEndpoints"][0]["port"] in ports
     for monitor in of_kind(objects, "ServiceMonitor"):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.helmkit import Helm
+from member.settings import MemberSettings
+from tests.charts.helmkit import Helm, secret_settings, secrets_refused
 from tests.charts.memberkit import BARE, CASES, CONFIG, LEAST, REGISTRY
 
 
@@ -47,6 +48,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         config(security={"cors_allow_origin": "https://pages.example.org"}),
         "they could not use what they have launched",
+    ),
+    (
+        config(providers={"gh": {"access_token": "x"}}),
+        "config.providers.gh.access_token would stand in a ConfigMap, where it is not secret",
     ),
     (registry(url=""), "registry.url is not set"),
     (registry(url="registry.example.org"), "/registry/url"),
@@ -103,3 +108,7 @@ def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
     assert "It joins https://binder.example.org" in whole
     assert "WARNING" not in least + whole
     assert notes(**BARE).count("WARNING") == 1
+
+
+def test_no_secret_setting_is_let_into_a_config_map() -> None:
+    assert secrets_refused("member") == secret_settings(MemberSettings)

@@ -10,18 +10,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import SecretStr
 
 from contract.signatures import fingerprint, private_pem, public_pem
 from member.app import make_app
 from member.clients.hub import HubClient, HubError
 from member.clients.registry import Registry, RegistryError
 from member.clients.registry_credentials import source
-from member.processes import hub_api_token
 from member.registry_settings import RegistrySettings
 from member.settings import MemberSettings
 from member.web.parts import PARTS
-from servicekit.config import fresh
 from tests.fakes.hub import FakeHub
 from tests.fakes.oci_registry import FakeRegistry
 from tests.member.member_harness import until
@@ -41,21 +38,10 @@ def settings(tmp_path: Path, **more: Any) -> MemberSettings:
     return MemberSettings.model_validate(tree)
 
 
-def test_a_secret_is_as_its_file_has_it_now(tmp_path: Path) -> None:
-    secret = settings(tmp_path).hub.api_token
-    assert (fresh(secret), repr(secret)) == ("first", "FileSecret('**********')")
-    (tmp_path / "token").write_text("second")
-    assert fresh(secret) == "second"
-    # While it is replaced there may be none for a moment.
-    (tmp_path / "token").unlink()
-    assert fresh(secret) == "first"
-    assert fresh(SecretStr("given")) == "given"
-
-
 async def test_a_hub_that_refuses_a_token_is_asked_with_the_one_that_is_there_now(tmp_path: Path) -> None:
     given = settings(tmp_path)
     async with FakeHub(token="first") as hub, aiohttp.ClientSession() as http:
-        client = HubClient(http, hub.url, hub_api_token(given), 20, renewed=lambda: hub_api_token(given))
+        client = HubClient(http, hub.url, "first", 20, renewed=lambda: given.hub.secret_now("api_token"))
         assert await client.users() == []
         hub.token = "second"
         with pytest.raises(HubError, match="does not accept this member's token"):
@@ -65,7 +51,7 @@ async def test_a_hub_that_refuses_a_token_is_asked_with_the_one_that_is_there_no
         hub.token = "third"
         (tmp_path / "token").write_text("third\n")
         # A stream that was refused is followed again by who follows it.
-        with pytest.raises(HubError, match="was changed"):
+        with pytest.raises(HubError, match="new token"):
             async with contextlib.aclosing(client.progress("somebody")) as messages:
                 await anext(messages)
         async with contextlib.aclosing(client.progress("somebody")) as messages:

@@ -56,6 +56,7 @@
 {{- fail (printf "\nconfig.builder.sessions.%s is what jupyterhub's values say of sessions: take it out" $key) -}}
 {{- end -}}
 {{- end -}}
+{{- include "member.checks.secrets" (dict "path" "config" "value" $config) -}}
 {{- if and (contains "/etc/manybinder/secrets/" (toJson $config)) (not .Values.secretName) -}}
 {{- fail "\nconfig names a file in /etc/manybinder/secrets, and secretName is not set: name the Secret that holds it" -}}
 {{- end -}}
@@ -105,6 +106,7 @@
 {{- $files := dict
   "manybinder-config" "jupyterhub_config.d/manybinder.py"
   "manybinder-binder" "manybinder/member/hub/binder.py"
+  "manybinder-ended" "manybinder/member/hub/ended.py"
   "manybinder-kubernetes" "manybinder/member/hub/kubernetes.py" -}}
 {{- range $key, $path := $files -}}
 {{- $file := get ($hub.extraFiles | default dict) $key | default dict -}}
@@ -123,5 +125,23 @@
 {{- $sessions := dig "config" "BinderSpawner" "cors_allow_origin" "" $hub -}}
 {{- if and $api (not (has $sessions (list $api "*"))) -}}
 {{- fail (printf "\nconfig.security.cors_allow_origin lets pages of %s launch, and jupyterhub.hub.config.BinderSpawner.cors_allow_origin is %q: they could not use what they have launched; give both the same" $api $sessions) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A ConfigMap is no place for a secret: each may stand in a file, whose name is the setting's with "_file". */}}
+{{- define "member.checks.secrets" -}}
+{{- $secrets := list "access_token" "api_token" "app_private_key" "build_token_secret" "client_secret" "password" "private_token" "report_key" -}}
+{{- $path := .path -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- if and (has $key $secrets) $value -}}
+{{- fail (printf "\n%s.%s would stand in a ConfigMap, where it is not secret: put it into a Secret, and name its file in %s.%s_file (see secretName)" $path $key $path $key) -}}
+{{- end -}}
+{{- include "member.checks.secrets" (dict "path" (printf "%s.%s" $path $key) "value" $value) -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $number, $value := .value -}}
+{{- include "member.checks.secrets" (dict "path" (printf "%s[%d]" $path $number) "value" $value) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -65,8 +65,14 @@ manybinder-federations
 {{- if gt (int .Values.replicas) 1 }}true{{ end -}}
 {{- end -}}
 
+{{/* The address to listen on: both families need none, for one of IPv6 serves no IPv4. */}}
 {{- define "member.listenHost" -}}
-{{ eq (first .Values.service.ipFamilies | default "IPv4") "IPv6" | ternary "::" "0.0.0.0" }}
+{{- if ne .Values.service.ipFamilyPolicy "SingleStack" -}}
+{{- else if eq (first .Values.service.ipFamilies | default "IPv4") "IPv6" -}}
+::
+{{- else -}}
+0.0.0.0
+{{- end -}}
 {{- end -}}
 
 {{/* The Hub itself, not its proxy, which may speak TLS. */}}

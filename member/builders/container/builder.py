@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -35,16 +34,15 @@ from member.confine.confinement import Confinement, detect
 from member.confine.ending import to_its_end
 from member.confine.files import remove_tree, remove_tree_async
 from member.confine.limits import LimitExceededError, Limits
+from member.core.repo2docker_log import Repo2dockerLog
 from member.settings import MemberSettings
+from providers.credentials import git_credentials
 from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
 #: Seconds that a list of images is told again: the engine is slow to count them.
 _FRESH_S = 10.0
-
-#: Lines that are remembered of repo2docker, to say why it failed.
-_REMEMBERED = 40
 
 #: Seconds that a member waits at its start for the engine, which may be starting too.
 _START_S = 60.0
@@ -246,18 +244,18 @@ class ContainerBuilder:
         group = groups.new_group(self._settings.name, systemd=self._systemd)
         self._builds_dir.mkdir(parents=True, exist_ok=True)
         place = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._builds_dir))
-        last: deque[str] = deque(maxlen=_REMEMBERED)
+        log = Repo2dockerLog()
 
         async def on_line(line: str) -> None:
-            told = repo2docker.read_line(line)
-            last.append(told.message)
-            await tell(told)
+            await tell(log.read(line))
 
         try:
             own = self._own
             limits = Limits(own.memory, own.processes, own.disk, deadline_s=own.timeout)
             argv = repo2docker.arguments(request, engine, own, group)
-            status = await warden.run(repo2docker.command(confinement, engine, place, argv, limits), on_line)
+            credentials = git_credentials(request.provider, request.repo_url, self._settings.providers)
+            command = repo2docker.command(confinement, engine, place, argv, limits, credentials=credentials)
+            status = await warden.run(command, on_line)
         except LimitExceededError as error:
             return BuildFailedError(Failure.USER, f"The build was ended: {error}.")
         except OSError as error:
@@ -265,7 +263,17 @@ class ContainerBuilder:
             return BuildFailedError(Failure.MEMBER, f"The member could not build: {error.strerror or error}.")
         finally:
             await to_its_end(self._clear_away(group, place))
-        return why(status, last) if status else None
+        return why(status, log, await self._trouble()) if status else None
+
+    async def _trouble(self) -> str:
+        """What is wrong with this member, so that a build that has failed may go well elsewhere."""
+        try:
+            await self._ask().version()
+        except EngineError as error:
+            return str(error)
+        free = (await asyncio.to_thread(psutil.disk_usage, str(self._disk))).free
+        # What a build has filled is free again by now.
+        return "this member is short of disk" if free < self._settings.sessions.min_free_disk else ""
 
     async def _clear_away(self, group: str, place: Path) -> None:
         if ended := await asyncio.to_thread(groups.end, group):

@@ -1,4 +1,4 @@
-"""One run of repo2docker: its arguments are those that BinderHub gives it, its lines become events.
+"""One run of repo2docker: its arguments are those that BinderHub gives it.
 
 It runs in a sandbox that holds its own code, a home, and the engine's socket: a link in a repository that leads to a
 file of this machine leads nowhere.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import member
-from contract.events import BuildEvent, Phase, event, parse_event
 from member.builder_settings import ContainerBuilderSettings
 from member.builders.base import BuildRequest
 from member.builders.container.endpoint import Endpoint
@@ -20,6 +19,7 @@ from member.confine.environ import named_files, network_environ
 from member.confine.limits import Limits
 from member.confine.sandbox import HOME_PATH, USER, Layer, View, covered
 from member.confine.warden import Command
+from providers.credentials import GitCredentials
 
 #: On each image: what it is of, by the names under which other members find it in a registry.
 LABEL_REPO, LABEL_COMMIT = "org.manybinder.repo", "org.manybinder.commit"
@@ -84,8 +84,12 @@ def command(
     argv: Sequence[str],
     limits: Limits,
     environ: Mapping[str, str] = os.environ,
+    credentials: GitCredentials | None = None,
 ) -> Command:
-    """The run as a command of this machine; ``place`` is an empty directory of its own."""
+    """The run as a command of this machine; ``place`` is an empty directory of its own.
+
+    ``credentials`` are for its Git: what runs of the repository, the engine runs, with an environment of its own.
+    """
     home, tmp = place / "home", place / "tmp"
     for directory in (home, tmp):
         directory.mkdir(mode=0o700)
@@ -112,6 +116,7 @@ def command(
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         **_GIT,
+        **(credentials.whole_environ if credentials else {}),
     }
     invocation = confinement.invocation([sys.executable, "-I", "-m", "repo2docker", *argv], seen, limits)
     return Command(invocation, variables, limits, [home, tmp], cwd="/" if confinement.confined else str(home))
@@ -125,14 +130,3 @@ _GIT = {
     "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
     "GIT_SSH_COMMAND": "ssh -F /dev/null -o BatchMode=yes -o ConnectTimeout=10",
 }
-
-
-def read_line(line: str) -> BuildEvent:
-    """The event that a line of repo2docker's is; one that is no JSON is a line of the log."""
-    try:
-        told = parse_event(line)
-    except ValueError:
-        return event(Phase.BUILDING, line + "\n")
-    text = told.message if told.message.endswith(("\n", "\r")) or not told.message else told.message + "\n"
-    # Whether it is the end is not for its log to say.
-    return event(Phase.BUILDING if told.is_final else told.phase, text)

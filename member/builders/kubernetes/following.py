@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -12,9 +11,10 @@ from member.builders.base import BuildFailedError
 from member.builders.kubernetes.pods import Pods
 from member.builders.relay import Tell
 from member.clients.kubernetes import KubernetesError
-from member.core.pod_log import LogPosition, read_line, whose
+from member.core.pod_log import LogPosition
 from member.core.pod_status import PodStatus, Stage, read_status
 from member.core.pods import CONTAINER
+from member.core.repo2docker_log import Repo2dockerLog
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +27,13 @@ _LOG_PATIENCE_S = 40.0
 #: Seconds before a log is asked for again, at first and at most.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 
-#: Lines that are remembered, to say whose failure a build's is.
-_REMEMBERED = 40
-
 
 class Following:
     """Follows one pod and tells what it hears; ``start_timeout_s`` bounds the time until the pod runs."""
 
     def __init__(self, pods: Pods, pod: Mapping[str, Any], tell: Tell, start_timeout_s: float) -> None:
         self._pods, self._pod, self._tell, self._start_timeout_s = pods, pod, tell, start_timeout_s
-        self._last_lines: deque[str] = deque(maxlen=_REMEMBERED)
+        self._log = Repo2dockerLog()
         self._ended = asyncio.Event()
 
     async def to_the_end(self) -> BuildFailedError | None:
@@ -66,7 +63,7 @@ class Following:
     def _verdict(self, status: PodStatus) -> BuildFailedError | None:
         if status.stage is Stage.SUCCEEDED:
             return None
-        failure = whose(self._last_lines) if status.by_exit_code else status.failure or Failure.MEMBER
+        failure = self._log.failure if status.by_exit_code else status.failure or Failure.MEMBER
         return BuildFailedError(failure, status.words)
 
     async def _statuses(self) -> AsyncGenerator[PodStatus, None]:
@@ -135,9 +132,7 @@ class Following:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     async def _say(self, text: str) -> None:
-        told = read_line(text)
-        self._last_lines.append(told.message)
-        await self._tell(told)
+        await self._tell(self._log.read(text))
 
 
 _GONE = PodStatus(Stage.FAILED, "This member could not build: the build's pod was deleted.", Failure.MEMBER)

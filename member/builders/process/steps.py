@@ -11,13 +11,14 @@ from pathlib import Path
 from contract.events import Failure, Phase
 from member.builders.base import BuildFailedError, BuildRequest
 from member.builders.process.site import REMEMBERED, Site
-from member.builders.process.tools import pristine_environ, python_in, uv_seen
-from member.builders.process.words import begins_error, git_failure, uv_failure
+from member.builders.process.tools import pristine_environ, python_in, uv_environ, uv_seen
+from member.builders.process.words import EX_DATAERR, begins_error, git_failure, uv_failure
 from member.confine import layers
 from member.confine.confinement import Mode
 from member.confine.ending import to_its_end
 from member.confine.sandbox import ENV_PATH, Layer
 from member.core.environment import Detected, Plan, read_detected
+from providers.credentials import GitCredentials
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +73,13 @@ async def prepare_bytecode(directory: Path) -> None:
             await process.wait()
 
 
-async def fetch(site: Site, request: BuildRequest) -> None:
-    """Check the repository out into the home; raises :class:`BuildFailedError`."""
-    git = shlex.join(_GIT)
+async def fetch(site: Site, request: BuildRequest, credentials: GitCredentials | None = None) -> None:
+    """Check the repository out into the home; raises :class:`BuildFailedError`.
+
+    ``credentials`` are for this alone: nothing of the repository runs yet, and what runs later does not get them.
+    """
+    config = credentials.config if credentials else {}
+    git = shlex.join([*_GIT, *(part for key, value in config.items() for part in ("-c", f"{key}={value}"))])
     url, commit = shlex.quote(request.repo_url), shlex.quote(request.commit)
     # A server that serves plain files, or only what a ref names, cannot be asked for one commit.
     script = (
@@ -85,14 +90,16 @@ async def fetch(site: Site, request: BuildRequest) -> None:
         f"{git} checkout --quiet --detach {commit}\n"
         "if [ -e .gitmodules ]; then\n"
         f"  {git} submodule --quiet update --init --recursive --depth 1 ||"
-        f" {git} submodule --quiet update --init --recursive\n"
+        f" {git} submodule --quiet update --init --recursive || exit {EX_DATAERR}\n"
         "fi\n"
     ).replace("/tmp/shallow", shlex.quote(site.confinement.seen_at("/tmp/shallow", site.tmp / "shallow")))  # noqa: S108
     await site.say(Phase.FETCHING, f"Fetching {request.repo_url} at {request.commit}\n")
-    status, lines = await site.run(["/bin/sh", "-c", script], Phase.FETCHING, environ=_GIT_ENVIRON, deadline_s=600)
+    environ = _GIT_ENVIRON | (credentials.environ if credentials else {})
+    status, lines = await site.run(["/bin/sh", "-c", script], Phase.FETCHING, environ=environ, deadline_s=600)
     if status:
         failure, message = git_failure(lines, request.repo_url, request.commit)
-        raise BuildFailedError(failure, message)
+        # Where its submodules are, the repository says: a server of its choice cannot make this member guilty.
+        raise BuildFailedError(Failure.USER if status == EX_DATAERR else failure, message)
 
 
 async def detect(site: Site) -> Detected:
@@ -172,7 +179,26 @@ async def _install_with_builds(site: Site, command: list[str], what: str, folder
     status, lines = await site.run(command, Phase.BUILDING, cache=await _private_cache(site), folder=folder)
     if status:
         failure, message = uv_failure(lines, what)
+        # What a build printed is in there, and addresses of the repository's choice: we ask ourselves.
+        if failure is Failure.MEMBER and await _index_answers(site):
+            failure = Failure.USER
         raise BuildFailedError(failure, message)
+
+
+async def _index_answers(site: Site) -> bool:
+    """Whether the package index gives what we ask of it, by nothing that a repository has had its hands on."""
+    if site.python is None:
+        raise AssertionError("the environment comes before what is done with it")
+    script = (
+        'printf jupyterlab | exec timeout 60 "$0" pip compile --quiet --no-cache --no-deps --no-build --python "$1" -'
+    )
+    argv = ["/bin/sh", "-c", script, uv_seen(site.confinement), site.python.executable]
+    environ = {**uv_environ(site.confinement, site.shared_cache), **pristine_environ()}
+    return await site.command(argv, _ignore, environ=environ) == 0
+
+
+async def _ignore(line: str) -> None:
+    logger.debug("%s", line)
 
 
 async def compile_bytecode(site: Site, plan: Plan) -> None:
@@ -188,11 +214,8 @@ async def compile_bytecode(site: Site, plan: Plan) -> None:
         "    compileall.compile_dir(sysconfig.get_path('purelib'), quiet=2, rx=skipped, workers=0)"
     )
 
-    async def ignore(line: str) -> None:
-        logger.debug("compileall: %s", line)
-
     # Large packages take long; what is not done in time, sessions do as they need it.
-    await site.command(["/usr/bin/timeout", "5", python_in(env), "-I", "-c", script], ignore)
+    await site.command(["/usr/bin/timeout", "5", python_in(env), "-I", "-c", script], _ignore)
 
 
 async def post_build(site: Site, plan: Plan) -> None:

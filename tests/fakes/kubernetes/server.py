@@ -179,7 +179,7 @@ class FakeKubernetes:
         def matches(item: Object) -> bool:
             return by_label(item) and by_field(item)
 
-        if request.query.get("watch") in ("true", "1"):
+        if _is_set(request, "watch"):
             return await self._watch(request, plural, namespace, matches)
         return self._list(request, plural, namespace, matches)
 
@@ -246,7 +246,7 @@ class FakeKubernetes:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(end):
                         await changed.wait()
-            if self.bookmarks and not self.deaf and request.query.get("allowWatchBookmarks") == "true":
+            if self.bookmarks and not self.deaf and _is_set(request, "allowWatchBookmarks"):
                 version = GROUPS.get(plural, "v1")
                 mark = {"kind": KINDS[plural][0], "apiVersion": version, "metadata": {"resourceVersion": str(at)}}
                 await _send(response, "BOOKMARK", mark)
@@ -381,10 +381,15 @@ class FakeKubernetes:
             self._requests.remove(request)
 
 
+def _is_set(request: web.Request, name: str) -> bool:
+    """As the API reads a boolean: whatever is given and does not say no (clients send ``True``, ``true`` or ``1``)."""
+    return request.query.get(name, "false").lower() not in ("false", "0")
+
+
 def _verb(request: web.Request) -> str:
     named = "name" in request.match_info
     match request.method:
-        case "GET" if not named and request.query.get("watch") in ("true", "1"):
+        case "GET" if not named and _is_set(request, "watch"):
             return "watch"
         case "GET":
             return "get" if named else "list"

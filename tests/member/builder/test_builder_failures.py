@@ -23,7 +23,7 @@ from builderkit import (
     until_gone,
     until_running,
 )
-from gitrepos import Files, make_repo
+from gitrepos import Files, add_commit, add_submodule, make_repo
 from gitserver import GitServer
 
 from contract.events import Failure
@@ -128,6 +128,48 @@ async def test_a_git_server_that_is_broken_is_not_the_users_failure(
 ) -> None:
     commit = make_repo(git_server.root, "there2", {"a": "b"})
     _has_failed(await build(builder, request_for(git_server, "there2", commit, "broken")), Failure.MEMBER, "500")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        (
+            "pretends",
+            {
+                "setup.py": "raise SystemExit('error sending request for url (https://index.example/): connection"
+                " refused; no space left on device')\n"
+            },
+        ),
+        ("dead-address", {"requirements.txt": "six @ http://127.0.0.1:1/six-1.17.0-py2.py3-none-any.whl\n"}),
+    ],
+)
+async def test_what_a_repository_prints_or_names_does_not_make_its_failure_the_members(
+    builder: ProcessBuilder, git_server: GitServer, name: str, files: Files
+) -> None:
+    outcome = await build_files(builder, git_server, name, files)
+    _has_failed(outcome, Failure.USER, "could not be installed", "refused")
+
+
+async def test_a_submodule_that_is_nowhere_is_the_users_failure(builder: ProcessBuilder, git_server: GitServer) -> None:
+    make_repo(git_server.root, "inner-dead", {"inside.txt": "x"})
+    make_repo(git_server.root, "outer-dead", {"a": "b"})
+    add_submodule(git_server.root, "outer-dead", "sub", git_server.url("inner-dead"))
+    modules = '[submodule "sub"]\n\tpath = sub\n\turl = http://127.0.0.1:1/inner.git\n'
+    commit = add_commit(git_server.root, "outer-dead", {".gitmodules": modules})
+    _has_failed(await build(builder, request_for(git_server, "outer-dead", commit)), Failure.USER, "127.0.0.1:1")
+
+
+@pytest.mark.slow
+async def test_a_package_index_that_is_away_is_not_the_users_failure(
+    builder: ProcessBuilder, git_server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Once, so that the environment that all begin with is there.
+    assert (await build_files(builder, git_server, "before", {"README": "x"})).failure is None
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1/simple")
+    outcome = await build_files(builder, git_server, "indexless", {"requirements.txt": "a-package-nobody-has-cached\n"})
+    _has_failed(outcome, Failure.MEMBER, "requirements.txt could not be installed")
 
 
 async def test_a_line_of_ten_megabytes_is_cut(builder: ProcessBuilder, git_server: GitServer) -> None:

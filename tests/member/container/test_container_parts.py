@@ -14,7 +14,7 @@ from builderkit import settings_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.events import Failure, Phase
+from contract.events import Failure
 from contract.repos import RepoKey, repo_key
 from member.app import CannotStartError, make_app
 from member.builder_settings import ContainerBuilderSettings
@@ -23,11 +23,15 @@ from member.builders.choice import KINDS
 from member.builders.container import endpoint as endpoints
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
-from member.builders.container.repo2docker import Engine, arguments, read_line
+from member.builders.container.repo2docker import Engine, arguments, command
 from member.builders.container.words import why
+from member.confine.confinement import Confinement, Mode
+from member.confine.limits import Limits
 from member.core.images import image_name
+from member.core.repo2docker_log import Repo2dockerLog
 from member.hub.binder import image_command, session_environ
 from member.settings import MemberSettings
+from providers.credentials import GitCredentials
 from servicekit.config import ConfigError, load, parse
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "member-container.yaml"
@@ -146,27 +150,31 @@ def test_repo2docker_gets_what_binderhub_gives_it_and_limits_where_the_engine_kn
     assert "--memory" not in docker
 
 
-def test_lines_of_repo2docker_become_events_that_end_nothing() -> None:
-    assert read_line('{"message": "Cloning\\n", "phase": "fetching"}').phase is Phase.FETCHING
-    ended = read_line('{"message": "no", "phase": "failed"}')
-    assert (ended.phase, ended.message) == (Phase.BUILDING, "no\n")
-    assert read_line("plain").message == "plain\n"
+def test_credentials_reach_the_git_of_repo2docker_and_no_argument(tmp_path: Path) -> None:
+    engine = Engine(Endpoint("podman", f"unix://{tmp_path}/podman.sock"), "manybinder-podman")
+    own = ContainerBuilderSettings()
+    credentials = GitCredentials("https://git.example", "username=someone\npassword=s3cr3t")
+    argv = arguments(REQUEST, engine, own, "/group")
+    limits = Limits(own.memory, own.processes, own.disk)
+    for given_ in (credentials, None):
+        place = tmp_path / str(given_ is None)
+        place.mkdir()
+        run = command(Confinement(Mode.NONE, "a test"), engine, place, argv, limits, {}, given_)
+        invocation = run.invocation
+        assert "s3cr3t" not in " ".join([*invocation.program, *invocation.hidden, *invocation.command])
+        holding = {name for name, value in run.environ.items() if "s3cr3t" in value}
+        assert holding == ({"GIT_CREDENTIAL_ENV"} if given_ else set())
 
 
-@pytest.mark.parametrize(
-    ("lines", "failure", "said"),
-    [
-        (["STEP 1", 'Error: building at STEP "RUN x": exit status 3\n', "\n"], Failure.USER, "STEP"),
-        (["write /x: no space left on device"], Failure.MEMBER, "no space left"),
-        (["fatal: unable to access: Could not resolve host: x"], Failure.MEMBER, "Could not resolve"),
-        (["Error: while running runtime: exit status 137"], Failure.USER, "memory"),
-        ([], Failure.USER, "status 1"),
-    ],
-)
-def test_why_a_build_failed_and_whose_failure_it_is(lines: list[str], failure: Failure, said: str) -> None:
-    error = why(1, lines)
-    assert error.failure is failure
-    assert said in str(error)
+def test_what_the_member_finds_wrong_here_goes_before_what_a_log_says() -> None:
+    log = Repo2dockerLog()
+    log.read('{"message": "Error: building at STEP: while running runtime: exit status 137", "phase": "building"}')
+    error = why(1, log, "")
+    assert error.failure is Failure.USER
+    assert "more memory than a build may" in str(error)
+    error = why(1, log, "this member is short of disk")
+    assert (error.failure, str(error)) == (Failure.MEMBER, "The build failed: this member is short of disk.")
+    assert str(why(3, Repo2dockerLog(), "")) == "The build failed: repo2docker ended with status 3."
 
 
 def test_images_of_ours_are_told_from_others(tmp_path: Path) -> None:
@@ -273,6 +281,7 @@ def test_images_are_named_as_binderhub_names_them() -> None:
 
 
 def test_a_sessions_token_is_in_its_environment_alone() -> None:
+    """The notebook token in the server's argv."""
     options = {"image": "i", "token": "secret", "repo_url": "u", "binder_request": "v2/gh/o/r/m"}
     environ = session_environ(options)
     assert environ == {"JUPYTER_TOKEN": "secret", "BINDER_REPO_URL": "u", "BINDER_REQUEST": "v2/gh/o/r/m"}

@@ -1,7 +1,6 @@
 """Pods' status in plain words, by whose failure it is; their names and manifests; their logs read on."""
 
 import datetime
-import json
 import re
 from typing import Any
 
@@ -10,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.events import Failure, Phase
+from contract.events import Failure
 from contract.repos import repo_key
 from member.core import pods
-from member.core.pod_log import LogPosition, read_line, whose
+from member.core.pod_log import LogPosition
 from member.core.pod_status import Stage, read_status
 
 ENDED = {"exitCode": 1, "reason": "Error"}
@@ -230,28 +229,3 @@ def test_a_clock_that_goes_back_within_a_stream_costs_no_line() -> None:
     assert position.take(b"2026-01-01T00:00:09Z nine") == "nine"
     assert position.take(b"2026-01-01T00:00:05Z five") == "five"
     assert position.take(b"failed to watch the log: too many open files") is None
-
-
-def test_lines_of_repo2docker_become_events() -> None:
-    assert read_line(json.dumps({"phase": "pushing", "message": "x", "progress": {}})).phase is Phase.PUSHING
-    assert read_line(json.dumps({"phase": "failed", "message": "x"})).phase is Phase.BUILDING
-    assert read_line("[1, 2]").message == "[1, 2]\n"
-
-
-@pytest.mark.parametrize(
-    ("line", "failure"),
-    [
-        ("ERROR: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is it running?", Failure.MEMBER),
-        ("RuntimeError: The docker commandline client must be installed: Command failed", Failure.MEMBER),
-        ("ERROR: failed to push registry/x:1: connection refused", Failure.MEMBER),
-        ("ERROR: failed to solve: failed to push registry/x:1: 401", Failure.MEMBER),
-        (
-            'ERROR: failed to solve: process "/bin/sh -c exit 1" did not complete successfully: exit code: 1',
-            Failure.USER,
-        ),
-        # What a repository's own command prints has the step's number in front.
-        ("#12 0.123 ERROR: Cannot connect to the Docker daemon", Failure.USER),
-    ],
-)
-def test_whose_failure_a_log_tells(line: str, failure: Failure) -> None:
-    assert whose(["Step 1\n", f"{line}\n", "the end\n"]) is failure
