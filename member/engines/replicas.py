@@ -65,6 +65,7 @@ class Replicas:
         self._lease = leases.replica_name(member, self.identity)
         self._seen: dict[str, _Seen] = {}
         self._renewed_at = float("-inf")
+        self._renewing, self._left = asyncio.Lock(), False
         self._ok = False
         self._error = "it has not said so yet"
         self._informer: Informer[str] = Informer(
@@ -80,12 +81,17 @@ class Replicas:
 
     async def leave(self) -> None:
         """Let the others know at once."""
-        await self.delete(self._lease)
+        self._left = True
+        # A sign of life that is under way comes first, and none afterwards.
+        async with self._renewing:
+            await self.delete(self._lease)
 
     async def renew(self) -> None:
         """Give a sign of life."""
         try:
-            await self._renew()
+            async with self._renewing:
+                if not self._left:
+                    await self._renew()
         except KubernetesError as error:
             if not self._error:
                 logger.warning("this replica cannot say that it is there: %s", error)
