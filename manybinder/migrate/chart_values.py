@@ -78,7 +78,7 @@ def _engine(name: str, directory: str) -> dict[str, Row]:
         f"{name}.enabled": none(_GONE),
         f"{name}.initContainers": none("The engine's pods have none.", []),
         f"{name}.daemonset.image": equivalent(values=f"{name}.image", convert=_image),
-        f"{name}.daemonset.extraArgs": equivalent(values=f"{name}.extraArgs", convert=to.texts),
+        f"{name}.daemonset.extraArgs": equivalent(values=f"{name}.extraArgs", convert=to.public_texts),
         f"{name}.daemonset.lifecycle": none("The engine's pods have none.", {}),
         f"{name}.daemonset.extraVolumes": decision("The engine's pods take none: configure it by extraArgs.", []),
         f"{name}.daemonset.extraVolumeMounts": decision("The engine's pods take none: configure it by extraArgs.", []),

@@ -12,6 +12,11 @@ from manybinder.migrate.rows import Added, PythonObject, Several, UnfitError, un
 #: Names of variables and keys whose values are most likely secret.
 SECRET_NAME = re.compile(r"(?i)token|secret|passw|credential|api_?key|private_?key|auth$|access_?key|cryptkeeper")
 
+#: Of these, what is an address, or the name of something.
+_NO_SECRET = re.compile(r"(?i)(ur[il]|file|path|class|claim|endpoint|existingsecret|pullsecrets?|secretname|_names?)$")
+#: What a text gives a value to.
+_ASSIGNED = re.compile(r"([A-Za-z_][\w.-]*)[\"']?\]?\s*[:=]\s*[\"']?[^\s\"'=]")
+
 #: Classes of BinderHub's providers, by their prefix.
 PROVIDERS = {
     "gh": "GitHubRepoProvider",
@@ -189,7 +194,29 @@ def environment(value: Any) -> dict[str, str]:
 
 def is_secret(name: str) -> bool:
     """Whether what bears such a name had better not be printed."""
-    return SECRET_NAME.search(name) is not None
+    return SECRET_NAME.search(name) is not None and _NO_SECRET.search(name) is None
+
+
+def holds_secret(written: str) -> bool:
+    """Whether a text seems to set something that is secret."""
+    return any(is_secret(name) for name in _ASSIGNED.findall(written))
+
+
+def public_text(value: Any) -> str:
+    """A text that holds no secret, as far as one can tell."""
+    if holds_secret(text(value)):
+        raise UnfitError("it seems to hold a secret: look through it, and carry it over by hand")
+    return text(value)
+
+
+def public_texts(value: Any) -> list[str]:
+    """A list of those."""
+    return [public_text(item) for item in texts(value)]
+
+
+def joined(value: Any) -> str:
+    """Pieces of HTML in the order of their keys."""
+    return "\n".join(text(item) for _, item in sorted(mapping(value).items()))
 
 
 def image_prefix(value: Any) -> Several:

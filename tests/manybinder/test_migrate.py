@@ -88,7 +88,7 @@ def test_every_trait_has_a_row() -> None:
 
 def test_no_row_is_of_a_trait_that_is_not_there() -> None:
     known = {*names("traits.txt")}
-    assert {name for name in TRAITS if not name.startswith("Application.")} == known
+    assert {name for name in TRAITS if not name.startswith(("Application.", "HubOAuth."))} == known
     assert {name.partition(".")[0] for name in known} >= {
         parent for parents in PARENTS.values() for parent in parents
     } - {"Application"}
@@ -159,6 +159,9 @@ def test_a_python_configuration_becomes_settings_of_a_member(run: Any, campus: P
     ]
     assert found.launch.timeout == 900
     assert found.log_level == "debug"
+    assert found.auth_enabled
+    assert found.auth.use_named_servers
+    assert "stats.campus.example" in found.face.head_html
     # What is added to a list is added to what holds for every provider.
     assert found.providers.gh.banned_specs == ("^evil/.*", "^spam/.*")
     assert found.providers.gh.quota("campus/intro-1/main").limit == 200
@@ -177,11 +180,11 @@ def test_what_cannot_be_carried_over_is_named(run: Any, campus: Path) -> None:
     assert "Launcher.pre_launch_hook: `launch.hook.python`" in decide
     assert "public_url: " in decide
     assert re.search(r"DockerRegistry\.password: Put it into .*/registry-password \(registry\.password_file\)", secret)
-    assert "BinderHub.template_path: " in none
-    assert "HubOAuth.hub_host: " in none
+    assert "BinderHub.template_path: " in decide
+    assert "HubOAuth: " in none
     assert "binderhub_config.py, line 9: with: FileNotFoundError: No such file or directory: /etc/binderhub" in unread
-    assert "line 54: c.GitLabRepoProvider.private_token: NameError" in unread
-    assert "line 71: if: KeyError: CAMPUS_BINDER_MODE" in unread
+    assert "line 57: c.GitLabRepoProvider.private_token: NameError" in unread
+    assert "line 74: if: KeyError: CAMPUS_BINDER_MODE" in unread
     for line in said.splitlines():
         assert f"# {line}\n" in text
 
@@ -227,9 +230,15 @@ def test_values_of_the_chart_become_values_of_ours(run: Any) -> None:
     assert tree["config"]["providers"]["git"]["banned_specs"] == ["^evil/.*", "^spam/.*"]
     hub = tree["jupyterhub"]
     assert hub["singleuser"]["memory"] == {"guarantee": "450M", "limit": "2G"}
-    assert hub["cull"] == {"every": 660, "timeout": 600, "maxAge": 21600}
-    assert hub["hub"]["config"]["BinderSpawner"] == {"cors_allow_origin": "*"}
-    assert "loadRoles" not in hub["hub"] or not hub["hub"]["loadRoles"]
+    assert hub["cull"] == {"every": 660, "maxAge": 21600}
+    assert hub["hub"]["config"]["BinderSpawner"] == {
+        "cors_allow_origin": "*",
+        "auth_enabled": False,
+        "idle_timeout": 600,
+    }
+    assert hub["hub"]["config"]["GenericOAuthenticator"] == {"token_url": "https://login.example.org/token"}
+    assert hub["hub"]["loadRoles"]["binder"]["scopes"] == ["servers", "admin:users", "read:users", "list:users"]
+    assert hub["hub"]["extraEnv"] == [{"name": "LANGUAGE", "value": "de"}]
     assert "EventLog.handlers_maker" in said
     assert "extraConfig.01-eventlog, line 1: import: ModuleNotFoundError" in said
     assert "gcr.io" in said
