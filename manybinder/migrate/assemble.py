@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from contract.units import parse_size
 from manybinder.migrate import convert as to
+from manybinder.migrate import convert_builds as builds
 from manybinder.migrate.chart_values import VALUES
 from manybinder.migrate.checked import leave_out_what_does_not_fit
 from manybinder.migrate.draft import Draft, Target
@@ -142,7 +143,7 @@ def _registry(draft: Draft, source: Source) -> None:
 
 def _host(url: str) -> str:
     try:
-        return urlsplit(str(to.registry(url).settings["registry.url"])).netloc
+        return urlsplit(str(builds.registry(url).settings["registry.url"])).netloc
     except UnfitError:
         return ""
 

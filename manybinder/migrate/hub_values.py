@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from manybinder.migrate.convert import holds_secret, is_secret
 from manybinder.migrate.draft import Draft
+from manybinder.migrate.secrecy import holds_secret, is_secret
 
 #: What charts/member itself says of the Hub, or its spawner does; by path, with a sentence.
 _LEFT_OUT = {

@@ -7,6 +7,7 @@ Source: BinderHub's classes as of commit b9fad995 of jupyterhub/binderhub (April
 from collections.abc import Mapping
 
 from manybinder.migrate import convert as to
+from manybinder.migrate import convert_builds as builds
 from manybinder.migrate.rows import PROVIDER, Row, decision, equivalent, moved, none
 
 #: Classes that are configured with traits of other classes too, and those; the nearest comes first.
@@ -72,9 +73,9 @@ _BINDERHUB = {
         "Without a registry only one engine has the images: builder.kind container can do so.",
         True,
     ),
-    "build_class": equivalent("builder.kind", to.build_class, values="-"),
+    "build_class": equivalent("builder.kind", builds.build_class, values="-"),
     "build_cleaner_class": none("The builder removes its own pods.", None, "binderhub.build.KubernetesCleaner"),
-    "registry_class": equivalent("registry.auth", to.registry_class, values="config.registry.auth"),
+    "registry_class": equivalent("registry.auth", builds.registry_class, values="config.registry.auth"),
     "health_handler_class": none("Checks are the member's own."),
     "per_repo_quota": equivalent("sessions.per_repo", to.quota, gateway="admission.quotas.per_repo"),
     "pod_quota": moved("LaunchQuota.total_quota"),
@@ -84,7 +85,7 @@ _BINDERHUB = {
     "launch_quota_class": none("Quotas are the member's own, whatever runs sessions."),
     "log_tail_lines": moved("KubernetesBuildExecutor.log_tail_lines"),
     "push_secret": moved("BuildExecutor.push_secret"),
-    "image_prefix": equivalent("builder.image_prefix", to.image_prefix),
+    "image_prefix": equivalent("builder.image_prefix", builds.image_prefix),
     "build_memory_request": moved("KubernetesBuildExecutor.memory_request"),
     "build_memory_limit": moved("BuildExecutor.memory_limit"),
     "debug": equivalent("log_level", to.debug, gateway="log_level"),
@@ -130,8 +131,8 @@ _BUILD = {
     "KubernetesBuildExecutor.namespace": equivalent("builder.namespace", to.text, values="-"),
     "KubernetesBuildExecutor.build_image": equivalent("builder.image", to.text),
     "KubernetesBuildExecutor.image_pull_secrets": equivalent("builder.image_pull_secrets", to.secret_names),
-    "KubernetesBuildExecutor.docker_host": equivalent("builder.engine", to.docker_host),
-    "KubernetesBuildExecutor.resources": equivalent("builder.memory", to.resources),
+    "KubernetesBuildExecutor.docker_host": equivalent("builder.engine", builds.docker_host),
+    "KubernetesBuildExecutor.resources": equivalent("builder.memory", builds.resources),
     "KubernetesBuildExecutor.memory_request": equivalent("builder.memory_request", to.binary_size, silent=(0,)),
     "KubernetesBuildExecutor.node_selector": equivalent("builder.node_selector", to.labels),
     "KubernetesBuildExecutor.extra_envs": equivalent(
@@ -170,7 +171,7 @@ _LAUNCH = {
 }
 
 _REGISTRY = {
-    "DockerRegistry.url": equivalent("registry.url", to.registry, values="registry.url"),
+    "DockerRegistry.url": equivalent("registry.url", builds.registry, values="registry.url"),
     "DockerRegistry.auth_config_url": none("`registry.username` and its password are not looked up in a file."),
     "DockerRegistry.docker_config_path": decision("Give the user and the password in it as `registry` says."),
     "DockerRegistry.token_url": none("The registry says where tokens are to be had (WWW-Authenticate).", ""),

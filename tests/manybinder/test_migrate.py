@@ -15,8 +15,10 @@ from jsonschema import Draft7Validator
 from contract.repos import repo_key
 from contract.signatures import private_pem
 from gateway.settings import GatewaySettings
+from manybinder.cli import cli
 from manybinder.errors import CommandError, Exit
 from manybinder.migrate import convert as to
+from manybinder.migrate import convert_builds as builds
 from manybinder.migrate import reading
 from manybinder.migrate.assemble import assemble
 from manybinder.migrate.chart_values import REDIRECTOR, VALUES
@@ -296,6 +298,18 @@ def test_one_bound_of_a_build_draws_the_other_along(run: Any, tmp_path: Path) ->
     assert (large["memory"], large["memory_request"]) == ("8G", "8G")
 
 
+def test_what_helm_says_of_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("USER-SUPPLIED VALUES:\nimageBuilderType: pink\nreplicas: 2\n")
+    assert cli.main(["migrate", str(path)], standalone_mode=False) == Exit.DONE
+    out, err = capsys.readouterr()
+    tree = yaml.safe_load(out)
+    assert tree["config"]["builder"]["engine"] == "pink"
+    assert tree["pink"] == {"hostLibDir": "/var/lib/pink/storage-manybinder"}
+    assert "USER" not in out + err
+    assert "replicas: " in err
+
+
 # Python that is run.
 
 
@@ -400,20 +414,24 @@ _MEANT: dict[Any, st.SearchStrategy[Any]] = {
     to.quota: st.sampled_from([0, 1, 100, None]),
     to.sessions: st.sampled_from([0, 1, 100, None]),
     to.binary_size: st.sampled_from([0, "1G", "512M", 2**40, "0.5K"]),
-    to.image_prefix: st.sampled_from(
+    builds.image_prefix: st.sampled_from(
         ["", "x-", "org/x-", "gcr.io/p/X-", "localhost:5000/a_b-", "a.example/", "a.b:c/d"]
     ),
-    to.registry: st.sampled_from(["https://index.docker.io/v1/", "http://gcr.io", "quay.io", "https://u:p@q.example"]),
+    builds.registry: st.sampled_from(
+        ["https://index.docker.io/v1/", "http://gcr.io", "quay.io", "https://u:p@q.example"]
+    ),
     to.labels: st.dictionaries(_TEXTS, st.sampled_from(["a", True, 1]), max_size=2),
     to.mapping: st.dictionaries(_TEXTS, _TEXTS, max_size=2),
     to.objects: st.lists(st.dictionaries(st.sampled_from(["name", "key"]), _TEXTS, max_size=2), max_size=2),
-    to.docker_host: st.sampled_from([None, "/var/run/docker.sock", "unix:///var/run/dind/docker.sock", "run/x", "/x"]),
+    builds.docker_host: st.sampled_from(
+        [None, "/var/run/docker.sock", "unix:///var/run/dind/docker.sock", "run/x", "/x"]
+    ),
     to.banned_networks: st.dictionaries(st.sampled_from(["192.0.2.0/24", "::/0", "nowhere"]), _TEXTS, max_size=3),
     to.spec_config: st.lists(
         st.fixed_dictionaries({"pattern": _TEXTS, "config": st.dictionaries(st.just("quota"), st.integers(-1, 9))}),
         max_size=3,
     ),
-    to.resources: st.dictionaries(
+    builds.resources: st.dictionaries(
         st.sampled_from(["requests", "limits"]),
         st.dictionaries(
             st.sampled_from(["memory", "cpu", "ephemeral-storage"]), st.sampled_from(["1", "2G", "100m", 4]), max_size=3
@@ -424,10 +442,10 @@ _MEANT: dict[Any, st.SearchStrategy[Any]] = {
         st.sampled_from(["gh", "git", "ghe"]),
         st.just(PythonObject("class", "binderhub.repoproviders.GitHubRepoProvider")),
     ),
-    to.build_class: st.sampled_from(
+    builds.build_class: st.sampled_from(
         ["binderhub.build.KubernetesBuildExecutor", "binderhub.build_local.LocalRepo2dockerBuild"]
     ),
-    to.registry_class: st.sampled_from(["binderhub.registry.GoogleArtifactRegistry", "mine.Registry"]),
+    builds.registry_class: st.sampled_from(["binderhub.registry.GoogleArtifactRegistry", "mine.Registry"]),
 }
 
 
