@@ -31,7 +31,7 @@ __all__ = ["page"]
 #: Not kept: for people to look through.
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starter, page: Page) -> None:
