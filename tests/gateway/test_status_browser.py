@@ -28,6 +28,9 @@ from tests.gateway.test_operators import ADMIN, BOSS, ask
 
 __all__ = ["page"]
 
+# How long a page takes says how busy the machine is.
+expect.set_options(timeout=60_000)
+
 #: Not kept: for people to look through.
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 
