@@ -6,6 +6,7 @@ from typing import Literal
 from aiohttp import web
 
 from contract.addresses import IPNetwork
+from frontend.login import Login
 from frontend.site import Site
 from gateway.core.origins import origin
 from gateway.core.ports import (
@@ -50,6 +51,8 @@ class Parts:
     trusted_proxies: tuple[IPNetwork, ...]
     mode: Mode
     archive: ArchiveCounts | None
+    login: Login | None = None
+    """Visitors log in; ``None``: nobody does."""
 
     @property
     def admin_apart(self) -> bool:

@@ -236,6 +236,7 @@ async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) 
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = await browser.new_page()
         await page.goto(f"{replicated.url}/v2/{git_spec(git_server.url('by-browser'))}")
+        await page.get_by_text("Log", exact=True).click(timeout=200_000)
         await expect(page.locator("#log")).to_contain_text("begun", timeout=200_000)
         # Whichever has the stream is among those that the browser is connected to.
         connected = _talking_to_browsers(replicated)

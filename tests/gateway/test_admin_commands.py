@@ -9,6 +9,9 @@ import pytest
 
 from tests.gateway.harness import Gateway, Starter
 
+# Each command is a process of its own, which takes its second to start.
+pytestmark = pytest.mark.slow
+
 TOKEN = "an-operators-token-for-tests"
 
 

@@ -229,7 +229,7 @@ async def test_the_description_of_the_api_names_every_route_of_it(start: Starter
         if method != "parameters"
     }
     pages = ("/v2", "/repo/", "/static", "/badge", "/assets", "/logo", "/favicon", "/about", "/launch")
-    pages += ("/status", "/admin")
+    pages += ("/plain", "/status", "/admin")
     served = {
         (route.method, (route.resource.canonical if route.resource else "").replace(":.+", ""))
         for route in gateway.runner.app.router.routes()

@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import hdrs, web
 
 from contract.json_types import loads_object
-from gateway.admin_settings import AdminSettings
+from gateway.admin_settings import AdminSettings, OidcSettings
 from gateway.clients.oidc import OidcProvider
 from gateway.core.operators import (
     LOGIN,
@@ -68,7 +68,7 @@ class Operators:
     ) -> None:
         self._records, self._http, self._wall = records, http, wall
         self.seal, self.public_url = seal, settings.public_url or public_url
-        self.provider: OidcProvider | None = None
+        self.provider: OidcProvider[OidcSettings] | None = None
         self._configured: list[tuple[str, Operator]] = []
         self._asked_at = 0.0
         self._refused: dict[tuple[str, str], float] = {}
