@@ -172,7 +172,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         federations=federations,
         ledger=ledger,
         forwarding=Forwarding(http, lambda: list(ledger.others)),
-        login=_login(settings, site, http, token) if settings.auth_enabled else None,
+        login=_login(settings, site, http, hub) if settings.auth_enabled else None,
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -292,7 +292,7 @@ def _build_logs(settings: MemberSettings) -> BuildLogs:
     return logs
 
 
-def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, token: str) -> Login:
+def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, client: HubClient) -> Login:
     hub, auth = settings.hub, settings.auth
     provider = HubLogin(
         http,
@@ -300,11 +300,11 @@ def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, to
         public_url=hub.public_url,
         client_id=auth.client_id,
         service=auth.service,
-        secret=token,
+        secret=lambda: client.token,
         timeout_s=hub.request_timeout,
     )
     # Who knows the Hub's token could make logins there as well.
-    return Login(site, provider, Seal(token.encode(), "manybinder visitors' logins"))
+    return Login(site, provider, Seal(client.token.encode(), "manybinder visitors' logins"))
 
 
 def _memberships(settings: MemberSettings) -> list[Membership]:

@@ -396,6 +396,16 @@ class MemberSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _credentials_are_of_use(self) -> Self:
+        for name, provider in (("gh", self.providers.gh), ("gl", self.providers.gl)):
+            if provider.git_credentials.get_secret_value() and self.builder.kind == "kubernetes":
+                raise ValueError(
+                    f"providers.{name}.git_credentials: a kubernetes builder's pods take what they clone with from a"
+                    " Secret: builder.git_credentials_secret"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _replicas_have_a_cluster(self) -> Self:
         if self.replicas is not None and self.builder.kind != "kubernetes":
             raise ValueError(f"replicas: is for builder.kind kubernetes, and builder.kind is {self.builder.kind}")

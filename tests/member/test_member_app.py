@@ -188,7 +188,7 @@ async def member_of(
             public_url=engines.hub.url,
             client_id="service-binder",
             service="binder",
-            secret=engines.hub.token,
+            secret=lambda: engines.hub.token,
             timeout_s=30,
         )
         parts = Parts(

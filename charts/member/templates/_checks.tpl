@@ -130,7 +130,7 @@
 
 {{/* A ConfigMap is no place for a secret: each may stand in a file, whose name is the setting's with "_file". */}}
 {{- define "member.checks.secrets" -}}
-{{- $secrets := list "access_token" "api_token" "app_private_key" "build_token_secret" "client_secret" "password" "private_token" "report_key" -}}
+{{- $secrets := list "access_token" "api_token" "app_private_key" "build_token_secret" "client_secret" "git_credentials" "password" "private_token" "report_key" -}}
 {{- $path := .path -}}
 {{- if kindIs "map" .value -}}
 {{- range $key, $value := .value -}}
