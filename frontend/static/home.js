@@ -8,6 +8,8 @@ import { _ } from "./texts.js";
 
 // After the last key, before the service is asked.
 const QUIET_MS = 250;
+// Before half an address is called wrong.
+const PATIENCE_MS = 1200;
 
 const config = window.pageConfig;
 const element = (id) => document.getElementById(id);
@@ -16,6 +18,7 @@ const repo = element("repo");
 const fields = Array.from(form.querySelectorAll("input, select"));
 let asking = null;
 let timer = 0;
+let patience = 0;
 
 form.addEventListener("submit", () => {
   for (const field of fields) {
@@ -39,6 +42,7 @@ form.addEventListener("input", () => {
 /** What the form means is for the service to say: it knows all kinds of links, and which are allowed. */
 async function ask() {
   asking?.abort();
+  clearTimeout(patience);
   if (!repo.value.trim()) {
     show(null, "");
     return;
@@ -50,11 +54,22 @@ async function ask() {
     const answer = await fetch(`${config.baseUrl}api/v1/link?${query}`, { signal: asking.signal });
     const told = await answer.json();
     if (answer.ok) show(told, "");
-    else show(null, told.detail ?? "");
+    else complain(told.detail ?? "");
   } catch (error) {
     // Without an answer the form says when it is sent what is wrong.
     if (error.name !== "AbortError") show(null, "");
   }
+}
+
+/** Say what is wrong, but leave who still writes the time to. */
+function complain(problem) {
+  const writing = document.activeElement === repo && !element("understood").classList.contains("wrong");
+  if (!writing) {
+    show(null, problem);
+    return;
+  }
+  show(null, "");
+  patience = setTimeout(() => show(null, problem), PATIENCE_MS);
 }
 
 function show(link, problem) {

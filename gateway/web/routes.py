@@ -6,7 +6,7 @@ from pathlib import Path
 from aiohttp import web
 
 from frontend import middlewares
-from frontend.login import LOGOUT, add_login
+from frontend.login import LOGOUT_LINK, add_login
 from frontend.pages import NavLink
 from frontend.routes import add_routes
 from gateway.core import canary
@@ -51,7 +51,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
         app.middlewares.append(own_host(parts, (PREFIX, "admin/"), admin_url))
     app.on_response_prepare.append(_let_go)
     here = Path(__file__).parent
-    nav = [NavLink("Status", "status"), *([NavLink("Log out", LOGOUT)] if parts.login else [])]
+    nav = [NavLink("Status", "status"), *([LOGOUT_LINK] if parts.login else [])]
     add_routes(app, parts.site, parts.providers, nav=nav, extra=[here])
     if parts.login is not None:
         add_login(app, parts.site, parts.login)

@@ -260,11 +260,13 @@ async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Pa
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.BUILDING, "Step 1\n"))
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.goto(f"{service.url}about")
     service.forget()
-    await page.reload()
+    await page.go_back()
     await expect(page.get_by_role("status")).to_have_text("Asking for a session")
     await service.tell(service.ready())
     await page.wait_for_url("**/user/visitor/**")
+    assert service.builds == 3, "the first, the one that asks for it again, and a new one"
 
 
 async def test_an_answer_that_is_no_stream_does_not_end_a_launch(service: Service, page: Page) -> None:
