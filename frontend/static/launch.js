@@ -109,6 +109,7 @@ function fail(event) {
   const { kind, title, advice } = explainFailure(event, fault, config);
   end("failed");
   showStatus("");
+  element("launch").dataset.kind = kind;
   element("failure-title").textContent = title;
   element("failure-message").textContent = event.message.trim();
   if (kind === "fault") showFault(fault);
