@@ -79,6 +79,10 @@ class Service:
         return event(Phase.READY, "server running\n", url=f"{self.url}user/visitor/", token="secret")
 
 
+async def federation(_: web.Request) -> web.Response:
+    return web.json_response({"members": MEMBERS})
+
+
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     service = Service()
@@ -125,9 +129,6 @@ async def service() -> AsyncIterator[Service]:
         service.cancelled.append(launch)
         service.journals[launch].append(failed(Failure.USER, "The launch was cancelled.\n"))
         return web.Response(status=204)
-
-    async def federation(_: web.Request) -> web.Response:
-        return web.json_response({"members": MEMBERS})
 
     async def visit(request: web.Request) -> web.Response:
         service.visits.append(request.path_qs)

@@ -40,6 +40,16 @@ function asItem(member) {
 }
 
 function stateOf(member) {
-  const words = { full: _("full"), draining: _("draining"), unreachable: _("not reachable"), ejected: _("resting") };
+  const words = {
+    full: _("full"),
+    draining: _("draining"),
+    suspended: _("suspended"),
+    pending: _("not let in yet"),
+    unknown: _("not seen yet"),
+    failing: _("failing"),
+    unreachable: _("not reachable"),
+    ejected: _("resting"),
+    half_open: _("coming back"),
+  };
   return words[member.state] ?? member.state;
 }
