@@ -37,7 +37,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 MEMBERS = [
     {"name": "alps", "available": True, "state": "available", "believed_free": 12},
     {"name": "fjord", "available": True, "state": "available", "believed_free": None},
-    {"name": "mesa", "available": False, "state": "full", "believed_free": 0},
+    {"name": "mesa", "available": True, "state": "full", "believed_free": 0},
     {"name": "delta", "available": False, "state": "draining", "believed_free": 3},
 ]
 
