@@ -95,7 +95,7 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, parts: Hub
                 f"--max-age={max_age_s}",
                 f"--timeout={max_age_s}",
                 # People stay; of theirs the named servers go that have ended.
-                *(("--remove-named-servers",) if settings.auth_enabled else ("--cull-users=true",)),
+                *(("--remove-named-servers=true",) if settings.auth_enabled else ("--cull-users=true",)),
             ),
             log=str(logs / "culler.log"),
             env={"JUPYTERHUB_API_TOKEN": _secret(settings, _CULLER_TOKEN)},

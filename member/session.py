@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from member.builders.lab_extension import write_extension
 from member.builders.process.kind import own_settings
-from member.builders.process.lab_extension import write_extension
 from member.builders.process.store import ImageMeta, Store
 from member.builders.process.tools import program_environ, view
 from member.confine import layers, warden

@@ -11,13 +11,13 @@ from aiohttp import web
 from contract import sse
 from contract.events import Failure, failed
 from contract.launches import parse_event_id, short
-from frontend.admission import accepts_event_stream, admit, raw_spec, unknown_launch
-from frontend.login import LoggedIn, check_intent
+from frontend.admission import admit, unknown_launch
+from frontend.login import check_intent
 from frontend.refusals import Refused, refusal
 from gateway.core.launch import Launch
 from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.web.parts import PARTS, Parts
-from gateway.web.visitors import admitted_to, client_of, visitor_of, wants_build_only
+from gateway.web.visitors import admitted_to, client_of, person_of, visitor_of, wants_build_only
 from servicekit.problems import Problem
 from servicekit.streams import STREAM_HEADERS, stream_entries
 
@@ -46,7 +46,9 @@ async def build(request: web.Request) -> web.StreamResponse:
 async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict[str, str]]:
     """The launch to follow, the number of its last event that the client has seen, and headers for the answer."""
     client = client_of(request, parts)
-    person = await _person(request, parts)
+    # Who goes on with a launch knows its id, which is the authority over it.
+    begins = parse_event_id(request.headers.get("Last-Event-ID", "")) is None
+    person = await person_of(request, parts, "build") if begins else None
     admitted = admit(request, parts.site, parts.providers, time.time())
     if admitted.resume is None:
         if person is not None:
@@ -66,18 +68,6 @@ async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict
     if launch is None:
         raise Refused(unknown_launch(Failure.GATEWAY))
     return launch, seen, {}
-
-
-async def _person(request: web.Request, parts: Parts) -> LoggedIn | None:
-    """Who begins a launch; ``None`` where nobody logs in, or for a request that begins none.
-
-    Raises :class:`Refused` for who has not logged in.
-    """
-    # Who goes on with a launch knows its id, which is the authority over it.
-    begins = parse_event_id(request.headers.get("Last-Event-ID", "")) is None
-    if parts.login is None or not begins or not accepts_event_stream(request.headers.getall("Accept", [])):
-        return None
-    return await parts.login.launcher(request, raw_spec(request, parts.site, "build"), Failure.GATEWAY)
 
 
 async def show_launch(request: web.Request) -> web.Response:

@@ -11,13 +11,14 @@ from aiohttp import web
 
 from contract.events import BuildEvent, Failure, Phase, failed
 from frontend.admission import admit, unknown_launch
+from frontend.login import check_intent
 from frontend.notebook_url import notebook_url
 from frontend.pages import PAGES
 from frontend.refusals import Refused
 from gateway.core.launch import Launch
 from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.web.parts import PARTS
-from gateway.web.visitors import admitted_to, client_of, visitor_of
+from gateway.web.visitors import admitted_to, client_of, person_of, visitor_of
 
 #: Seconds after which the page looks again.
 REFRESH = 3
@@ -34,8 +35,11 @@ async def begin(request: web.Request) -> web.Response:
     parts = request.app[PARTS]
     try:
         client = client_of(request, parts)
+        person = await person_of(request, parts, "plain")
         admitted = admit(request, parts.site, parts.providers, time.time(), route="plain")
-        visitor = visitor_of(request, parts, client)
+        if person is not None:
+            check_intent(person, with_token=admitted.with_token)
+        visitor = replace(visitor_of(request, parts, client), user=person.name if person else "")
         await admitted_to(parts, admitted.spec, client, counted=False)
         launch = parts.launches.start(admitted.spec, replace(visitor, build_token=True))
         await parts.launches.keep(launch)

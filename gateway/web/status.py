@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
 
-from frontend.pages import PAGES
+from frontend.pages import PAGES, Pages
 from gateway.core import history, incidents
 from gateway.core.fleet import FleetSnapshot, MemberView, Policy, Status
 from gateway.core.headline import headline
@@ -109,11 +109,14 @@ async def status_page(request: web.Request) -> web.Response:
     def past(name: str) -> Past:
         return request.app[PASTS].of(parts.records.book, name, now)
 
-    response = request.app[PAGES].response(
+    pages = request.app[PAGES]
+    response = pages.response(
         "status.html",
         headers={hdrs.CACHE_CONTROL: "no-store"},
         headline=headline(snapshot, now, degraded=away is not None),
-        groups=_groups([_card(parts, snapshot, view, past(view.name), now) for view in snapshot.members], snapshot),
+        groups=_groups(
+            [_card(pages, parts, snapshot, view, past(view.name), now) for view in snapshot.members], snapshot
+        ),
         launches=parts.launches.running,
         waiting=parts.launches.waiting,
         whole=past(WHOLE),
@@ -139,11 +142,11 @@ def _groups(cards: Sequence[Card], snapshot: FleetSnapshot) -> list[tuple[str, l
     for card, view in zip(cards, snapshot.members, strict=True):
         regions.setdefault(view.labels.get("region", ""), []).append(card)
     named = sorted((name, found) for name, found in regions.items() if name)
-    rest = [("" if not named else "Elsewhere", regions[""])] if "" in regions else []
+    rest = [("", regions[""])] if "" in regions else []
     return named + rest
 
 
-def _card(parts: Parts, snapshot: FleetSnapshot, view: MemberView, past: Past, now: float) -> Card:
+def _card(pages: Pages, parts: Parts, snapshot: FleetSnapshot, view: MemberView, past: Past, now: float) -> Card:
     status = snapshot.status(view, now)
     skewed = skew(view.versions, parts.site.version)
     return Card(
@@ -153,28 +156,28 @@ def _card(parts: Parts, snapshot: FleetSnapshot, view: MemberView, past: Past, n
         level="good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad",
         reasons=snapshot.reasons(view, now) + ((skewed,) if skewed else ()),
         since=_moment(view.since, now),
-        facts=_facts(view, status, past.launches, now),
+        facts=_facts(pages, view, status, past.launches, now),
         past=past,
     )
 
 
-def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
+def _facts(pages: Pages, view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
     report = view.received.report if view.received else None
     at = view.received.at if view.received else view.counted.at if view.counted else None
     under_way = sum(item.ready_at is None for item in view.reservations)
     facts = [
-        ("Sessions", _sessions(view, status)),
-        ("Capacity known", "never" if at is None else f"{span(now - at)} ago"),
-        ("Builds", "not known" if report is None else _of(report.builds.running, report.builds.limit)),
-        ("Launches under way", str(under_way)),
-        ("Launches in 24 h", str(launches.ready + launches.failed)),
+        (pages.text("Sessions"), _sessions(view, status)),
+        (pages.text("Capacity known"), "never" if at is None else f"{span(now - at)} ago"),
+        (pages.text("Builds"), "not known" if report is None else _of(report.builds.running, report.builds.limit)),
+        (pages.text("Launches under way"), str(under_way)),
+        (pages.text("Launches in 24 h"), str(launches.ready + launches.failed)),
     ]
     if (rate := launches.rate) is not None:
-        facts.append(("Became ready", percent(rate)))
+        facts.append((pages.text("Became ready"), percent(rate)))
     if (median := launches.median) is not None:
-        facts.append(("Median time to ready", f"{median:.0f} s"))
+        facts.append((pages.text("Median time to ready"), f"{median:.0f} s"))
     versions = ", ".join(f"{name} {value}" for name, value in sorted(view.versions.items()))
-    return [*facts, ("Weight", f"{view.weight:g}"), ("Versions", versions or "not known")]
+    return [*facts, (pages.text("Weight"), f"{view.weight:g}"), (pages.text("Versions"), versions or "not known")]
 
 
 def _sessions(view: MemberView, status: Status) -> str:

@@ -1,10 +1,11 @@
 """Applies the tables to a configuration, and adds what ours needs besides."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from contract.units import parse_size
 from manybinder.migrate import convert as to
 from manybinder.migrate.chart_values import VALUES
 from manybinder.migrate.checked import leave_out_what_does_not_fit
@@ -21,6 +22,12 @@ from servicekit.config import SCHEMA
 _PROXIES = (
     "Name the networks of the proxies in front (an ingress controller's pods). BinderHub believes any; here, without "
     "them, all visitors are one."
+)
+#: What a build asks for and may take: how it is read, and our defaults.
+_BOUNDS: tuple[tuple[str, Callable[[Any], float], Any, Any], ...] = (
+    ("memory", parse_size, "1Gi", "4Gi"),
+    ("disk", parse_size, "1Gi", "10Gi"),
+    ("cpu", to.number, 0.5, None),
 )
 _DEFAULT = "BinderHub's default"
 
@@ -163,11 +170,24 @@ def _member(draft: Draft, source: Source) -> None:
     timeout = draft.get(f"{config}builder.timeout")
     if kind == "kubernetes" and timeout:
         draft.put(f"{config}builder.max_age", timeout, draft.origins[f"{config}builder.timeout"])
+    if kind == "kubernetes":
+        _bounds(draft, f"{config}builder.")
     if draft.target == "chart":
         add_hub_values(draft, source.section("jupyterhub"))
         finish_chart(draft, source)
         return
     _alone(draft, source, kind)
+
+
+def _bounds(draft: Draft, builder: str) -> None:
+    """What a build asks for and what it may take both have defaults here: one that is given draws the other along."""
+    for name, read, default_asked, default_most in _BOUNDS:
+        most, asked = draft.get(f"{builder}{name}"), draft.get(f"{builder}{name}_request")
+        origin = draft.origins.get(f"{builder}{name if asked is None else f'{name}_request'}", "")
+        if asked is None and most is not None and read(most) < read(default_asked):
+            draft.put(f"{builder}{name}_request", most, origin)
+        elif most is None and asked is not None and default_most and read(asked) > read(default_most):
+            draft.put(f"{builder}{name}", asked, origin)
 
 
 def _alone(draft: Draft, source: Source, kind: str) -> None:

@@ -20,7 +20,17 @@ _DIRECTORY = "Two engines must not share a directory: this one gets another."
 
 def _image(value: Any) -> dict[str, Any]:
     names = {"name": "repository", "tag": "tag", "pullPolicy": "pullPolicy"}
-    return {names[key]: str(item) for key, item in to.mapping(value).items() if key in names and item}
+    found = {names[key]: str(item) for key, item in to.mapping(value).items() if key in names and item}
+    if found.get("pullPolicy", "Always") not in ("Always", "IfNotPresent", "Never"):
+        raise UnfitError("pullPolicy is none of Always, IfNotPresent and Never")
+    return found
+
+
+def _resources(value: Any) -> dict[str, Any]:
+    given = {key: to.mapping(item) for key, item in to.mapping(value).items() if item}
+    if given.keys() - {"requests", "limits"}:
+        raise UnfitError("there are requests and limits")
+    return given
 
 
 def _beside(value: Any) -> str:
@@ -28,14 +38,16 @@ def _beside(value: Any) -> str:
 
 
 def _pod_spec(value: Any) -> Several:
+    known = {"priorityClassName": to.text, "affinity": to.mapping, "nodeSelector": to.labels, "tolerations": to.objects}
     spec = to.mapping(value)
-    if spec.keys() - {"priorityClassName"}:
-        raise UnfitError("of a pod's own fields there are priorityClassName, affinity, nodeSelector and tolerations")
-    return Several(spec)
+    if spec.keys() - known.keys():
+        raise UnfitError(f"of a pod's own fields there are {', '.join(known)}")
+    return Several({name: known[name](item) for name, item in spec.items()})
 
 
 def _tolerations(value: Any) -> Several:
-    return Several({"tolerations": value, "config.builder.tolerations": value} if value else {})
+    given = to.objects(value or [])
+    return Several({"tolerations": given, "config.builder.tolerations": given} if given else {})
 
 
 def _environment(value: Any) -> list[dict[str, Any]]:
@@ -70,7 +82,7 @@ def _engine(name: str, directory: str) -> dict[str, Row]:
         f"{name}.daemonset.lifecycle": none("The engine's pods have none.", {}),
         f"{name}.daemonset.extraVolumes": decision("The engine's pods take none: configure it by extraArgs.", []),
         f"{name}.daemonset.extraVolumeMounts": decision("The engine's pods take none: configure it by extraArgs.", []),
-        f"{name}.resources": equivalent(values=f"{name}.resources", convert=to.mapping, silent=({},)),
+        f"{name}.resources": equivalent(values=f"{name}.resources", convert=_resources, silent=({},)),
         f"{name}.hostSocketDir": none(_SOCKET),
         f"{name}.hostSocketName": none(_SOCKET),
         f"{name}.{directory}": equivalent(values=f"{name}.hostLibDir", convert=_beside, says=_DIRECTORY),
@@ -81,25 +93,25 @@ def _engine(name: str, directory: str) -> dict[str, Row]:
 VALUES: Mapping[str, Row] = {
     "pdb": none("There is one member: podDisruptionBudget.enabled would keep its node from being drained."),
     "replicas": none("One member serves, and an update replaces it: builds and sessions go on.", 1),
-    "resources": equivalent(values="resources", convert=to.mapping, silent=({},)),
+    "resources": equivalent(values="resources", convert=_resources, silent=({},)),
     "rbac": none("charts/member makes the rights that it lists."),
-    "nodeSelector": equivalent(values="nodeSelector", convert=to.selector, silent=({},)),
+    "nodeSelector": equivalent(values="nodeSelector", convert=to.labels, silent=({},)),
     "tolerations": equivalent(values="tolerations", convert=_tolerations),
     "image": none("The image is the member's: make it (make images), and give image.repository."),
     "registry.url": equivalent("registry.url", to.registry, values="registry.url", silent=(None, "")),
     "registry.username": equivalent("registry.username", to.text, values="registry.username", silent=(None, "")),
     "registry.password": equivalent("registry.password", values="-", file="registry-password", silent=(None, "")),
-    "service.type": equivalent(values="service.type", convert=to.text),
-    "service.annotations": equivalent(values="service.annotations", convert=to.mapping, silent=({},)),
+    "service.type": equivalent(values="service.type", convert=to.one_of("ClusterIP", "NodePort", "LoadBalancer")),
+    "service.annotations": equivalent(values="service.annotations", convert=to.labels, silent=({},)),
     "service.labels": none("The Service has labels of its own.", {}),
     "service.nodePort": none("Kubernetes chooses the port.", None),
     "service.loadBalancerIP": decision("Most clouds take an annotation for it: service.annotations.", None),
     "extraFiles": decision("Mount what is still needed by extraVolumes and extraVolumeMounts.", {}),
     "extraPodSpec": equivalent(values="priorityClassName", convert=_pod_spec, silent=({},)),
-    "deployment.labels": equivalent(values="podLabels", convert=to.mapping, silent=({},)),
+    "deployment.labels": equivalent(values="podLabels", convert=to.labels, silent=({},)),
     "deployment.readinessProbe": none(_OWN),
     "deployment.livenessProbe": none(_OWN),
-    "imageBuilderType": equivalent("builder.engine", to.text, values="config.builder.engine"),
+    "imageBuilderType": equivalent("builder.engine", to.one_of("host", "dind", "pink"), values="config.builder.engine"),
     **_engine("dind", "hostLibDir"),
     "dind.storageDriver": equivalent(values="dind.storageDriver", convert=to.text),
     **_engine("pink", "hostStorageDir"),
@@ -108,14 +120,16 @@ VALUES: Mapping[str, Row] = {
     "imageCleaner.image": equivalent(values="imageCleaner.image", convert=_image),
     "imageCleaner.cordon": none("Nodes are not cordoned while images are removed."),
     "imageCleaner.delay": equivalent(values="imageCleaner.delaySeconds", convert=to.count),
-    "imageCleaner.imageGCThresholdType": equivalent(values="imageCleaner.thresholdType", convert=to.text),
+    "imageCleaner.imageGCThresholdType": equivalent(
+        values="imageCleaner.thresholdType", convert=to.one_of("relative", "absolute")
+    ),
     "imageCleaner.imageGCThresholdHigh": equivalent(values="imageCleaner.thresholdHigh", convert=to.count),
     "imageCleaner.imageGCThresholdLow": equivalent(values="imageCleaner.thresholdLow", convert=to.count),
     "imageCleaner.host": none("Docker of the nodes has no cleaner here."),
     "httpRoute.enabled": equivalent(values="httpRoute.enabled", convert=to.flag),
-    "httpRoute.annotations": equivalent(values="httpRoute.annotations", convert=to.mapping, silent=({},)),
+    "httpRoute.annotations": equivalent(values="httpRoute.annotations", convert=to.labels, silent=({},)),
     "httpRoute.hostnames": equivalent(values="httpRoute.hostnames", convert=to.texts, silent=([],)),
-    "httpRoute.parentRefs": equivalent(values="httpRoute.parentRefs", silent=([],)),
+    "httpRoute.parentRefs": equivalent(values="httpRoute.parentRefs", convert=to.objects, silent=([],)),
     "httpRoute.filters": none("The route has none.", []),
     "httpRoute.matches": none("The route begins where `config.public_url` does."),
     "httpRoute.labels": none("The route has labels of its own.", {}),
@@ -124,21 +138,23 @@ VALUES: Mapping[str, Row] = {
     "ingress.hosts": equivalent(values="ingress.hosts", convert=to.texts, silent=([],)),
     "ingress.hostname": none(_GONE),
     "ingress.ingressClassName": equivalent(values="ingress.className", convert=to.text, silent=(None, "")),
-    "ingress.annotations": equivalent(values="ingress.annotations", convert=to.mapping, silent=({},)),
+    "ingress.annotations": equivalent(values="ingress.annotations", convert=to.labels, silent=({},)),
     "ingress.pathSuffix": none("Paths are prefixes.", None, ""),
     "ingress.pathType": none("Paths are prefixes.", "Prefix"),
-    "ingress.tls": equivalent(values="ingress.tls", silent=([],)),
+    "ingress.tls": equivalent(values="ingress.tls", convert=to.objects, silent=([],)),
     "initContainers": none("The member's pod has none of yours.", []),
     "lifecycle": none("The member's pod ends as it is to.", {}),
-    "extraVolumes": equivalent(values="extraVolumes", says="Make what they name in the new namespace.", silent=([],)),
-    "extraVolumeMounts": equivalent(values="extraVolumeMounts", silent=([],)),
+    "extraVolumes": equivalent(
+        values="extraVolumes", convert=to.objects, says="Make what they name in the new namespace.", silent=([],)
+    ),
+    "extraVolumeMounts": equivalent(values="extraVolumeMounts", convert=to.objects, silent=([],)),
     "extraEnv": equivalent(
         values="extraEnv",
         convert=_environment,
         says="The member reads none of BinderHub's variables: credentials of repository hosts are in config.providers.",
         silent=({}, []),
     ),
-    "podAnnotations": equivalent(values="podAnnotations", convert=to.mapping, silent=({},)),
+    "podAnnotations": equivalent(values="podAnnotations", convert=to.labels, silent=({},)),
     "hpa": none("One member serves, and is not scaled."),
     "networkPolicy": decision(
         "charts/member has policies of its own: networkPolicy, jupyterhub.singleuser.networkPolicy."

@@ -1,6 +1,7 @@
 """Leaves out what the settings' own parser does not take, and says so: what is printed can be read."""
 
 import copy
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,13 +70,22 @@ def _with_secrets(tree: Any) -> Any:
     return found
 
 
+def _at(tree: Any, location: Sequence[int | str]) -> Any:
+    for part in location:
+        known = (isinstance(tree, dict) and part in tree) or (isinstance(tree, list) and part in range(len(tree)))
+        tree = tree[part] if known else None
+    return tree
+
+
 def _leave_out(draft: Draft, location: Sequence[int | str], message: str) -> None:
     """Take out what is at fault, or the nearest thing around it that is there."""
     config = draft.tree["config"] if draft.target == "chart" else draft.tree
     place: Any = config
     parents: list[tuple[Any, int | str]] = []
-    # A problem of a whole section begins with the name of what is wrong in it.
-    named = message.removeprefix("Value error, ").partition(":")[0]
+    # A problem of a whole section names what is wrong in it, which may be a default.
+    section = _at(config, location)
+    words = re.findall(r"[a-z_]+", message.removeprefix("Value error, "))
+    named = next((word for word in words if isinstance(section, dict) and word in section), words[0] if words else "")
     for part in (*location, named):
         if isinstance(place, list) and isinstance(part, int) and part < len(place):
             parents.append((place, part))

@@ -145,9 +145,30 @@ def texts(value: Any) -> list[str]:
     return value
 
 
-def selector(value: Any) -> dict[str, str]:
-    """Labels of nodes."""
-    return {key: item if isinstance(item, str) else str(item).lower() for key, item in mapping(value).items()}
+def labels(value: Any) -> dict[str, str]:
+    """Texts by name; what YAML has made of them (``true``, 1) is a text again."""
+    given = {key: item for key, item in mapping(value).items() if item is not None}
+    if any(not isinstance(item, str | int | float) for item in given.values()):
+        raise UnfitError("its values are no texts")
+    return {key: item if isinstance(item, str) else str(item).lower() for key, item in given.items()}
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """A list of mappings, such as a pod's volumes."""
+    if not isinstance(value, list):
+        raise UnfitError("it is no list")
+    return [mapping(item) for item in value]
+
+
+def one_of(*options: str) -> Converter:
+    """One of a few words."""
+
+    def convert(value: Any) -> str:
+        if value not in options:
+            raise UnfitError(f"it is none of {', '.join(options)}")
+        return str(value)
+
+    return convert
 
 
 def secret_names(value: Any) -> list[str]:
@@ -275,10 +296,6 @@ def resources(value: Any) -> Several:
                 raise UnfitError("build pods ask for memory, cpu and ephemeral-storage")
             path, convert = names[kind, name]
             found[path] = convert(amount)
-    for name in ("memory", "disk"):
-        # Ours has a default where theirs has none, and a request is never above its limit.
-        if f"builder.{name}" in found and f"builder.{name}_request" not in found:
-            found[f"builder.{name}_request"] = found[f"builder.{name}"]
     return Several(found)
 
 

@@ -30,6 +30,9 @@ _PULLS_WITH = "manybinder-registry"
 def add_hub_values(draft: Draft, given: Mapping[str, Any]) -> None:
     """Put them into the draft of a chart."""
     values = _copy(draft, given, "")
+    for path in ("hub.services", "hub", "singleuser"):
+        if not isinstance(_find(values, path), Mapping):
+            _take(values, path)
     for path, says in _LEFT_OUT.items():
         if _take(values, path) not in (None, {}, False):
             draft.note("none", f"jupyterhub.{path}", says)

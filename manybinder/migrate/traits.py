@@ -120,7 +120,7 @@ _BUILD = {
     "KubernetesBuildExecutor.docker_host": equivalent("builder.engine", to.docker_host),
     "KubernetesBuildExecutor.resources": equivalent("builder.memory", to.resources),
     "KubernetesBuildExecutor.memory_request": equivalent("builder.memory_request", to.binary_size, silent=(0,)),
-    "KubernetesBuildExecutor.node_selector": equivalent("builder.node_selector", to.selector),
+    "KubernetesBuildExecutor.node_selector": equivalent("builder.node_selector", to.labels),
     "KubernetesBuildExecutor.extra_envs": equivalent(
         "builder.env", to.environment, says="Variables whose names sound secret are left out.", silent=({},)
     ),

@@ -98,6 +98,11 @@ class HubClient:
         self._token, self._renewed = token, renewed
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
+    @property
+    def token(self) -> str:
+        """The token that is good now, as far as is known."""
+        return self._token
+
     async def version(self) -> str:
         """The Hub's version; raises :class:`HubError`."""
         answer = await self._once("GET", "")

@@ -14,10 +14,12 @@ from contract.repos import RepoKey
 from member.builders.base import Builder, Resources
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
+from member.core.launching import Outcome
 from member.core.membership import Membership, shared
 from member.engines.builds import Builds
 from member.engines.health import DEADLINE_S, FRESH_S, Health
 from member.engines.launches import Launches
+from member.engines.ledger import Alone, Ledger
 from member.joined import is_draining
 from member.settings import MemberSettings
 
@@ -47,7 +49,9 @@ class Capacity:
         prefixes: Sequence[str],
         proposals: Callable[[], tuple[Ban, ...]] = lambda: (),
         draining: Callable[[], bool] = lambda: False,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger: Ledger = ledger or Alone()
         self._settings, self._hub, self._health, self._builder = settings, hub, health, builder
         self._builds, self._launches, self._versions, self._prefixes = builds, launches, versions, tuple(prefixes)
         self._proposals, self._draining = proposals, draining
@@ -95,11 +99,20 @@ class Capacity:
                 users = [user for user in await self._hub.users() if user.has_server]
             # At one moment with the count: what is said to be counted is.
             under_way = self._launches.servers - {user.key for user in users}
-            self._seen = self._launches.seen
+            elsewhere = [item for item in self._ledger.launches if not item.build_only]
+            self._seen = (
+                *self._launches.seen,
+                *(item.short for item in elsewhere if item.outcome in ("", Outcome.READY)),
+            )
             orders = [item.order for item in self._launches.under_way if item.key in under_way]
             self._held = [
                 *(_Held(user.launch_host, user.repo, user.ready, user.name if people else "") for user in users),
                 *(_Held(order.launch_host, order.repo, False, order.user) for order in orders),
+                *(
+                    _Held(item.launch_host, RepoKey(item.repo), False, item.user)
+                    for item in elsewhere
+                    if item.key in under_way
+                ),
             ]
             self._by_repo = capacity.by_repo(item.repo for item in self._held)
             running = sum(user.ready for user in users)
@@ -118,17 +131,23 @@ class Capacity:
             checks.append(Check("Sessions", False, str(error) or "the Hub takes too long to list them"))
         self._last = sessions
         images = tuple(Image(item.repo, item.commit, item.registry) for item in await self._builder.images())
-        self._seq += 1
+        sent_at, boot_id, others = time.time(), self._ledger.boot_id, self._ledger.others
+        # Of several replicas' reports the time gives the order, for a gateway takes them as one member's.
+        self._seq = max(self._seq + 1, int(sent_at * 1000) if boot_id else 0)
         return CapacityReport(
             member=settings.name,
-            boot_id=self._boot_id,
+            boot_id=boot_id or self._boot_id,
             seq=self._seq,
-            sent_at=time.time(),
+            sent_at=sent_at,
             public_url=settings.public_url,
             sessions=sessions,
             # A launch under way counts, as it does among the sessions: quotas speak of both.
             sessions_by_repo=self._by_repo,
-            builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
+            builds=BuildCounts(
+                self._builds.running + sum(other.builds_running for other in others),
+                self._builds.queued + sum(other.builds_queued for other in others),
+                settings.builder.slots + sum(other.builds_limit for other in others),
+            ),
             memory_bytes=resources.memory,
             cpu=cpu,
             disk_bytes=resources.disk,
@@ -139,7 +158,7 @@ class Capacity:
             providers=self._prefixes,
             builder=self._builder.kind,
             confined=self._builder.confined,
-            draining=self._draining() or is_draining(settings.data_dir),
+            draining=self._draining() or is_draining(settings.data_dir) or any(other.draining for other in others),
             ban_proposals=await asyncio.to_thread(self._proposals),
             versions=self._versions(),
         )

@@ -7,13 +7,14 @@ server's user options; the image is there already.
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from docker.errors import APIError
 from dockerspawner import DockerSpawner
-from traitlets import Float, Integer, Unicode
+from traitlets import Dict, Float, Integer, Unicode
 
 from member.hub.binder import SessionEndedError, answers, check_options, image_command, session_environ
 
@@ -26,6 +27,18 @@ _SHOWN_LINES, _SHOWN = 5, 400
 #: Files that a session may have open, and processes of one user in all sessions, where this machine allows so many.
 #: Podman's service lowers its own limit of processes to this, and can grant no more.
 _MAX_FILES, _MAX_PROCESSES = 65536, 32768
+
+#: Writes files (path and text, again and again up to ``--``) where JupyterLab then looks for extensions.  An image in
+#: which that does not work runs without them.
+_WITH_EXTENSION = """\
+at=$(mktemp -d)
+while [ "$1" != -- ]; do
+  if [ -n "$at" ]; then mkdir -p "$at/${1%/*}" && printf %s "$2" >"$at/$1"; fi
+  shift 2
+done
+shift
+exec "$@" ${at:+"--LabApp.extra_labextensions_path=$at"}
+"""
 
 
 class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships no types
@@ -43,6 +56,8 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
     session_user = Unicode("1000", config=True, help="Who runs in the container, by number.")
     session_label = Unicode("", config=True, help="A label that all sessions of this member bear (name=value).")
     pids_limit = Integer(512, config=True, help="Processes and threads of one session.")
+    max_age = Float(0.0, config=True, help="Seconds after which a session ends in any case; 0 = never.")
+    lab_extension = Dict(config=True, help="Files of the extension that warns of that; {{ENDS_AT}} is put in.")
 
     async def check_allowed(self, image: str) -> str:
         """Any image: launches come from the member alone, which names what it has built."""
@@ -51,7 +66,13 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
     async def get_command(self) -> list[str]:
         """JupyterLab, or what the image has; nothing secret, since every process can read an argv."""
         base_url = self.server.base_url if self.server else f"/user/{self.user.name}/"
-        return image_command(self.port, base_url, idle_s=self.idle_timeout, allow_origin=self.allow_origin)
+        command = image_command(self.port, base_url, idle_s=self.idle_timeout, allow_origin=self.allow_origin)
+        if not self.max_age:
+            return command
+        ends_at = str(round(time.time() + self.max_age))
+        return with_extension(
+            command, {path: text.replace("{{ENDS_AT}}", ends_at) for path, text in self.lab_extension.items()}
+        )
 
     def get_env(self) -> dict[str, str]:
         """What a session is to know, and nothing of the Hub's."""
@@ -122,6 +143,12 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
             said = await self.docker("logs", self.container_id, tail=_SHOWN_LINES)
             return " ".join(said.decode(errors="replace").split())[-_SHOWN:]
         return ""
+
+
+def with_extension(command: list[str], files: Mapping[str, str]) -> list[str]:
+    """A session's command that has JupyterLab load an extension, whose files come in the command itself."""
+    pairs = [word for item in files.items() for word in item]
+    return ["/bin/sh", "-c", _WITH_EXTENSION, "jupyter", *pairs, "--", *command]
 
 
 def _ulimits() -> list[dict[str, Any]]:

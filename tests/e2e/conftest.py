@@ -5,6 +5,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from containerkit import Podman, podman
 from federation import Federation, shared_cache_dir
 from gitserver import GitServer
 
@@ -32,6 +33,13 @@ def federation(tmp_path_factory: pytest.TempPathFactory, member_config: Path) ->
     federation = Federation.start(tmp_path_factory.mktemp("up"), "--member-config", str(member_config))
     yield federation
     federation.stop()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Podman]:
+    """A Podman with an image in it that brings JupyterLab, for tests that :func:`containerkit.why_not` allows."""
+    with podman() as started:
+        yield started
 
 
 @pytest.fixture

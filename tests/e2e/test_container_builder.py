@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 from builderkit import Outcome, build, settings
-from containerkit import DOCKERFILE, Podman, podman, why_not
+from containerkit import DOCKERFILE, Podman, why_not
 from federation import Federation, git_spec, ready
 from gitrepos import make_repo
 from gitserver import GitServer
@@ -31,12 +31,6 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "it works"),
 ]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Podman]:
-    with podman() as started:
-        yield started
 
 
 @contextlib.asynccontextmanager

@@ -1,5 +1,7 @@
 """Visitors log in at the gateway with OpenID Connect, and members are told who they are."""
 
+import asyncio
+import html
 import json
 import re
 import time
@@ -7,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
+import aiohttp
 import pytest
 from pydantic import ValidationError
 from yarl import URL
@@ -14,10 +17,12 @@ from yarl import URL
 from contract.events import BuildEvent, Failure, Phase
 from contract.reports import session_owner
 from contract.repos import RepoKey
+from gateway.clients.visitor_login import VisitorLogin
 from gateway.core import canary
 from gateway.core.decision import Standing
 from gateway.core.launch import Launch, Visitor
 from gateway.core.launch_records import dump_launch, load_launch
+from gateway.login_settings import VisitorOidcSettings
 from tests.fakes.oidc import CLIENT, SECRET, FakeOidc, Fault
 from tests.gateway.harness import SPEC, Gateway, Starter, gateway_settings
 from tests.gateway.joining import OPEN, join, join_token
@@ -127,6 +132,26 @@ async def test_who_has_not_logged_in_starts_nothing(start: Starter, provider: Fa
     assert gateway.members[0].builds == []
 
 
+async def test_without_scripts_it_is_the_same(start: Starter, provider: FakeOidc) -> None:
+    gateway = await start.gateway(1, visitors=visitors(provider))
+    browser = Browser(gateway)
+    status, _, text = await browser.get(f"plain/{SPEC}")
+    assert (status, "Log in first" in text) == (200, True)
+    await browser.log_in()
+    status, _, text = await browser.get(f"plain/{SPEC}")
+    assert (status, "Invalid build token" in text) == (200, True)
+    assert gateway.members[0].builds == []
+    _, _, text = await browser.get(f"v2/{SPEC}")
+    found = re.search(r'href="(/plain/[^"]+)"', text) or re.search(r"url=(/plain/[^\"]+)", text)
+    assert found, text
+    status, where, _ = await browser.get(html.unescape(found[1]).removeprefix("/"))
+    assert (status, where.partition("/plain-launch/")[0]) == (303, "")
+    async with asyncio.timeout(90):
+        while not gateway.members[0].tokens:
+            await asyncio.sleep(0.05)
+    assert gateway.members[0].claims(gateway.key, time.time()).user == "alice@example.org"
+
+
 async def test_a_launch_goes_on_for_who_knows_it(start: Starter, provider: FakeOidc) -> None:
     gateway = await start.gateway(1, visitors=visitors(provider))
     browser = Browser(gateway)
@@ -187,11 +212,18 @@ async def test_visitors_may_be_some_of_those_who_can_log_in(start: Starter, prov
     assert (await Browser(gateway).log_in())[0] == 303
 
 
-async def test_a_login_ends_in_its_time(start: Starter, provider: FakeOidc) -> None:
-    gateway = await start.gateway(0, visitors=visitors(provider, session="1ms"))
-    browser = Browser(gateway)
-    assert (await browser.log_in())[0] == 303
-    assert (await browser.get(""))[0] == 302
+async def test_a_login_ends_in_its_time(provider: FakeOidc) -> None:
+    now = 1000.0
+    settings = VisitorOidcSettings.model_validate({**visitors(provider)["oidc"], "session": "8h"})
+    async with aiohttp.ClientSession() as http:
+        login = VisitorLogin(settings, http, wall=lambda: now)
+        kept = {"name": "alice", "until": now + settings.session}
+        assert await login.user(kept) == "alice"
+        now += 8 * 3600 - 1
+        assert await login.user(kept) == "alice"
+        now += 1
+        assert await login.user(kept) == ""
+        assert await login.user({"name": "alice"}) == ""
 
 
 async def test_who_has_a_session_of_a_repository_is_led_back_to_it(start: Starter, provider: FakeOidc) -> None:

@@ -53,6 +53,7 @@ async def on_a_terminal(*arguments: str, **environ: str) -> bytes:
     return seen
 
 
+@pytest.mark.slow  # processes
 async def test_colours_are_for_terminals_and_not_where_somebody_wants_none(gateway: FakeGateway) -> None:
     arguments = ("status", "--gateway", gateway.url)
     assert b"\x1b[31munreachable" in await on_a_terminal(*arguments)
@@ -95,6 +96,7 @@ def test_the_exit_codes_and_the_commands_are_those_of_the_docs() -> None:
         assert f"`{name}" in docs, name
 
 
+@pytest.mark.slow  # processes
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_and_options(shell: str) -> None:
     program = Path(sys.executable).parent / "manybinder"

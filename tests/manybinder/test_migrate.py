@@ -1,5 +1,6 @@
 """Leaving a BinderHub: its configurations, shaped like real ones, as settings that our own parsers take."""
 
+import json
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -9,11 +10,13 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
 from contract.repos import repo_key
 from contract.signatures import private_pem
 from gateway.settings import GatewaySettings
 from manybinder.errors import CommandError, Exit
+from manybinder.migrate import convert as to
 from manybinder.migrate import reading
 from manybinder.migrate.assemble import assemble
 from manybinder.migrate.chart_values import REDIRECTOR, VALUES
@@ -187,8 +190,8 @@ def test_secrets_are_not_printed(run: Any, campus: Path) -> None:
     for printed in (run(campus), run(campus, to="chart"), run(campus, to="gateway")):
         assert "s3cret" not in "".join(printed[1:])
         assert "5ec4e7" not in "".join(printed[1:])
-    for to in ("member", "chart", "gateway"):
-        printed = run(FILES / "common_values.yaml", FILES / "member_values.yaml", to=to)
+    for target in ("member", "chart", "gateway"):
+        printed = run(FILES / "common_values.yaml", FILES / "member_values.yaml", to=target)
         assert "s3cret" not in "".join(printed[1:])
 
 
@@ -275,6 +278,13 @@ def test_one_binderhub_becomes_the_first_member_of_a_gateway(run: Any, tmp_path:
     (member,) = taken(GatewaySettings, text, tmp_path).members
     assert (member.name, member.url, member.kind) == ("one", "https://one.binder.example.org/", "binderhub")
     assert member.origins == ("https://hub.one.binder.example.org",)
+
+
+def test_one_bound_of_a_build_draws_the_other_along(run: Any, tmp_path: Path) -> None:
+    small = run(written(tmp_path, "c.BuildExecutor.memory_limit = '512M'"))[0]["builder"]
+    assert (small["memory"], small["memory_request"]) == ("512Mi", "512Mi")
+    large = run(written(tmp_path, "c.KubernetesBuildExecutor.resources = {'requests': {'memory': '8G'}}"))[0]["builder"]
+    assert (large["memory"], large["memory_request"]) == ("8G", "8G")
 
 
 # Python that is run.
@@ -369,15 +379,72 @@ _VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-_TRAITS = st.dictionaries(
-    st.sampled_from(sorted(PARENTS) + sorted({name.partition(".")[0] for name in TRAITS})),
-    st.dictionaries(
-        st.sampled_from(sorted({name.partition(".")[2] for name in TRAITS})),
-        st.one_of(_VALUES, st.builds(Added, _VALUES)),
-        max_size=12,
+_TEXTS = st.sampled_from(["", "a", "x/y", "^org/.*", "(", "git", "https", "A B", "{hostname}"])
+#: By converter, what somebody who means it would write.
+_MEANT: dict[Any, st.SearchStrategy[Any]] = {
+    to.text: _TEXTS,
+    to.texts: st.lists(_TEXTS, max_size=3),
+    to.address: st.sampled_from(["https://a.example", "http://b.example:8000/c/", "https://u:p@a.example/", "ftp://x"]),
+    to.flag: st.booleans(),
+    to.count: st.sampled_from([0, 1, 8080, 10**6, "40e9", 2.0]),
+    to.seconds: st.sampled_from([0, 60, 0.5, 10**9, "30"]),
+    to.quota: st.sampled_from([0, 1, 100, None]),
+    to.sessions: st.sampled_from([0, 1, 100, None]),
+    to.binary_size: st.sampled_from([0, "1G", "512M", 2**40, "0.5K"]),
+    to.image_prefix: st.sampled_from(
+        ["", "x-", "org/x-", "gcr.io/p/X-", "localhost:5000/a_b-", "a.example/", "a.b:c/d"]
     ),
-    max_size=8,
+    to.registry: st.sampled_from(["https://index.docker.io/v1/", "http://gcr.io", "quay.io", "https://u:p@q.example"]),
+    to.labels: st.dictionaries(_TEXTS, st.sampled_from(["a", True, 1]), max_size=2),
+    to.mapping: st.dictionaries(_TEXTS, _TEXTS, max_size=2),
+    to.objects: st.lists(st.dictionaries(st.sampled_from(["name", "key"]), _TEXTS, max_size=2), max_size=2),
+    to.docker_host: st.sampled_from([None, "/var/run/docker.sock", "unix:///var/run/dind/docker.sock", "run/x", "/x"]),
+    to.banned_networks: st.dictionaries(st.sampled_from(["192.0.2.0/24", "::/0", "nowhere"]), _TEXTS, max_size=3),
+    to.spec_config: st.lists(
+        st.fixed_dictionaries({"pattern": _TEXTS, "config": st.dictionaries(st.just("quota"), st.integers(-1, 9))}),
+        max_size=3,
+    ),
+    to.resources: st.dictionaries(
+        st.sampled_from(["requests", "limits"]),
+        st.dictionaries(
+            st.sampled_from(["memory", "cpu", "ephemeral-storage"]), st.sampled_from(["1", "2G", "100m", 4]), max_size=3
+        ),
+        max_size=2,
+    ),
+    to.providers: st.dictionaries(
+        st.sampled_from(["gh", "git", "ghe"]),
+        st.just(PythonObject("class", "binderhub.repoproviders.GitHubRepoProvider")),
+    ),
+    to.build_class: st.sampled_from(
+        ["binderhub.build.KubernetesBuildExecutor", "binderhub.build_local.LocalRepo2dockerBuild"]
+    ),
+    to.registry_class: st.sampled_from(["binderhub.registry.GoogleArtifactRegistry", "mine.Registry"]),
+}
+
+
+def of(name: str) -> st.SearchStrategy[Any]:
+    row = TRAITS[TRAITS[name].moved_to or name]
+    return st.one_of(_MEANT.get(row.convert, _VALUES), _VALUES, st.builds(Added, _VALUES))
+
+
+#: A trait is configured at its class, or at one below.
+_GIVEN = st.sampled_from(sorted(TRAITS)).flatmap(
+    lambda name: st.tuples(
+        st.sampled_from([cls for cls in (*PARENTS, name.partition(".")[0]) if row_of(cls, name.partition(".")[2])]),
+        st.just(name.partition(".")[2]),
+        of(name),
+    )
 )
+
+
+def by_class(given: list[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for cls, name, value in given:
+        found.setdefault(cls, {})[name] = value
+    return found
+
+
+_TRAITS = st.lists(_GIVEN, max_size=25).map(by_class)
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
@@ -394,16 +461,23 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
+_SCHEMA = Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
+_DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 _DATA = _VALUES.filter(lambda value: "PythonObject" not in repr(value))
-_CHART = st.dictionaries(
-    st.sampled_from([*sorted(VALUES), "jupyterhub", "jupyterhub.hub", "nothing"]), _DATA, max_size=12
-)
+_CHART = st.lists(
+    st.sampled_from([*sorted(VALUES), "jupyterhub", "jupyterhub.hub", "nothing"]).flatmap(
+        lambda name: st.tuples(
+            st.just(name), st.one_of(_MEANT.get(VALUES[name].convert, _DATA) if name in VALUES else _DATA, _DATA)
+        )
+    ),
+    max_size=20,
+).map(dict)
 _REDIRECTOR = st.dictionaries(
     st.sampled_from([*sorted(REDIRECTOR), "hosts", "hosts.one", "hosts.one.url", "hosts.one.weight"]), _DATA, max_size=8
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     traits=_TRAITS,
     values=_CHART,
@@ -419,11 +493,20 @@ def test_whatever_is_printed_is_taken(traits: Any, values: Any, redirector: Any,
     assert all("\n" not in line for line in report_lines(draft))
     model: Any = GatewaySettings if target == "gateway" else MemberSettings
     if target == "chart":
+        assert not [error.message for error in _SCHEMA.iter_errors(over(_DEFAULTS, tree))]
         tree = {"schema": 1, "data_dir": "data", "listen": {}, **tree["config"]}
         tree["listen"]["port"] = 9001
         tree["hub"]["url"] = "http://hub:8081/"
         tree["builder"]["kind"] = "kubernetes"
     parse(model, yaml.safe_dump(with_secrets(tree)), "printed", {})
+
+
+def over(below: Any, above: Any) -> Any:
+    """Values over a chart's own, as Helm merges them."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    merged = {**below, **{key: over(below.get(key), value) for key, value in above.items()}}
+    return {key: value for key, value in merged.items() if value is not None}
 
 
 def with_secrets(tree: Any) -> Any:

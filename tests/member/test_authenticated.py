@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
+from traitlets.config.loader import PyFileConfigLoader
 from yarl import URL
 
 from contract.bans import Ban, BanKind
@@ -16,6 +18,8 @@ from contract.events import BuildEvent, Failure, Phase
 from frontend.login_flow import MOST_HERE
 from member.engines.bans import Bans
 from member.engines.reaper import Reaper
+from member.hub import ended
+from member.processes import processes
 from servicekit.config import ConfigError, parse
 from tests.fakes.hub import FakeServer
 from tests.member.member_harness import order, rig, until
@@ -358,3 +362,35 @@ def test_an_image_without_the_single_user_server_is_another_one(tmp_path: Path) 
     plain = member_settings(tmp_path)
     auth = plain.model_copy(update={"auth_enabled": True})
     assert auth.image_prefix != plain.image_prefix
+
+
+def test_the_hub_that_a_member_runs_lets_people_log_in_and_start_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {"trait": "SharedPasswordAuthenticator.user_password", "value": "a long password"}
+    config = {"Authenticator": {"allow_all": True}}
+    authenticator = {"name": "shared-password", "config": config, "secrets": [secret]}
+    managed = {"hub_port": 1, "proxy_port": 2, "proxy_api_port": 3, "authenticator": authenticator}
+    made = member_settings(
+        tmp_path / "data",
+        auth_enabled=True,
+        auth={"use_named_servers": True, "named_server_limit_per_user": 3},
+        hub={"url": "http://127.0.0.1:1/", "public_url": "http://127.0.0.1:2/", "managed": managed},
+    )
+    specs = {spec.name.partition("/")[2]: spec for spec in processes(made, tmp_path / "member.yaml")}
+    # People stay, and what they have started does not.
+    assert "--remove-named-servers=true" in specs["culler"].argv
+    assert "--cull-users=true" not in specs["culler"].argv
+    monkeypatch.setenv("MANYBINDER_HUB_CONFIG", specs["hub"].env["MANYBINDER_HUB_CONFIG"])
+    monkeypatch.setattr(ended, "SESSIONS", ended.SESSIONS)
+    loaded = PyFileConfigLoader(specs["hub"].argv[-1]).load_config()
+    doorman = loaded.JupyterHub.authenticator_class(config=loaded)
+    assert isinstance(doorman, SharedPasswordAuthenticator)
+    assert (doorman.user_password, doorman.allow_all) == ("a long password", True)
+    binder, _ = loaded.JupyterHub.services
+    assert binder["oauth_redirect_uri"] == "http://127.0.0.1:9001/oauth_callback"
+    scopes = {role["name"]: role["scopes"] for role in loaded.JupyterHub.load_roles}
+    assert "access:services!service=binder" in scopes["user"]
+    assert not {"self", "servers", "servers!user", "start:servers!user"} & set(scopes["user"])
+    assert loaded.JupyterHub.allow_named_servers is True
+    assert loaded.JupyterHub.named_server_limit_per_user == 3

@@ -52,7 +52,7 @@ async def test_a_command_gets_the_launch_and_says_go_on(tmp_path: Path) -> None:
     assert told["client_ip"] == "192.0.2.7"
     assert len(told["launch_id"]) == 12
     assert set(told) == {
-        *("launch_id", "spec", "persistent_spec", "repo_url", "resolved_ref", "image", "user", "client_ip"),
+        *("launch_id", "spec", "persistent_spec", "repo_url", "resolved_ref", "image", "user", "server", "client_ip"),
         "launch_host",
     }
 

@@ -39,6 +39,7 @@ from member.engines.bans import Bans
 from member.engines.capacity import Capacity
 from member.engines.federations import Federations
 from member.engines.health import Health
+from member.engines.ledger import Alone
 from member.settings import (
     BuildsSettings,
     HookSettings,
@@ -46,6 +47,7 @@ from member.settings import (
     MemberSettings,
     SessionSettings,
 )
+from member.web.forwarding import Forwarding
 from member.web.parts import PARTS, Parts
 from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
@@ -186,7 +188,7 @@ async def member_of(
             public_url=engines.hub.url,
             client_id="service-binder",
             service="binder",
-            secret=engines.hub.token,
+            secret=lambda: engines.hub.token,
             timeout_s=30,
         )
         parts = Parts(
@@ -212,6 +214,8 @@ async def member_of(
             image_prefix="test-",
             api_only=api_only,
             federations=Federations([membership] if federated else [], data_dir),
+            ledger=Alone(),
+            forwarding=Forwarding(engines.http, list),
             versions=lambda: {"builder_info": {}, "binderhub": "manybinder 1.2.3", "builder": "process"},
             login=Login(site, provider, Seal(b"a secret", "tests")) if login else None,
         )

@@ -38,7 +38,7 @@
 
 {{/* A ConfigMap is no place for a secret: each may stand in a file, whose name is the setting's with "_file". */}}
 {{- define "gateway.checks.secrets" -}}
-{{- $secrets := list "access_token" "app_private_key" "build_token_secret" "client_secret" "other_signing_key" "password" "private_token" "report_key" "sentinel_password" "signing_key" "token" -}}
+{{- $secrets := list "access_token" "app_private_key" "build_token_secret" "client_secret" "git_credentials" "other_signing_key" "password" "private_token" "report_key" "sentinel_password" "signing_key" "token" -}}
 {{- $path := .path -}}
 {{- if kindIs "map" .value -}}
 {{- range $key, $value := .value -}}

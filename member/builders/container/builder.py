@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -67,6 +65,7 @@ class ContainerBuilder:
         self._sharing: Sharing | None = None
         self._http: aiohttp.ClientSession | None = None
         self._systemd = False
+        self._unlimited: tuple[str, ...] = ()
         self._disk = settings.data_dir
 
     @property
@@ -87,8 +86,8 @@ class ContainerBuilder:
             client = EngineClient(found)
             await self._until_it_answers(client)
             about = await client.about()
-            self._disk, self._systemd = about.root, about.systemd
-            plugin = await asyncio.to_thread(_plugin, found)
+            self._disk, self._systemd, self._unlimited = about.root, about.systemd, about.unlimited
+            plugin = await asyncio.to_thread(repo2docker.plugin, found)
         except (OSError, EngineError) as error:
             raise RuntimeError(str(error)) from error
         if self._settings.registry is not None:
@@ -103,6 +102,8 @@ class ContainerBuilder:
             logger.info("ended %d processes of builds that an earlier run has left", left)
         await asyncio.to_thread(_clear, self._builds_dir)
         logger.info("builds with %s at %s", await client.version(), found.url)
+        if self._unlimited:
+            logger.warning("the engine limits no %s: one session can take all of this machine", self._lacks)
 
     async def close(self) -> None:
         """End builds."""
@@ -184,9 +185,14 @@ class ContainerBuilder:
 
     async def _engine_check(self) -> Check:
         try:
-            return Check("Builder", True, await self._ask().version())
+            version = await self._ask().version()
+            return Check("Builder", True, f"{version}, without limits of {self._lacks}" if self._unlimited else version)
         except EngineError as error:
             return Check("Builder", False, str(error))
+
+    @property
+    def _lacks(self) -> str:
+        return " or ".join(self._unlimited)
 
     @property
     def _builds_dir(self) -> Path:
@@ -280,19 +286,6 @@ class ContainerBuilder:
             logger.info("ended %d processes of a build that was given up", ended)
         with contextlib.suppress(OSError):
             await remove_tree_async(place)
-
-
-def _plugin(endpoint: endpoints.Endpoint) -> str:
-    """The engine that repo2docker is to use: its own, if what that calls is there; raises ``NoEngineError``."""
-    program = endpoint.engine
-    if shutil.which(program) is None:
-        raise endpoints.NoEngineError(f"the program {program} is missing, which repo2docker builds with; install it")
-    asked = subprocess.run([program, "buildx", "version"], capture_output=True, check=False, timeout=30)
-    if asked.returncode == 0:
-        return "docker"
-    if program == "podman":
-        return "manybinder-podman"
-    raise endpoints.NoEngineError("docker has no buildx, which repo2docker builds with; install docker-buildx-plugin")
 
 
 def _clear(directory: Path) -> None:

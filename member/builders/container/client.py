@@ -40,10 +40,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What an engine says of itself; ``root`` is a directory on the file system that its images are on."""
+    """What an engine says of itself; ``root`` is a directory on the file system that its images are on.
+
+    ``unlimited`` is what its containers may take any amount of, whatever they are started with.
+    """
 
     root: Path
     systemd: bool
+    unlimited: tuple[str, ...] = ()
 
 
 class EngineClient:
@@ -63,7 +67,7 @@ class EngineClient:
         root = Path(str(info.get("DockerRootDir") or "/"))
         # An engine may say a directory of another machine, or one that we may not see.
         there = await asyncio.to_thread(root.is_dir)
-        return About(root if there else Path("/"), info.get("CgroupDriver") == "systemd")
+        return About(root if there else Path("/"), info.get("CgroupDriver") == "systemd", unlimited(info))
 
     async def image(self, name: str) -> Mapping[str, Any] | None:
         """An image as the engine describes it; ``None`` if it is not there.  Raises :class:`EngineError`."""
@@ -144,6 +148,18 @@ class EngineClient:
     def _client(self, timeout_s: float) -> docker.APIClient:
         # The version is not negotiated: that would be a question before each question.
         return docker.APIClient(base_url=self.endpoint.url, timeout=timeout_s, version="1.40")
+
+
+def unlimited(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an engine does not limit, by what it answers at ``/info``.
+
+    Source: Docker Engine API, ``SystemInfo``.  Podman says there what the kernel could, and ignores limits where it
+    runs for a user on control groups of version 1.
+    """
+    rootless = info.get("Rootless") is True or "name=rootless" in (info.get("SecurityOptions") or ())
+    none_at_all = rootless and str(info.get("CgroupVersion")) == "1"
+    known = {"MemoryLimit": "memory", "PidsLimit": "processes", "CpuCfsQuota": "CPU"}
+    return tuple(word for key, word in known.items() if none_at_all or info.get(key) is False)
 
 
 def bare(identifier: str) -> str:

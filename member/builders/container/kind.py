@@ -8,6 +8,7 @@ from member.builders.base import Builder
 from member.builders.container import endpoint as endpoints
 from member.builders.container import sessions
 from member.builders.kind import HubParts
+from member.builders.lab_extension import extension_files
 from member.settings import MemberSettings
 from servicekit.processes import ProcessSpec
 
@@ -45,6 +46,8 @@ class ContainerKind:
             "session_user": own.session_user,
             "idle_timeout": shared.idle_timeout,
             "allow_origin": settings.security.cors_allow_origin,
+            "max_age": shared.max_age,
+            "lab_extension": extension_files(),
         }
         return HubParts("member.hub.container.ContainerSpawner", {"ContainerSpawner": traits}, (keeper,))
 

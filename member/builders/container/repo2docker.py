@@ -5,6 +5,8 @@ file of this machine leads nowhere.
 """
 
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 import member
 from member.builder_settings import ContainerBuilderSettings
 from member.builders.base import BuildRequest
-from member.builders.container.endpoint import Endpoint
+from member.builders.container.endpoint import Endpoint, NoEngineError
 from member.confine.confinement import Confinement
 from member.confine.environ import named_files, network_environ
 from member.confine.limits import Limits
@@ -48,6 +50,19 @@ class Engine:
     endpoint: Endpoint
     plugin: str
     """``docker`` is repo2docker's own, which calls ``buildx``."""
+
+
+def plugin(endpoint: Endpoint) -> str:
+    """The engine that repo2docker is to use: its own, if what that calls is there; raises ``NoEngineError``."""
+    program = endpoint.engine
+    if shutil.which(program) is None:
+        raise NoEngineError(f"the program {program} is missing, which repo2docker builds with; install it")
+    asked = subprocess.run([program, "buildx", "version"], capture_output=True, check=False, timeout=30)
+    if asked.returncode == 0:
+        return "docker"
+    if program == "podman":
+        return "manybinder-podman"
+    raise NoEngineError("docker has no buildx, which repo2docker builds with; install docker-buildx-plugin")
 
 
 def arguments(request: BuildRequest, engine: Engine, settings: ContainerBuilderSettings, group: str) -> list[str]:

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from contract.units import format_size
 from member.builders.container.client import EngineClient
+from member.confine.limits import disk_usage
 from member.settings import MemberSettings
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Sessions:
     async def clean(self) -> None:
         """Remove what has ended, and end what has written more than it may; raises ``EngineError``."""
         for container in await self._client.containers(label(self._settings), sizes=True):
-            if why := self._doomed(container):
+            if why := await self._doomed(container):
                 logger.info("removing the session %s: %s", _name(container), why)
                 await self._client.remove_container(str(container["Id"]))
 
@@ -42,11 +44,14 @@ class Sessions:
         for container in await self._client.containers(label(self._settings)):
             await self._client.remove_container(str(container["Id"]))
 
-    def _doomed(self, container: Mapping[str, Any]) -> str:
+    async def _doomed(self, container: Mapping[str, Any]) -> str:
         # One that is just created has not ended.
         if str(container.get("State", "")).lower() in ("exited", "dead"):
             return "it has ended"
-        written, limit = int(container.get("SizeRw") or 0), self._settings.sessions.disk
+        # Of an image's volumes the engine makes directories beside the container, and counts them nowhere.
+        volumes = [Path(mount["Source"]) for mount in container.get("Mounts") or () if mount.get("Source")]
+        written = int(container.get("SizeRw") or 0) + await disk_usage(volumes)
+        limit = self._settings.sessions.disk
         return f"it wrote {format_size(written)}, more than {format_size(limit)}" if written > limit else ""
 
 

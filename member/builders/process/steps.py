@@ -92,6 +92,9 @@ async def fetch(site: Site, request: BuildRequest, credentials: GitCredentials |
         f"  {git} submodule --quiet update --init --recursive --depth 1 ||"
         f" {git} submodule --quiet update --init --recursive || exit {EX_DATAERR}\n"
         "fi\n"
+        f"if [ -n \"$({git} ls-files ':(attr:filter=lfs)' | head -n 1)\" ]; then\n"
+        "  echo 'Warning: files that are kept in Git LFS are not fetched; there are pointers in their places.'\n"
+        "fi\n"
     ).replace("/tmp/shallow", shlex.quote(site.confinement.seen_at("/tmp/shallow", site.tmp / "shallow")))  # noqa: S108
     await site.say(Phase.FETCHING, f"Fetching {request.repo_url} at {request.commit}\n")
     environ = _GIT_ENVIRON | (credentials.environ if credentials else {})

@@ -199,6 +199,8 @@ class Kubelet:
         finally:
             _kill(process)
             watcher.cancel()
+            # Its pipes are closed then.
+            await process.wait()
         self._end(name, uid, code, doom)
 
     def _end(self, name: str, uid: str, code: int, doom: str) -> None:

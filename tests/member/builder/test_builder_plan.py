@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement, Requirement
 
-from member.builders.process.lab_extension import write_extension
+from member.builders.lab_extension import write_extension
 from member.core import conda, pipfile, pythons
 from member.core.environment import Detected, make_plan, read_detected
 from member.core.notebook import Notebook, passed_on, server_argv

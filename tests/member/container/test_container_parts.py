@@ -3,6 +3,7 @@
 import http.server
 import json
 import socketserver
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,15 +22,18 @@ from member.builder_settings import ContainerBuilderSettings
 from member.builders.base import BuildRequest, BuiltImage
 from member.builders.choice import KINDS
 from member.builders.container import endpoint as endpoints
+from member.builders.container.client import unlimited
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
 from member.builders.container.repo2docker import Engine, arguments, command
 from member.builders.container.words import why
+from member.builders.lab_extension import extension_files
 from member.confine.confinement import Confinement, Mode
 from member.confine.limits import Limits
 from member.core.images import image_name
 from member.core.repo2docker_log import Repo2dockerLog
 from member.hub.binder import image_command, session_environ
+from member.hub.container import with_extension
 from member.settings import MemberSettings
 from providers.credentials import GitCredentials
 from servicekit.config import ConfigError, load, parse
@@ -122,6 +126,21 @@ async def test_a_member_without_an_engine_says_so(tmp_path: Path) -> None:
     tree = MemberSettings.model_validate({**given, "hub": {**given["hub"], "api_token": "token"}})
     with pytest.raises(CannotStartError, match=r"builder\.socket: no container engine answers"):
         await make_app(tree)
+
+
+@pytest.mark.parametrize(
+    ("info", "lacking"),
+    [
+        ({"MemoryLimit": True, "PidsLimit": True, "CpuCfsQuota": True, "CgroupVersion": "1"}, ()),
+        ({"MemoryLimit": True, "PidsLimit": False, "CpuCfsQuota": True, "CgroupVersion": "2"}, ("processes",)),
+        # As Podman 4.3 answers.
+        ({"MemoryLimit": True, "PidsLimit": True, "CpuCfsQuota": True, "CgroupVersion": "2", "Rootless": True}, ()),
+        ({"MemoryLimit": True, "CgroupVersion": "1", "Rootless": True}, ("memory", "processes", "CPU")),
+        ({"CgroupVersion": "1", "SecurityOptions": ["name=rootless"]}, ("memory", "processes", "CPU")),
+    ],
+)
+def test_what_an_engine_does_not_limit_is_known(info: dict[str, Any], lacking: tuple[str, ...]) -> None:
+    assert unlimited(info) == lacking
 
 
 REQUEST = BuildRequest(repo_key("https://git.example/o/r"), "https://git.example/o/r", "c" * 40, "localhost/p-x:1")
@@ -291,3 +310,20 @@ def test_a_sessions_token_is_in_its_environment_alone() -> None:
         assert wanted in argv
     assert "--ServerApp.shutdown_no_activity_timeout=600" in argv
     assert "--ServerApp.allow_origin=https://a.example" in argv
+
+
+def test_a_session_loads_the_extension_that_warns_of_its_end(tmp_path: Path) -> None:
+    shown = ["/bin/sh", "-c", 'printf "%s|" "$@"', "jupyter", "--no-browser", "--a=b c"]
+    argv = with_extension(shown, extension_files())
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env={"TMPDIR": str(tmp_path)})
+    options = done.stdout.split("|")
+    assert options[:2] == ["--no-browser", "--a=b c"]
+    directory = Path(options[2].removeprefix("--LabApp.extra_labextensions_path="))
+    (found,) = directory.iterdir()
+    package = json.loads((found / "package.json").read_text())
+    assert package["name"] == found.name
+    script = (found / package["jupyterlab"]["_build"]["load"]).read_text()
+    assert f'_JUPYTERLAB["{found.name}"]' in script
+    # Where nothing can be written, the session starts all the same.
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env={"TMPDIR": str(tmp_path / "none")})
+    assert done.stdout == "--no-browser|--a=b c|"

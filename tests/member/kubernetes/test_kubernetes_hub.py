@@ -152,24 +152,35 @@ async def test_a_pod_that_is_taken_away_while_it_starts_fails_the_launch_at_once
     cluster: FakeKubernetes, python: Path, tmp_path: Path
 ) -> None:
     kubelet = Kubelet(cluster, "hub")
+
+    async def begun(hub: ClusterHub, user: str) -> str:
+        """The name of the pod of a session that has a node."""
+        await hub.client.start(user, OPTIONS)
+        async with asyncio.timeout(60):
+            while not cluster.store.all("pods", "hub"):
+                await asyncio.sleep(0.1)
+        (pod,) = cluster.store.all("pods", "hub")
+        kubelet.schedule(pod["metadata"]["name"], "node-1")
+        return str(pod["metadata"]["name"])
+
+    async def fails(hub: ClusterHub, user: str, said: str) -> None:
+        async with asyncio.timeout(150):
+            with pytest.raises(SpawnFailedError, match=said):
+                _ = [message async for message in hub.client.progress(user)]
+
     async with cluster_hub(python, tmp_path / "hub", cluster.kubeconfig(tmp_path / "kubeconfig")) as hub:
-        for user, end, said in (
-            ("evicted", lambda name: kubelet.evict(name, "The node was low on resource: memory."), "low on resource"),
-            ("refused", lambda name: kubelet.refuse(name, "node-1", "OutOfpods"), "OutOfpods"),
-            ("gone", kubelet.remove, "was removed from the cluster"),
-        ):
-            await hub.client.start(user, OPTIONS)
-            async with asyncio.timeout(60):
-                while not cluster.store.all("pods", "hub"):
-                    await asyncio.sleep(0.1)
-            (pod,) = cluster.store.all("pods", "hub")
-            name = pod["metadata"]["name"]
-            kubelet.schedule(name, "node-1")
-            # The Hub has seen it by then.
-            await asyncio.sleep(2)
-            end(name)
-            async with asyncio.timeout(150):
-                with pytest.raises(SpawnFailedError, match=said):
-                    _ = [message async for message in hub.client.progress(user)]
-            for left in cluster.store.all("pods", "hub"):
-                kubelet.remove(left["metadata"]["name"])
+        kubelet.evict(await begun(hub, "evicted"), "The node was low on resource: memory.")
+        await fails(hub, "evicted", r"node gave it up \(Evicted: The node was low on resource: memory\)")
+        await until_no_pod(cluster)
+        kubelet.refuse(await begun(hub, "refused"), "node-1", "OutOfpods")
+        await fails(hub, "refused", r"node gave it up \(OutOfpods: Pod was rejected")
+        await until_no_pod(cluster)
+        # Somebody deletes it, as a drain of its node does; it is gone once its node has let go of it.
+        name = await begun(hub, "deleted")
+        cluster.change("pods", "hub", name, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+        before = cluster.asked["delete pods"]
+        async with asyncio.timeout(150):
+            while cluster.asked["delete pods"] == before:
+                await asyncio.sleep(0.1)
+        kubelet.remove(name)
+        await fails(hub, "deleted", "was removed from the cluster while it started")

@@ -20,9 +20,21 @@ _PACKAGE = {
 }
 
 
+#: Stands in the script for when the session ends (Unix time).
+ENDS_AT = "{{ENDS_AT}}"
+
+
+def extension_files() -> dict[str, str]:
+    """Its files, by their paths in a directory of extensions; :data:`ENDS_AT` is still to be put in."""
+    return {
+        f"{NAME}/package.json": json.dumps(_PACKAGE),
+        f"{NAME}/static/remoteEntry.js": _SCRIPT.read_text(),
+    }
+
+
 def write_extension(directory: Path, ends_at: float) -> None:
     """Write it into a directory of extensions; ``ends_at`` (Unix time) is when the session ends."""
-    static = directory / NAME / "static"
-    static.mkdir(parents=True)
-    (directory / NAME / "package.json").write_text(json.dumps(_PACKAGE))
-    (static / "remoteEntry.js").write_text(_SCRIPT.read_text().replace("{{ENDS_AT}}", str(round(ends_at))))
+    for name, text in extension_files().items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(ENDS_AT, str(round(ends_at))))
