@@ -10,7 +10,7 @@ GATEWAYS ?= 1
 WORKERS ?= 2
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: up test test-rest test-all lint format lock charts images bench replay clean
+.PHONY: up test test-rest test-all lint format lock charts catalogues images bench replay clean
 
 # Several gateways need a redis-server; what tests need brings one.
 up: $(if $(filter 1,$(GATEWAYS)),.venv/runtime,.venv/dev)
@@ -39,6 +39,19 @@ format: .venv/dev
 charts: .venv/dev
 	$(BIN)/python charts/generate.py
 
+# What pages say: new texts are added to each catalogue, to be translated by hand.
+EXTRACT := $(BIN)/pybabel --quiet extract --mapping pyproject.toml --no-default-keywords --sort-by-file --omit-header --add-location file \
+  --keywords _ --keywords gettext --keywords ngettext:1,2 --keywords text --keywords NavLink \
+  --keywords LinkError
+catalogues: .venv/dev
+	for directory in frontend gateway/web; do \
+	  $(EXTRACT) --output .venv/messages.pot $$directory || exit 1; \
+	  for catalogue in $$directory/catalogues/*.po; do \
+	    $(BIN)/pybabel --quiet update --input-file .venv/messages.pot --output-file $$catalogue --no-fuzzy-matching \
+	      --ignore-obsolete --omit-header --width 120 --locale $$(basename $$catalogue .po) || exit 1; \
+	  done; \
+	done
+
 # manybinder/gateway and manybinder/member, by whichever of these is here; BASE names another image to begin from.
 ENGINE ?= $(firstword $(foreach name,docker podman buildah,$(if $(shell command -v $(name)),$(name))))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -65,6 +78,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: .venv/bootstrap
 	$(LOCK) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) pyproject.toml --group dev --output-file requirements/dev.txt
+	$(LOCK) requirements/z2jh-hub.in --output-file requirements/z2jh-hub.txt
 	echo uv | $(LOCK) - --output-file requirements/bootstrap.txt
 	echo hatchling editables | tr " " "\n" | $(LOCK) - --output-file requirements/build.txt
 	for name in jupyterlab singleuser; do \

@@ -25,6 +25,7 @@ MAX_REPOS = 500
 MAX_CHECKS = 100
 MAX_LAUNCHES = 1000
 MAX_PROPOSALS = 100
+MAX_OWNERS = 2000
 
 #: Labels, and versions of parts.
 MAX_ENTRIES = 100
@@ -113,6 +114,9 @@ class CapacityReport:
     images: tuple[Image, ...] = ()
     images_digest: str = ""
     launches_seen: tuple[str, ...] = ()
+    session_owners: tuple[str, ...] = ()
+    """Whose sessions run, of people who have logged in (:func:`session_owner`); the launches that they came from lead
+    back to them."""
     checks: tuple[Check, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     providers: tuple[str, ...] = ()
@@ -128,12 +132,18 @@ class CapacityReport:
         wire = asdict(self)
         wire["images"] = [image for image in wire["images"] if len(image["repo"]) <= MAX_SENT][:MAX_IMAGES]
         wire["launches_seen"] = list(self.launches_seen[-MAX_LAUNCHES:])
+        wire["session_owners"] = list(self.session_owners[-MAX_OWNERS:])
         wire["checks"] = [{**check, "message": check["message"][:MAX_SENT]} for check in wire["checks"][:MAX_CHECKS]]
         wire["providers"] = list(self.providers)
         wire["ban_proposals"] = dump_bans(self.ban_proposals[:MAX_PROPOSALS])
         busiest = sorted(self.sessions_by_repo.items(), key=lambda item: (-item[1], item[0]))
         wire["sessions_by_repo"] = dict([item for item in busiest if len(item[0]) <= MAX_SENT][:MAX_REPOS])
         return wire
+
+
+def session_owner(user: str, repo: RepoKey) -> str:
+    """Names the sessions that somebody has of a repository, without telling who it is; "" for nobody."""
+    return hashlib.sha256(dumps(["session", user, repo]).encode()).hexdigest()[:24] if user else ""
 
 
 def images_digest(images: tuple[Image, ...]) -> str:
@@ -182,6 +192,7 @@ def parse_report(wire: Mapping[str, Any]) -> CapacityReport:
         ),
         images_digest=read.text("images_digest"),
         launches_seen=read.texts("launches_seen", MAX_LAUNCHES),
+        session_owners=read.texts("session_owners", MAX_OWNERS),
         checks=tuple(
             Check(item.text("service", required=True), item.flag("ok"), item.text("message"))
             for item in read.sections("checks", MAX_CHECKS)

@@ -32,8 +32,13 @@ class Admitted:
     client_ip: str
 
 
-def admit(request: web.Request, site: Site, providers: Providers, now: float) -> Admitted:
-    """Admit a GET of ``/build/<provider>/<spec>`` at ``now`` (Unix time); raises :class:`Refused`."""
+def admit(request: web.Request, site: Site, providers: Providers, now: float, route: str = "build") -> Admitted:
+    """Admit a GET of ``/build/<provider>/<spec>`` at ``now`` (Unix time); raises :class:`Refused`.
+
+    Another ``route`` than ``build`` gives a page: only a page of this service may lead there, and its token says so.
+    """
+    if route != "build":
+        return _admit_page(request, site, providers, now, route)
     if not accepts_event_stream(request.headers.getall("Accept", [])):
         raise Refused(failed(Failure.USER, "Missing Accept header: text/event-stream\n", status_code=400))
     # A script cannot set the header of an EventSource that it makes to go on with a launch.
@@ -43,13 +48,24 @@ def admit(request: web.Request, site: Site, providers: Providers, now: float) ->
     path_spec = raw_spec(request, site, "build")
     # A client that reconnects may do so long after its token has expired; knowing the launch is its authority.
     with_token = resume is None and _check_token(request, site, path_spec, now)
+    return Admitted(_parsed(providers, path_spec), resume, with_token, request.remote or "")
+
+
+def _admit_page(request: web.Request, site: Site, providers: Providers, now: float, route: str) -> Admitted:
+    path_spec = raw_spec(request, site, route)
+    if not _check_token(request, site, path_spec, now):
+        raise Refused(failed(Failure.REFUSED, "Invalid build token\n", status_code=403))
+    return Admitted(_parsed(providers, path_spec), None, True, request.remote or "")
+
+
+def _parsed(providers: Providers, path_spec: str) -> RepoSpec:
     try:
         spec = providers.parse(path_spec)
     except ProviderError as error:
         raise Refused(failed(Failure.USER, f"{error}\n")) from error
     if providers.bans(spec.raw):
         raise Refused(failed(Failure.REFUSED, spec_ban_text(spec.raw), status_code=403))
-    return Admitted(spec, resume, with_token, request.remote or "")
+    return spec
 
 
 def accepts_event_stream(accept: list[str]) -> bool:

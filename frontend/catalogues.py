@@ -43,6 +43,9 @@ def read_catalogues(directories: Iterable[Path]) -> dict[str, Catalogue]:
             for message in found:
                 if message.id and message.string and not message.fuzzy:
                     known.add(message.id, message.string, message.locations, context=message.context)
+                    # Of two, the later one says it; the catalogue itself keeps the first.
+                    if (kept := known.get(message.id, message.context)) is not None:
+                        kept.string = message.string
     return {SOURCE: Catalogue(SOURCE), **{name: _catalogue(name, found) for name, found in joined.items()}}
 
 
@@ -56,9 +59,10 @@ def choose_language(accept: str, known: Sequence[str]) -> str:
         except ValueError:
             continue
         if name and quality > 0:
-            wanted.append((-quality, number, SOURCE if name == "*" else name))
+            wanted.append((-quality, number, SOURCE if name == "*" else name.lower()))
     preferred = [name for _, _, name in sorted(wanted)]
-    return negotiate_locale(preferred, list(known), sep="-") or SOURCE
+    by_lower = {name.lower(): name for name in known}
+    return by_lower.get(negotiate_locale(preferred, list(by_lower), sep="-") or "", SOURCE)
 
 
 def _catalogue(language: str, messages: Catalog) -> Catalogue:

@@ -110,6 +110,24 @@ class FaceSettings(Section):
         return self
 
 
+def face_style(face: FaceSettings) -> str:
+    """The style sheet of an operator's colours; "" where there are none."""
+    rules = []
+    if face.accent:
+        rules.append(f":root {{ {_colours(face.accent)} }}")
+    if face.accent_dark:
+        rules.append(f"@media (prefers-color-scheme: dark) {{ :root {{ {_colours(face.accent_dark)} }} }}")
+    elif face.accent:
+        # The colour of light pages is not one for dark ones.
+        rules = [f"@media not (prefers-color-scheme: dark) {{ {rules[0]} }}"]
+    return "\n".join(rules)
+
+
+def _colours(accent: str) -> str:
+    on_accent = max("#ffffff", "#10202e", key=lambda colour: contrast(colour, accent))
+    return f"--accent: {accent}; --on-accent: {on_accent};"
+
+
 def contrast(one: str, other: str) -> float:
     """The contrast of two colours (``#rrggbb``), from 1 to 21 (WCAG 2.2, "contrast ratio")."""
     lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)

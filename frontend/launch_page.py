@@ -29,7 +29,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         title = pages.text("This link cannot be launched")
         return pages.response("error.html", status=status, headers=_HEADERS, title=title, message=str(error))
     description = _description(pages, spec)
-    label = _label(spec, path_spec)
+    label = label_of(spec)
     title = f"{description['displayName']}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
@@ -78,11 +78,11 @@ def _plain_url(request: web.Request, site: Site, path_spec: str, token: str) -> 
     return f"{site.path('plain')}/{path_spec}?{urlencode([*query, ('build_token', token)])}"
 
 
-def _label(spec: RepoSpec, path_spec: str) -> str:
+def label_of(spec: RepoSpec) -> str:
     """The repository as people call it: ``owner/name`` where its host is known, else what identifies it."""
-    parts = path_spec.split("/")
+    parts = spec.raw.split("/")
     if spec.provider == "gh":
-        return "/".join(parts[1:3])
+        return unquote("/".join(parts[1:3]))
     if spec.provider in ("git", "gl", "gist"):
         return re.sub(r"^[a-z]+://|\.git$", "", spec.repo_url)
     return unquote("/".join(parts[1:]))

@@ -1,8 +1,8 @@
 """From whatever people paste to a provider and a spec.
 
 Understands pages and clone URLs of GitHub, GitLab, Bitbucket and Gitea, any Git server's URL, the scp-style form,
-``org/repo``, DOIs and pages of archives, and launch links of any Binder.  Pure; whether a spec is good is for its
-provider to say.
+``org/repo``, DOIs and pages of archives, viewers of notebooks, and launch links of any Binder.  Pure; whether a spec is
+good is for its provider to say.
 """
 
 import re
@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from frontend.archive_links import DOI_PROVIDERS, archive_spec
+from frontend.viewers import gist_spec, shown_address
 
 GITHUB = "github.com"
 
@@ -30,7 +31,14 @@ _DEFAULT_REF = "HEAD"
 
 
 class LinkError(ValueError):
-    """A text that leads to no repository; the message is a sentence for the visitor."""
+    """A text that leads to no repository; the message is a sentence for the visitor.
+
+    ``sentence`` is the message with names (``%(text)s``) in place of what it is about, to be found in a catalogue.
+    """
+
+    def __init__(self, sentence: str, **values: str) -> None:
+        super().__init__(sentence % values)
+        self.sentence, self.values = sentence, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class Link:
     path: str = ""
     is_directory: bool = False
     urlpath: str = ""
+    classic: bool = False
 
     @property
     def path_spec(self) -> str:
@@ -59,6 +68,8 @@ class Link:
             return {"urlpath": self.urlpath}
         if not self.path:
             return {}
+        if self.classic:
+            return {"filepath": self.path}
         return {"urlpath": f"lab/tree/{quote(self.path)}"} if self.is_directory else {"labpath": self.path}
 
     @property
@@ -97,9 +108,37 @@ def parse_link(text: str, ref: str = "", path: str = "") -> Link:
         raise LinkError("A path on this computer cannot be launched: give an address that everyone can reach.")
     if not _SCHEME.match(text):
         if not _HOST_AND_PATH.fullmatch(text):
-            raise LinkError(f"{text[:200]!r} is not the address of a repository (https://… or owner/name).")
+            raise LinkError(
+                "%(text)s is not the address of a repository (https://… or owner/name).", text=repr(text[:200])
+            )
         text = f"https://{text}"
     return _from_url(text, ref, path)
+
+
+def opening(link: Link, kind: str = "", content: str = "", branch: str = "") -> Link:
+    """The link, opening its path otherwise, and perhaps with a repository of contents in its environment's.
+
+    ``kind`` is ``lab``, ``notebook`` (the classic one) or ``url`` (the path is an address below the session's), empty:
+    JupyterLab.  ``content``, an address to clone, is brought by nbgitpuller when the session opens, and the path is one
+    in it.  Raises :class:`LinkError`.
+    """
+    content, branch = content.strip(), branch.strip()
+    if kind not in ("", "lab", "notebook", "url"):
+        raise LinkError("%(kind)s is no way to open a file.", kind=repr(kind[:80]))
+    if not content:
+        if kind == "url":
+            return replace(link, path="", urlpath=link.path or link.urlpath)
+        return replace(link, classic=kind == "notebook", urlpath="" if kind and link.path else link.urlpath)
+    if not re.fullmatch(r"https?://[^\s/]+/\S+", content):
+        raise LinkError("The repository of contents is given by an address that begins with https://.")
+    name = content.rstrip("/").rpartition("/")[2].removesuffix(".git")
+    opened = f"{'tree' if kind == 'notebook' else 'lab/tree'}/{name}/{link.path}".rstrip("/")
+    query = {
+        "repo": content,
+        **({"branch": branch} if branch else {}),
+        "urlpath": link.path if kind == "url" else opened,
+    }
+    return replace(link, path="", classic=False, urlpath=f"git-pull?{urlencode(query)}")
 
 
 def make_link(description: Mapping[str, Any], repo: str, ref: str = "", path: str = "") -> Link:
@@ -130,16 +169,20 @@ def make_link(description: Mapping[str, Any], repo: str, ref: str = "", path: st
 
 def _from_url(url: str, ref: str, path: str) -> Link:
     try:
+        url = shown_address(url)
         parts = urlsplit(url)
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError as error:
-        raise LinkError(f"{url[:200]!r} is not a readable address.") from error
+        raise LinkError("%(url)s is not a readable address.", url=repr(url[:200])) from error
     if not host:
-        raise LinkError(f"{url[:200]!r} names no host.")
+        raise LinkError("%(url)s names no host.", url=repr(url[:200]))
+    if gist := gist_spec(url):
+        provider, spec = gist
+        return Link(provider, f"{spec}/{quote(ref)}" if ref else spec, path)
     if launch := _LAUNCH_LINK.search(parts.path):
         return _from_launch_link(launch["provider"], launch["spec"], parts.query, ref, path)
     if not parts.path.strip("/"):
-        raise LinkError(f"{url[:200]!r} names a host and no repository.")
+        raise LinkError("%(url)s names a host and no repository.", url=repr(url[:200]))
     plain = host.removeprefix("www.")
     if plain == GITHUB and port in (None, 22, 80, 443):
         return _link(GITHUB, url, _github_page(unquote(parts.path)), ref, path)
@@ -208,7 +251,9 @@ def _link(host: str, url: str, page: _Page, ref: str, path: str) -> Link:
     if host == GITHUB:
         repository = page.repository.removesuffix(".git").strip("/")
         if repository.count("/") != 1:
-            raise LinkError(f"{url[:200]!r} names no repository on GitHub (https://github.com/owner/name).")
+            raise LinkError(
+                "%(url)s names no repository on GitHub (https://github.com/owner/name).", url=repr(url[:200])
+            )
         provider, spec = "gh", f"{quote(repository)}/{quoted_ref}"
     else:
         provider, spec = "git", f"{quote(url, safe='')}/{quoted_ref}"

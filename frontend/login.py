@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 from contract.events import Failure, failed
 from contract.json_types import loads_object
 from frontend.login_flow import LoginError, LoginFlow, Starter
-from frontend.pages import PAGES
+from frontend.pages import PAGES, NavLink
 from frontend.refusals import Refused
 from frontend.site import Site
 from servicekit.problems import Problem
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 #: Where a provider sends a browser back, below the site's base path; the name is BinderHub's.
 CALLBACK = "oauth_callback"
 LOGOUT = "logout"
+
+#: At the head of every page where visitors log in.
+LOGOUT_LINK = NavLink("Log out", LOGOUT)
 
 _ABOUT = "who has logged in"
 
@@ -124,7 +127,7 @@ class Login:
             try:
                 if await self.visitor(request) is not None:
                     return await handler(request)
-                return await self._flow.begin(self._provider, request.rel_url.raw_path_qs)
+                return await self._flow.begin(self._provider, request, request.rel_url.raw_path_qs)
             except LoginError as error:
                 return _answer(request, error)
 
@@ -187,10 +190,11 @@ def _answer(request: web.Request, error: LoginError) -> web.Response:
     status = 503 if error.away else 403
     if PAGES not in request.app or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
         raise Problem(status, "Login Away" if error.away else "No Login", _sentence(error)) from error
-    return request.app[PAGES].response(
+    pages = request.app[PAGES]
+    return pages.response(
         "error.html",
         status=status,
         headers={hdrs.CACHE_CONTROL: "no-store"},
-        title="You could not be logged in",
+        title=pages.text("You could not be logged in"),
         message=_sentence(error),
     )

@@ -24,6 +24,9 @@ PATIENCE = 600
 #: Characters of an address that one comes back to; browsers keep cookies of 4096 bytes.
 MOST_HERE = 2400
 
+#: Characters of all cookies of logins that a browser has begun besides another one.
+_MOST_KEPT = 2000
+
 _ABOUT = "a login that has begun"
 
 #: What of a state does not stand in a cookie's name.
@@ -74,7 +77,7 @@ class LoginFlow:
         self._seal, self._cookie, self.redirect_uri = seal, cookie, redirect_uri
         self._path, self._secure, self._several, self._wall = path, secure, several, wall
 
-    async def begin(self, provider: Starter, here: str = "") -> web.Response:
+    async def begin(self, provider: Starter, request: web.Request, here: str = "") -> web.Response:
         """Send a browser to the provider; raises :class:`LoginError`."""
         if len(here) > MOST_HERE:
             raise LoginError("this link is too long to be kept over a login; log in first, and open it again")
@@ -83,6 +86,7 @@ class LoginFlow:
         kept = {"state": state, "nonce": nonce, "verifier": verifier, "at": self._wall(), "here": here}
         sealed = base64.urlsafe_b64encode(self._seal.close(json.dumps(kept).encode(), _ABOUT)).decode()
         response = web.Response(status=302, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
+        self._forget_many(request, response)
         response.set_cookie(
             self._name(state),
             sealed,
@@ -113,6 +117,13 @@ class LoginFlow:
     def forget(self, request: web.Request, response: web.Response) -> None:
         """The login is over, however it went."""
         response.del_cookie(self._name(request.query.get("state", "")), path=self._path, secure=self._secure)
+
+    def _forget_many(self, request: web.Request, response: web.Response) -> None:
+        """Logins that come to nothing must not fill the header, of 8 KiB at most, that all cookies stand in."""
+        kept = {name: value for name, value in request.cookies.items() if name.startswith(f"{self._cookie}-")}
+        if sum(map(len, kept.values())) > _MOST_KEPT:
+            for name in kept:
+                response.del_cookie(name, path=self._path, secure=self._secure)
 
     def _name(self, state: str) -> str:
         """A cookie's name; the state comes from whoever calls."""

@@ -10,8 +10,9 @@ import jinja2
 from aiohttp import web
 
 from frontend.catalogues import LANGUAGE, Catalogue, read_catalogues
+from frontend.face import face_style
 from frontend.site import Site
-from frontend.static_files import StaticFile, read_static_files
+from frontend.static_files import StaticFile, read_static_files, static_file
 from providers.registry import Providers
 
 HERE = Path(__file__).parent
@@ -37,14 +38,29 @@ class Pages:
     ) -> None:
         self.site = site
         self.providers = providers
-        roots = [HERE, *extra]
-        self.static: Mapping[str, StaticFile] = read_static_files([root / "static" for root in roots])
-        self.catalogues: Mapping[str, Catalogue] = read_catalogues([root / "catalogues" for root in roots])
+        face = site.face
+        # What an operator has put there goes before the service's own, which it can build on as original/<name>.
+        roots = [*([face.directory] if face.directory else []), HERE, *extra]
+        static = read_static_files([root / "static" for root in reversed(roots)])
+        if face.logo is not None:
+            static["logo"] = static_file(face.logo.read_bytes(), face.logo.name)
+        if style := face_style(face):
+            static["face.css"] = static_file(style.encode(), "face.css")
+        self.static: Mapping[str, StaticFile] = static
+        self.logo = "logo" if face.logo is not None else "logo.svg"
+        self.catalogues: Mapping[str, Catalogue] = read_catalogues([root / "catalogues" for root in reversed(roots)])
         self._templates = {name: self._environment(roots, nav, found) for name, found in self.catalogues.items()}
 
     def _environment(self, roots: Sequence[Path], nav: Sequence[NavLink], catalogue: Catalogue) -> jinja2.Environment:
+        own = roots[1:] if self.site.face.directory else roots
+        originals = jinja2.FileSystemLoader([root / "templates" for root in own])
         templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([root / "templates" for root in roots]),
+            loader=jinja2.ChoiceLoader(
+                [
+                    jinja2.FileSystemLoader([root / "templates" for root in roots]),
+                    jinja2.PrefixLoader({"original": originals}),
+                ]
+            ),
             extensions=["jinja2.ext.i18n"],
             autoescape=True,
             undefined=jinja2.StrictUndefined,
@@ -55,7 +71,14 @@ class Pages:
         # The extension brings this method.
         templates.install_gettext_translations(catalogue.translations, newstyle=True)  # type: ignore[attr-defined]
         templates.globals.update(
-            site=self.site, nav=tuple(nav), path=self.site.path, static_url=self.static_url, lang=catalogue.language
+            site=self.site,
+            face=self.site.face,
+            nav=tuple(nav),
+            path=self.site.path,
+            static_url=self.static_url,
+            logo_url=self.static_url(self.logo),
+            face_css="face.css" in self.static,
+            lang=catalogue.language,
         )
         return templates
 
@@ -68,7 +91,7 @@ class Pages:
         return {
             "baseUrl": self.site.base_path,
             "badgeBaseUrl": self.site.public_url,
-            "logoUrl": self.static_url("logo.svg"),
+            "logoUrl": self.static_url(self.logo),
             "logoWidth": "320px",
             "repoProviders": self.providers.descriptions(),
             "aboutMessage": self.site.about,
@@ -101,18 +124,20 @@ class Pages:
         return str(self.catalogues[LANGUAGE.get()].translations.gettext(message))
 
     def _policy(self, nonce: str) -> str:
-        policy = [
-            "default-src 'none'",
-            f"script-src 'self' 'nonce-{nonce}'",
-            "style-src 'self'",
-            "img-src 'self' data:",
-            " ".join(["connect-src 'self'", *self.site.connect_origins]),
-            "form-action 'self'",
-            "base-uri 'none'",
-        ]
+        policy = {
+            "default-src": ["'none'"],
+            "script-src": ["'self'", f"'nonce-{nonce}'"],
+            "style-src": ["'self'"],
+            "img-src": ["'self'", "data:"],
+            "connect-src": ["'self'", *self.site.connect_origins],
+            "form-action": ["'self'"],
+            "base-uri": ["'none'"],
+        }
         if self.site.confirm_cross_site:
-            policy.append("frame-ancestors 'none'")
-        return "; ".join(policy)
+            policy["frame-ancestors"] = ["'none'"]
+        for directive, sources in self.site.face.csp.items():
+            policy.setdefault(directive, []).extend(sources)
+        return "; ".join(" ".join([directive, *sources]) for directive, sources in policy.items())
 
 
 PAGES = web.AppKey("PAGES", Pages)

@@ -8,7 +8,8 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from frontend.launch_page import launch_page
-from frontend.links import Link, LinkError, make_link, parse_link
+from frontend.link_maker import chosen_link, form_of, understood
+from frontend.links import LinkError
 from frontend.pages import PAGES, NavLink, Pages
 from frontend.site import Site
 from frontend.social_image import social_image
@@ -39,6 +40,7 @@ def add_routes(
         ("repo/{user}/{repo}{path:(/.*)?}", _legacy_redirect),
         ("about", _about),
         ("api/repoproviders", _repo_providers),
+        ("api/v1/link", understood),
         ("static/{name:.+}", _static),
     ):
         app.router.add_get(site.path(route), handler)
@@ -47,7 +49,7 @@ def add_routes(
         ("assets/images/badge.svg", badge),
         ("badge_logo.svg", badge_logo),
         ("logo_social.png", picture),
-        ("favicon.ico", pages.static["logo.svg"]),
+        ("favicon.ico", pages.static[pages.logo]),
     ):
         _add_file(app, site.path(route), file)
 
@@ -60,7 +62,7 @@ def _add_file(app: web.Application, path: str, file: StaticFile) -> None:
 
 
 async def _home(request: web.Request) -> web.Response:
-    return request.app[PAGES].response("home.html", form=_form(request), error="")
+    return request.app[PAGES].response("home.html", form=form_of(request), error="")
 
 
 async def _about(request: web.Request) -> web.Response:
@@ -90,26 +92,12 @@ async def _legacy_redirect(request: web.Request) -> web.Response:
 async def _launch_form(request: web.Request) -> web.Response:
     """The home page's form: send the browser to the launch page of what was typed."""
     pages = request.app[PAGES]
-    form = _form(request)
+    form = form_of(request)
     try:
-        link = _chosen_link(pages, **form)
+        link = chosen_link(pages.providers, form)
     except LinkError as error:
-        return pages.response("home.html", status=400, form=form, error=str(error))
+        return pages.response("home.html", status=400, form=form, error=pages.text(error.sentence) % error.values)
     return _redirect(pages.site.path(link.launch_path))
-
-
-def _form(request: web.Request) -> dict[str, str]:
-    """What is in the form's fields."""
-    return {name: request.query.get(name, "") for name in ("provider", "repo", "ref", "path")}
-
-
-def _chosen_link(pages: Pages, provider: str, repo: str, ref: str, path: str) -> Link:
-    if not provider:
-        return parse_link(repo, ref, path)
-    for description in pages.providers.descriptions():
-        if description["id"] == provider:
-            return make_link(description, repo, ref, path)
-    raise LinkError(f"No provider found for prefix {provider[:80]}.")
 
 
 def _redirect(path: str) -> web.Response:

@@ -1,15 +1,14 @@
 """The settings of the API for operators (``admin:``)."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from contract.units import Duration
 from gateway.core.operators import SCOPES, Grant, Operator, Role, Scope, role_problem
 from gateway.core.origins import origin
-from gateway.core.settings import Above
+from gateway.login_settings import ProviderSettings
 from servicekit.config import Section
 
 #: The least characters of an operator's token.
@@ -62,15 +61,6 @@ class AdminTokenSettings(Section):
         return Operator(self.name, self.role, self.member, scopes, "configuration", until=until)
 
 
-def is_safe_url(url: str) -> bool:
-    """Whether what goes there cannot be read on the way: https, or this machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
 class GrantSettings(Section):
     """Who of those that log in has which role."""
 
@@ -96,45 +86,14 @@ class GrantSettings(Section):
         return Grant(self.claim, self.value, self.role, self.member)
 
 
-class OidcSettings(Section):
+class OidcSettings(ProviderSettings):
     """Login of people by OpenID Connect.  Register ``<public_url>api/v1/admin/callback`` with the provider."""
-
-    issuer: str
-    """The provider as it calls itself (``https://login.example.org``, character by character)."""
-
-    client_id: str = Field(min_length=1)
-
-    client_secret: SecretStr = SecretStr("")
-    """Give it as ``client_secret_file``; a public client has none."""
-
-    scopes: tuple[str, ...] = ("openid", "email", "profile")
-    """What the provider is asked for; ``openid`` must be among it, and whatever gives the claims below."""
 
     name_claim: str = "email"
     """The claim that names somebody in the log."""
 
-    session: Annotated[Duration, Above(0)] = 8 * 3600.0
-    """After which one logs in again."""
-
-    leeway: Duration = 30.0
-    """By how much the clocks of provider and gateway may differ."""
-
     roles: tuple[GrantSettings, ...] = Field(min_length=1)
     """Who may do what; the first one that fits counts, and whom none fits is not let in."""
-
-    @field_validator("issuer")
-    @classmethod
-    def _safe(cls, issuer: str) -> str:
-        if not is_safe_url(issuer):
-            raise ValueError("must begin with https://")
-        return issuer
-
-    @field_validator("scopes")
-    @classmethod
-    def _openid(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
-        if "openid" not in scopes:
-            raise ValueError("must hold openid")
-        return scopes
 
     @property
     def grants(self) -> tuple[Grant, ...]:

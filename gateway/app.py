@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from frontend.login import Login
 from frontend.settings import make_site
 from gateway.clients.binderhub import BinderHubClient
 from gateway.clients.guard import AddressGuard
@@ -20,6 +21,7 @@ from gateway.clients.record_file import RecordFile, RecordFileError
 from gateway.clients.state.connect import connect
 from gateway.clients.state.protocol import Terms
 from gateway.clients.state.sealing import FederationSeal, Pseudonyms
+from gateway.clients.visitor_login import VisitorLogin
 from gateway.core.alerts import Alerts
 from gateway.core.origins import origin
 from gateway.core.records import Book
@@ -208,6 +210,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         issuer=settings.public_url,
         version=own_version,
         tasks=tasks,
+        people=settings.visitors.oidc is not None,
     )
     redirecting = settings.mode == "redirect"
     site = make_site(
@@ -218,6 +221,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         federation=True,
         about=settings.about,
         banner=settings.banner,
+        face=settings.face,
+        plain_launches=not redirecting,
         # In redirect mode pages follow builds at the members themselves.
         connect_origins=tuple(sorted({origin(member.url) for member in settings.members})) if redirecting else (),
         member_cookie=cookie_name(settings.public_url) if redirecting else "",
@@ -244,6 +249,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         trusted_proxies=settings.listen.trusted_networks,
         mode=settings.mode,
         archive=archive,
+        login=Login(site, VisitorLogin(settings.visitors.oidc, to_providers), seal) if settings.visitors.oidc else None,
     )
     add_gateway_routes(app, parts, settings.admin.public_url)
 

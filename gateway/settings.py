@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 from contract.addresses import ClientForm, IPNetwork, networks
 from contract.signatures import load_private_key, load_public_keys
 from contract.units import Duration
+from frontend.face import FaceSettings
 from frontend.settings import SecuritySettings
 from gateway.admin_settings import AdminSettings
 from gateway.core import origins
@@ -26,6 +27,7 @@ from gateway.core.settings import (
     ProbeSettings,
     RoutingSettings,
 )
+from gateway.login_settings import VisitorsSettings
 from providers.settings import ProvidersSettings
 from servicekit import config
 from servicekit.config import Section
@@ -222,6 +224,9 @@ class GatewaySettings(Section):
     banner: str = ""
     """The operator's own HTML at the head of every page, shown as it is."""
 
+    face: FaceSettings = FaceSettings()
+    """How pages look: logo, colours, links, own HTML and templates."""
+
     security: SecuritySettings = SecuritySettings()
 
     mode: Literal["proxy", "redirect"] = "proxy"
@@ -250,6 +255,8 @@ class GatewaySettings(Section):
     admission: AdmissionSettings = AdmissionSettings()
 
     admin: AdminSettings = AdminSettings()
+
+    visitors: VisitorsSettings = VisitorsSettings()
 
     archive: ArchiveSettings = ArchiveSettings()
 
@@ -332,6 +339,11 @@ class GatewaySettings(Section):
         same_host = theirs.netloc == urlsplit(origins.origin(self.public_url)).netloc
         if self.admin.public_url and (theirs.path != ours.path or same_host):
             raise ValueError(f"admin: public_url must be on another host than public_url, with the path {ours.path}")
+        if self.visitors.oidc is not None:
+            if self.mode == "redirect":
+                raise ValueError("visitors: oidc is for mode proxy; in mode redirect members log their own in")
+            if others := [member.name for member in self.members if member.kind != "manybinder"]:
+                raise ValueError(f"visitors: oidc: {others[0]} is a BinderHub, which cannot be told who has logged in")
         if self.launch.connect_timeout > self.launch.first_event_timeout:
             raise ValueError("launch: connect_timeout is longer than first_event_timeout, which includes it")
         return self

@@ -8,14 +8,12 @@ from typing import Any
 
 import aiohttp
 import click
-from rich.table import Table
-from rich.text import Text
 from yarl import URL
 
 from contract import json_types
 from manybinder import public_api
 from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_people, for_results, plain
+from manybinder.terminal import for_people, for_results, plain, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +183,18 @@ async def show_quotas(operator: Operator) -> Exit:
     return show(operator, rows, {"name": "QUOTA", "limit": "SESSIONS"}, "")
 
 
+async def show_notes(operator: Operator) -> Exit:
+    """What operators say to visitors."""
+    rows = []
+    for item in objects((await ask(operator, "GET", "notes")).get("notes")):
+        at = item.get("at")
+        shown = {"when": when(at) if isinstance(at, int | float) else "?", "about": item.get("member") or "all"}
+        rows.append(item if operator.as_json else {**item, **shown})
+    return show(
+        operator, rows, {"id": "ID", "when": "WHEN", "about": "ABOUT", "text": "TEXT"}, "nothing is said to visitors"
+    )
+
+
 async def show_log(operator: Operator, **query: str) -> Exit:
     """What was decided, what changed and who did what, newest first."""
     rows = []
@@ -219,12 +229,7 @@ def show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mapping
     if not rows:
         for_people().print(none)
         return Exit.DONE
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in columns.values():
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(str(row.get(name, "")))) for name in columns))
-    for_results().print(table)
+    for_results().print(table(tuple(columns.values()), ([row.get(name, "") for name in columns] for row in rows)))
     return Exit.DONE
 
 

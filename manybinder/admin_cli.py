@@ -11,7 +11,7 @@ from manybinder.admin_members_cli import alerts, join_token, join_tokens, member
 from manybinder.admin_state_cli import backup, export, import_, restore
 from manybinder.admin_tokens_cli import tokens
 from manybinder.errors import Exit
-from manybinder.options import gateway_option
+from manybinder.options import gateway_option, json_everywhere
 
 if TYPE_CHECKING:
     from manybinder.admin import Operator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print each thing as one line of JSON.")
 @click.pass_context
 def admin(context: click.Context, gateway: str, token_file: Path | None, as_json: bool) -> None:
-    """Decide for a federation: members, bans, quotas, tokens.
+    """Decide for a federation: members, bans, quotas, notes, tokens.
 
     The gateway's configuration names its first operators (admin.tokens); these make tokens for others.  Each act is in
     force at all replicas within two seconds, outlives every restart, and stands in the log.
@@ -192,6 +192,30 @@ def quotas(operator: "Operator") -> Exit:
 
 
 @admin.command()
+@click.argument("text")
+@click.option("--member", default="", help="Whom it is about.  [default: the federation]")
+@click.pass_obj
+def note(operator: "Operator", text: str, member: str) -> Exit:
+    """Say TEXT to visitors, on the status page and in its feed."""
+    from manybinder import admin as command
+
+    body = {"text": text, **({"member": member} if member else {})}
+    return asyncio.run(command.act(operator, "visitors see it on the status page", "POST", "notes", body))
+
+
+@admin.command()
+@click.option("--remove", "note_id", default="", metavar="ID", help="Take the note of this ID back.")
+@click.pass_obj
+def notes(operator: "Operator", note_id: str) -> Exit:
+    """Show what is said to visitors on the status page."""
+    from manybinder import admin as command
+
+    if note_id:
+        return asyncio.run(command.act(operator, f"the note {note_id} is taken back", "DELETE", "notes", id=note_id))
+    return asyncio.run(command.show_notes(operator))
+
+
+@admin.command()
 @click.option(
     "--kind",
     "kinds",
@@ -221,3 +245,7 @@ def _policy(operator: "Operator", member: str, policy: str, before: str = "") ->
     path = f"members/{quote(member, safe='')}/policy"
     body = {"policy": policy, **({"from": before} if before else {})}
     return asyncio.run(command.act(operator, f"{member} is {policy}", "PUT", path, body))
+
+
+# Last, when every command of the group is known.
+json_everywhere(admin)

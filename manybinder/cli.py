@@ -5,7 +5,7 @@ import io
 import math
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -15,6 +15,9 @@ from manybinder.member_cli import member
 from manybinder.options import gateway_option
 
 # Commands import what they run only when they are run: `launch` needs no server's libraries, nor the time to load them.
+
+#: The name under which the program is installed.
+PROGRAM = "manybinder"
 
 _CONFIG = click.Path(dir_okay=False, path_type=Path)
 
@@ -85,6 +88,28 @@ def gateway(context: click.Context, config: Path | None, check_config: bool, sch
     if config is None:
         raise click.UsageError("Missing option '--config'.", context)
     return services.gateway(config, check=check_config)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=_CONFIG)
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["member", "chart", "gateway"]),
+    help="Settings of a member, values of charts/member, or settings of a gateway.  [default: what FILE is like]",
+)
+@click.option("--secrets", metavar="DIR", default="", help="Where these look for secrets.  [default: /etc/manybinder]")
+def migrate(files: tuple[Path, ...], target: Literal["member", "chart", "gateway"] | None, secrets: str) -> Exit:
+    """Print the settings that do what the configuration of a BinderHub does.
+
+    FILE is a binderhub_config.py, values of BinderHub's Helm chart (several files go over each other, as with Helm), or
+    the configuration of mybinder.org's redirector.  Python in them is run, by you and as BinderHub runs it: convert
+    only what you trust.  What has no equivalent, or needs a decision, is named on standard error and in comments.
+    Secrets are not printed.
+    """
+    from manybinder.migrate import command
+
+    return command.migrate(files, target, secrets)
 
 
 @cli.command()
@@ -203,6 +228,18 @@ def simulate(registries: str, **arguments: Any) -> Exit:
     from manybinder import simulate as command
 
     return command.simulate(command.Options(shared_registry=registries == "shared", **arguments))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> Exit:
+    """Print what makes SHELL complete commands and options; docs/command-line.md says where to put it."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None, shell  # noqa: S101 - the choices are those that click knows
+    click.echo(kind(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    return Exit.DONE
 
 
 def main() -> NoReturn:

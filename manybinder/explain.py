@@ -3,14 +3,12 @@
 from typing import Any
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from contract import json_types
 from frontend.links import LinkError, parse_link
 from manybinder import public_api
 from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_results, plain
+from manybinder.terminal import for_results, plain, table
 
 
 async def explain(gateway: str, url: str, *, ref: str, as_json: bool) -> Exit:
@@ -28,12 +26,7 @@ async def explain(gateway: str, url: str, *, ref: str, as_json: bool) -> Exit:
     rows = [*_rows(decision, "candidates"), *_rows(decision, "rejected")]
     if rows:
         click.echo()
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for column in ("", "MEMBER", "STANDING", "WHY"):
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(plain(cell)) for cell in row))
-        for_results().print(table)
+        for_results().print(table(("", "MEMBER", "STANDING", "WHY"), rows))
     return Exit.DONE
 
 

@@ -152,7 +152,7 @@ def drain(config: Path | None, data_dir: Path) -> Exit:
     """Ask all federations for no more launches; what runs goes on."""
     from manybinder import membership as command
 
-    return command.drain(_settings(config, data_dir), wanted=True)
+    return asyncio.run(command.drain(_settings(config, data_dir), wanted=True))
 
 
 @member.command()
@@ -162,7 +162,7 @@ def undrain(config: Path | None, data_dir: Path) -> Exit:
     """Take launches again."""
     from manybinder import membership as command
 
-    return command.drain(_settings(config, data_dir), wanted=False)
+    return asyncio.run(command.drain(_settings(config, data_dir), wanted=False))
 
 
 def _settings(config: Path | None, data_dir: Path) -> "MemberSettings":
@@ -177,15 +177,45 @@ def _settings(config: Path | None, data_dir: Path) -> "MemberSettings":
 
 
 @member.command()
-@click.argument("url")
+@click.argument("url", required=False, default="")
 @click.option("--secret-file", type=_FILE, help="Holds the BinderHub's build_token_secret.")
 @click.option("--public-url", default="", help="Of the gateway, as its visitors see it.")
 @click.option("--json", "as_json", is_flag=True, help="Print every finding as one line of JSON.")
-def check(url: str, secret_file: Path | None, public_url: str, as_json: bool) -> Exit:
+@click.option("--config", type=_FILE, help="In the place of URL: settings of a member in a Kubernetes cluster.")
+@click.option("--repo", default="", help="With --config: what to build.  [default: its gateway's, for checks]")
+@click.option("--commit", default="", help="With --config: of --repo.")
+@click.option(
+    "--pool-label",
+    default="node.kubernetes.io/instance-type",
+    show_default=True,
+    help="With --config: nodes with the same value of this label are a pool.",
+)
+def check(
+    url: str,
+    secret_file: Path | None,
+    public_url: str,
+    as_json: bool,
+    config: Path | None,
+    repo: str,
+    commit: str,
+    pool_label: str,
+) -> Exit:
     """Say what stands in the way of a BinderHub at URL becoming a member.
 
     Launches nothing.  Run it where the gateway runs: what is refused may depend on the address that asks.
+
+    With --config, in the pod of a member on Kubernetes (or by `helm test`): whether its own checks pass, and whether
+    each pool of nodes can build and push an image, and pull it.
     """
+    if bool(url) == (config is not None):
+        raise click.UsageError("Give either the URL of a BinderHub, or --config.")
+    if config is not None:
+        from manybinder import cluster_check
+        from manybinder.services import load
+        from member.settings import MemberSettings
+
+        settings = load(MemberSettings, config)
+        return asyncio.run(cluster_check.check(settings, repo=repo, commit=commit, label=pool_label, as_json=as_json))
     from manybinder import member_check as command
 
     return asyncio.run(command.check(url, secret_file=secret_file, public_url=public_url, as_json=as_json))

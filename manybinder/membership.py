@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from manybinder.terminal import for_people
 from member import joined
 from member.clients.gateway import GatewayAwayError, GatewayClient, GatewayRefusedError, gateway_client
 from member.joined import Joined, JoinedError
+from member.joined_secret import SETTLE_EVERY_S, Keeping, keeping
 from member.settings import MemberSettings
 
 T = TypeVar("T")
@@ -64,11 +66,19 @@ def _mark(token: JoinToken) -> str:
 
 async def join(settings: MemberSettings, url: str, token: JoinToken, share: float) -> Exit:
     """Join the federation of the gateway at ``url``, unless that was done; raises :class:`CommandError`."""
+    async with _open(settings) as kept:
+        return await _join(settings, url, token, share, kept)
+
+
+async def _join(settings: MemberSettings, url: str, token: JoinToken, share: float, kept: Keeping) -> Exit:
     data_dir, say = settings.data_dir, for_people().print
     if (before := used_here(data_dir, token)) is not None:
         say(f"{before.member} has joined {before.issuer} with this token already")
         return Exit.DONE
     purpose = f"join-{_mark(token)}"
+    _kept(lambda: joined.fresh_key(data_dir, purpose))
+    # Of replicas that join at one time, all go on with the key that was the first.
+    await _settled(kept)
     key = _kept(lambda: joined.fresh_key(data_dir, purpose))
     request = JoinRequest(
         member=token.member,
@@ -92,6 +102,7 @@ async def join(settings: MemberSettings, url: str, token: JoinToken, share: floa
     known = Joined(token.member, welcome.issuer, welcome.report_url, keys, told_at, key, share, mark)
     path = _kept(lambda: joined.keep(data_dir, known))
     joined.forget_key(data_dir, purpose)
+    await _settled(kept)
     say(f"{known.member} has joined {welcome.issuer}; its key and the gateway's are in {path}")
     say("The gateway checks it now, once it runs, and then sends it launches, few at first.")
     return Exit.DONE
@@ -102,9 +113,15 @@ async def leave(settings: MemberSettings, url: str, timeout_s: float) -> Exit:
 
     Raises :class:`CommandError`.
     """
+    async with _open(settings) as kept:
+        return await _leave(settings, url, timeout_s, kept)
+
+
+async def _leave(settings: MemberSettings, url: str, timeout_s: float, kept: Keeping) -> Exit:
     known = _one(settings, url)
     data_dir, say = settings.data_dir, for_people().print
     _kept(lambda: joined.keep(data_dir, replace(known, leaving=True)))
+    await _settled(kept)
     deadline, last = time.monotonic() + timeout_s, ""
     while True:
         farewell = sign_farewell(Farewell(known.member, known.issuer, time.time()), known.report_key)
@@ -128,42 +145,58 @@ async def leave(settings: MemberSettings, url: str, timeout_s: float) -> Exit:
                 ) from error
         await asyncio.sleep(_ASK_EVERY_S)
     _kept(lambda: joined.forget(data_dir, known))
+    await _settled(kept)
     say(f"{known.member} has left {known.issuer}")
     return Exit.DONE
 
 
 async def rotate_key(settings: MemberSettings, url: str) -> Exit:
     """Sign reports with a new key from now on, and void the old one; raises :class:`CommandError`."""
+    async with _open(settings) as kept:
+        return await _rotate_key(settings, url, kept)
+
+
+async def _rotate_key(settings: MemberSettings, url: str, kept: Keeping) -> Exit:
     known = _one(settings, url)
     data_dir, old = settings.data_dir, known.report_key
     purpose = f"rotate-{known.federation}"
+    _kept(lambda: joined.fresh_key(data_dir, purpose))
+    await _settled(kept)
     new = _kept(lambda: joined.fresh_key(data_dir, purpose))
 
     both = KeyChange(known.member, known.issuer, (old.public_key(), new.public_key()), time.time())
     await _asked(known.issuer, lambda gateway: gateway.change_keys(sign_key_change(both, old)))
     # Every replica knows it before the first report that it signs comes.
     await asyncio.sleep(_SETTLED_S)
+    await _settled(kept)
     _kept(lambda: joined.keep(data_dir, replace(_one(settings, url), report_key=new)))
     joined.forget_key(data_dir, purpose)
-    # A report that the old key has signed may be under way.
-    await asyncio.sleep(_SETTLED_S)
+    await _settled(kept)
+    # A report that the old key has signed may be under way; and replicas have yet to see the new one.
+    await asyncio.sleep(_SETTLED_S + (2 * SETTLE_EVERY_S if settings.joined.secret else 0))
     alone = KeyChange(known.member, known.issuer, (new.public_key(),), time.time())
     await _asked(known.issuer, lambda gateway: gateway.change_keys(sign_key_change(alone, new)))
     for_people().print(f"reports to {known.issuer} are signed with a new key; the old one is void")
     return Exit.DONE
 
 
-def drain(settings: MemberSettings, *, wanted: bool) -> Exit:
+async def drain(settings: MemberSettings, *, wanted: bool) -> Exit:
     """Ask all federations for no more launches, or for some again; raises :class:`CommandError`."""
+    async with _open(settings) as kept:
+        _drain(settings, wanted=wanted)
+        await _settled(kept)
+    said = "asks for no more launches; what runs goes on" if wanted else "takes launches again"
+    for_people().print(f"{settings.name} {said}")
+    return Exit.DONE
+
+
+def _drain(settings: MemberSettings, *, wanted: bool) -> None:
     data_dir = settings.data_dir
     _kept(lambda: joined.drain(data_dir, wanted=wanted))
     if not wanted:
         for known in joined.read_all(data_dir):
             if known.leaving:
                 _kept(partial(joined.keep, data_dir, replace(known, leaving=False)))
-    said = "asks for no more launches; what runs goes on" if wanted else "takes launches again"
-    for_people().print(f"{settings.name} {said}")
-    return Exit.DONE
 
 
 async def _say_farewell(farewell: str, gateway: GatewayClient) -> None:
@@ -193,6 +226,26 @@ def _kept(act: Callable[[], T]) -> T:
         return act()
     except JoinedError as error:
         raise CommandError(str(error), Exit.USAGE) from error
+
+
+@asynccontextmanager
+async def _open(settings: MemberSettings) -> AsyncIterator[Keeping]:
+    """Where this member keeps what it has joined, what others have written there being here."""
+    try:
+        kept = await keeping(settings)
+    except JoinedError as error:
+        raise CommandError(str(error), Exit.UNREACHABLE) from error
+    try:
+        yield kept
+    finally:
+        await kept.close()
+
+
+async def _settled(kept: Keeping) -> None:
+    try:
+        await kept.settle()
+    except JoinedError as error:
+        raise CommandError(str(error), Exit.UNREACHABLE) from error
 
 
 def _one(settings: MemberSettings, url: str) -> Joined:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from pydantic import BaseModel
@@ -13,6 +13,9 @@ from manybinder.errors import CommandError, Exit
 from servicekit import config
 
 # What runs is imported once the settings are good: a check takes less time, and a gateway loads nothing of a member.
+
+if TYPE_CHECKING:
+    from member.settings import MemberSettings
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,6 +38,7 @@ def member(path: Path, *, check: bool, only: str | None) -> Exit:
 
     settings = load(MemberSettings, path)
     if check:
+        _check_hook(settings, path)
         return Exit.DONE
     if only == "api":
         from member import app
@@ -44,6 +48,16 @@ def member(path: Path, *, check: bool, only: str | None) -> Exit:
     from manybinder import supervised_member
 
     return supervised_member.run(settings, path.absolute())
+
+
+def _check_hook(settings: "MemberSettings", path: Path) -> None:
+    """Import what the settings name, as the member does when it starts; raises :class:`CommandError`."""
+    from member.engines.hook import Hook
+
+    try:
+        Hook(settings.launch.hook)
+    except ValueError as error:
+        raise CommandError(str(config.ConfigError(str(path), [str(error)])), Exit.USAGE) from error
 
 
 def print_schema(service: str) -> Exit:

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 from rich.table import Table
-from rich.text import Text
 
 from contract import json_types
 from gateway.core.policies import POLICIES
@@ -16,7 +15,7 @@ from gateway.simulator.replay import replay
 from gateway.simulator.setup import Outages, Setup
 from gateway.simulator.trace import Arrival, TraceError, at_load, generate, read_trace
 from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_people, for_results
+from manybinder.terminal import for_people, for_results, table
 
 #: What is told of each policy, by heading.
 _COLUMNS = {
@@ -89,9 +88,5 @@ def _arrivals(options: Options) -> list[Arrival]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, heading in enumerate(_COLUMNS):
-        table.add_column(heading, justify="left" if number == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("-" if row[key] is None else str(row[key])) for key in _COLUMNS.values()))
-    return table
+    cells = (["-" if row[key] is None else row[key] for key in _COLUMNS.values()] for row in rows)
+    return table(tuple(_COLUMNS), cells, numbers=True)

@@ -5,19 +5,18 @@ from typing import Any
 
 import aiohttp
 import click
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from contract import json_types
 from manybinder import public_api
 from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_people, for_results, plain
+from manybinder.terminal import for_people, for_results, plain, table
 
 _INTERVAL_S = 1.0
 
-_COLOURS = {"healthy": "green", "failing": "red", "unreachable": "red", "ejected": "red"}
+_COLUMNS = ("MEMBER", "STATE", "SESSIONS", "FREE", "BUILDS", "IMAGES", "REPORT", "WHY")
 
 
 async def status(gateway: str, *, as_json: bool, watch: bool) -> Exit:
@@ -25,7 +24,7 @@ async def status(gateway: str, *, as_json: bool, watch: bool) -> Exit:
     async with public_api.client() as http:
         if not watch:
             federation = await _federation(http, gateway)
-            _print_json(federation) if as_json else for_results().print(_table(federation))
+            _print_json(federation) if as_json else for_results().print(_shown_federation(federation))
             return Exit.DONE
         if as_json:
             await _watch_json(http, gateway)
@@ -54,34 +53,32 @@ async def _watch_json(http: aiohttp.ClientSession, gateway: str) -> None:
 
 
 async def _watch(http: aiohttp.ClientSession, gateway: str, console: Console) -> None:
-    shown: RenderableType = _table(await _federation(http, gateway))
+    shown: RenderableType = _shown_federation(await _federation(http, gateway))
     with Live(shown, console=console, auto_refresh=False) as live:
         while True:
             await asyncio.sleep(_INTERVAL_S)
             try:
-                shown = _table(await _federation(http, gateway))
+                shown = _shown_federation(await _federation(http, gateway))
             except CommandError as error:
                 shown = Text(str(error), style="red")
             live.update(shown, refresh=True)
 
 
-def _table(federation: dict[str, Any]) -> RenderableType:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("MEMBER", "STATE", "SESSIONS", "FREE", "BUILDS", "IMAGES", "REPORT", "WHY"):
-        table.add_column(column, overflow="fold")
-    for member in federation["members"]:
-        table.add_row(*_row(member))
+def _shown_federation(federation: dict[str, Any]) -> RenderableType:
+    """The state in one line, if the gateway tells it, and the members."""
     if not federation["members"]:
         for_people().print("the gateway has no members")
-    return table
+    made = table(_COLUMNS, (_row(member) for member in federation["members"]))
+    said = _mapping(federation.get("status")).get("text")
+    return Group(Text(plain(said)), Text(), made) if isinstance(said, str) else made
 
 
-def _row(member: dict[str, Any]) -> list[Text]:
+def _row(member: dict[str, Any]) -> list[str]:
     capacity = _mapping(member.get("capacity"))
     sessions, builds = _mapping(capacity.get("sessions")), _mapping(capacity.get("builds"))
     age = member.get("capacity_age_s")
     reasons = member.get("reasons")
-    cells = [
+    return [
         _shown(member.get("name")),
         _shown(member.get("state")),
         _of(sessions.get("running"), sessions.get("limit")),
@@ -91,9 +88,6 @@ def _row(member: dict[str, Any]) -> list[Text]:
         f"{age:.0f} s ago" if isinstance(age, int | float) else "none",
         " ".join(_shown(item) for item in reasons) if isinstance(reasons, list) else "",
     ]
-    texts = [Text(cell) for cell in cells]
-    texts[1].stylize(_COLOURS.get(str(member.get("health")), "yellow"))
-    return texts
 
 
 def _of(used: Any, limit: Any) -> str:

@@ -1,8 +1,14 @@
-"""Text from elsewhere, made fit for a terminal."""
+"""What commands print: text from elsewhere made fit for a terminal, tables in one style.
+
+Colours are for terminals, and not where NO_COLOR is set (https://no-color.org); no colour says what no word says.
+"""
 
 import re
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 # Colours, cursor movements, window titles: ECMA-48's control sequences and strings, then every other control character.
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[PX^_\]][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]?")
@@ -31,3 +37,25 @@ def for_results() -> Console:
     """Standard output, for tables that people asked for."""
     console = Console(highlight=False, markup=False, emoji=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+
+
+#: The column whose words have colours, and these.
+STATE = "STATE"
+_COLOURS = {
+    **dict.fromkeys(("available", "healthy", "in force"), "green"),
+    **dict.fromkeys(("failing", "unreachable", "ejected"), "red"),
+}
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = False) -> Table:
+    """A table of texts from anywhere; ``numbers``: all columns but the first are numbers, and end at their right."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for place, column in enumerate(columns):
+        made.add_column(column, overflow="fold", justify="right" if numbers and place else "left")
+    for row in rows:
+        cells = [Text(plain(str(cell))) for cell in row]
+        for column, cell in zip(columns, cells, strict=True):
+            if column == STATE:
+                cell.stylize(_COLOURS.get(cell.plain, "yellow"))
+        made.add_row(*cells)
+    return made

@@ -18,6 +18,7 @@ from member.ban_proposals import proposals
 from member.builders.choice import make_builder
 from member.clients.hub import HubClient
 from member.clients.hub_login import HubLogin
+from member.clients.kubernetes import KubernetesError
 from member.core.builds import BuildLimits
 from member.core.membership import Membership, federation_name, issuer_of
 from member.core.quotas import SessionLimits
@@ -30,13 +31,17 @@ from member.engines.health import FRESH_S, Health
 from member.engines.hook import Hook
 from member.engines.launch_log import LaunchLog
 from member.engines.launches import Launches
+from member.engines.ledger import Ledger, make_ledger
 from member.engines.pressure import LOOK_EVERY_S, DiskPressure
 from member.engines.reaper import Reaper
 from member.engines.reporter import Reporter
 from member.engines.servers import Servers
+from member.joined import JoinedError
+from member.joined_secret import SETTLE_EVERY_S, Keeping, keeping
 from member.metrics import Metrics
 from member.processes import hub_api_token
 from member.settings import MemberSettings, is_loopback
+from member.web.forwarding import Forwarding
 from member.web.parts import Parts
 from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
@@ -79,10 +84,19 @@ async def make_app(settings: MemberSettings) -> web.Application:
     tasks, metrics = Tasks(), Metrics()
     providers = Providers(settings.providers, http)
     metrics.github_quota.set_function(lambda: math.nan if providers.github_quota is None else providers.github_quota)
-    hub = HubClient(http, settings.hub.url, token, settings.hub.request_timeout)
+    hub = HubClient(
+        http,
+        settings.hub.url,
+        token,
+        settings.hub.request_timeout,
+        renewed=lambda: settings.hub.secret_now("api_token"),
+    )
     health = Health(hub, builder)
     logs = _build_logs(settings)
+
     builds = Builds(builder, _build_limits(settings), logs, tasks=tasks, metrics=metrics)
+    ledger = await _ledger(settings, health, builds, tasks)
+    kept = await _keeping(settings)
     servers = Servers(
         hub,
         http,
@@ -92,6 +106,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         named_server_limit=settings.auth.named_server_limit_per_user,
         tasks=tasks,
         metrics=metrics,
+        ledger=ledger,
     )
     launch_log = LaunchLog(settings.data_dir / "launches.jsonl", settings.public_url)
     pressure = DiskPressure(builder, settings.sessions.min_free_disk, metrics)
@@ -105,6 +120,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         named_servers=settings.auth_enabled and settings.auth.use_named_servers,
         tasks=tasks,
         metrics=metrics,
+        ledger=ledger,
     )
     own_version, repo2docker_version = version("manybinder"), version("jupyter-repo2docker")
 
@@ -122,13 +138,24 @@ async def make_app(settings: MemberSettings) -> web.Application:
         prefixes=providers.prefixes,
         proposals=lambda: proposals(settings.data_dir),
         draining=lambda: pressure.draining,
+        ledger=ledger,
     )
     own_bans, people = settings.admission.parsed_bans, settings.auth_enabled
     bans = Bans(settings.data_dir / "bans.json", hub, launches, own_bans, keep_users=people)
     federations = Federations(
-        configured, settings.data_dir, interval=settings.joined.report_interval, leeway=settings.joined.clock_leeway
+        configured,
+        settings.data_dir,
+        interval=settings.joined.report_interval,
+        leeway=settings.joined.clock_leeway,
+        configure=lambda: _memberships(settings),
     )
-    site = make_site(settings.security, name=settings.name, public_url=settings.public_url, version=own_version)
+    site = make_site(
+        settings.security,
+        name=settings.name,
+        public_url=settings.public_url,
+        version=own_version,
+        face=settings.face,
+    )
     parts = Parts(
         name=settings.name,
         site=site,
@@ -143,7 +170,9 @@ async def make_app(settings: MemberSettings) -> web.Application:
         api_only=settings.enable_api_only_mode,
         image_prefix=settings.image_prefix,
         federations=federations,
-        login=_login(settings, site, http, token) if settings.auth_enabled else None,
+        ledger=ledger,
+        forwarding=Forwarding(http, lambda: list(ledger.others)),
+        login=_login(settings, site, http, hub) if settings.auth_enabled else None,
         versions=lambda: {
             "builder_info": dict(builder.info),
             "binderhub": f"manybinder {own_version}",
@@ -162,7 +191,15 @@ async def make_app(settings: MemberSettings) -> web.Application:
             membership=lambda: federations.get(federation),
             metrics=metrics,
             heard=lambda notice: federations.heard(federation, notice),
+            refused=federations.refused,
+            ledger=ledger,
         )
+
+    async def settle() -> None:
+        try:
+            await kept.settle()
+        except JoinedError as error:
+            logger.warning("%s", error)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks.every("sweep launches", 1.0, launches.sweep)
@@ -173,9 +210,13 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
         tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
+        await ledger.start()
+        tasks.every("settle what was joined with the other replicas", SETTLE_EVERY_S, settle)
         federations.start(tasks, reporter)
         yield
         await launches.close()
+        await ledger.close()
+        await kept.close()
         await health.close()
         # Before the builds are cancelled: a builder may let them go on where they run.
         await builder.close()
@@ -207,6 +248,22 @@ def run(settings: MemberSettings) -> None:
     asyncio.run(serve(settings))
 
 
+async def _ledger(settings: MemberSettings, health: Health, builds: Builds, tasks: Tasks) -> Ledger:
+    """Raises :class:`CannotStartError`."""
+    try:
+        return await make_ledger(settings, health, builds, tasks)
+    except KubernetesError as error:
+        raise CannotStartError(f"replicas: {error}") from error
+
+
+async def _keeping(settings: MemberSettings) -> Keeping:
+    """Raises :class:`CannotStartError`."""
+    try:
+        return await keeping(settings)
+    except JoinedError as error:
+        raise CannotStartError(f"joined.secret: {error}") from error
+
+
 def _build_limits(settings: MemberSettings) -> BuildLimits:
     return BuildLimits(
         slots=settings.builder.slots,
@@ -235,7 +292,7 @@ def _build_logs(settings: MemberSettings) -> BuildLogs:
     return logs
 
 
-def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, token: str) -> Login:
+def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, client: HubClient) -> Login:
     hub, auth = settings.hub, settings.auth
     provider = HubLogin(
         http,
@@ -243,11 +300,11 @@ def _login(settings: MemberSettings, site: Site, http: aiohttp.ClientSession, to
         public_url=hub.public_url,
         client_id=auth.client_id,
         service=auth.service,
-        secret=token,
+        secret=lambda: client.token,
         timeout_s=hub.request_timeout,
     )
     # Who knows the Hub's token could make logins there as well.
-    return Login(site, provider, Seal(token.encode(), "manybinder visitors' logins"))
+    return Login(site, provider, Seal(client.token.encode(), "manybinder visitors' logins"))
 
 
 def _memberships(settings: MemberSettings) -> list[Membership]:
@@ -264,7 +321,7 @@ def _memberships(settings: MemberSettings) -> list[Membership]:
             except ValueError as error:
                 raise ValueError(f"{setting}: {path} is {error}") from error
         try:
-            report_key = load_private_key(federation.report_key.get_secret_value())
+            report_key = load_private_key(federation.secret_now("report_key"))
         except ValueError as error:
             raise ValueError(f"{name}.report_key: {error}") from error
         issuer = issuer_of(federation.report_url)

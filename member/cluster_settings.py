@@ -61,6 +61,9 @@ class ClusterSessionSettings(Section):
     tolerations: tuple[TolerationSettings, ...] = ()
     """``singleuser.extraTolerations``; those for nodes that are dedicated to users come by themselves."""
 
+    image_pull_secrets: tuple[str, ...] = ()
+    """``singleuser.image.pullSecrets``: with which ``manybinder member check`` has nodes pull."""
+
     placeholders_are_free: bool = True
     """Whether user placeholders give way to sessions (``scheduling.podPriority.enabled``)."""
 

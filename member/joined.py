@@ -23,7 +23,10 @@ logger = logging.getLogger(__name__)
 SCHEMA = 1
 
 #: The file that says that this member drains.
-_DRAINING = "draining"
+DRAINING = "draining"
+
+#: What the names of files end with that hold a key which is not in use yet.
+KEY_SUFFIX = ".key.pem"
 
 
 class JoinedError(Exception):
@@ -111,7 +114,7 @@ def keep(data_dir: Path, joined: Joined) -> Path:
         "leaving": joined.leaving,
     }
     path = directory(data_dir) / f"{joined.federation}.json"
-    _write(path, json.dumps(wire, indent=2))
+    write(path, json.dumps(wire, indent=2))
     return path
 
 
@@ -134,7 +137,7 @@ def fresh_key(data_dir: Path, purpose: str) -> Ed25519PrivateKey:
         return load_private_key(path.read_text())
     except FileNotFoundError:
         key = Ed25519PrivateKey.generate()
-        _write(path, private_pem(key))
+        write(path, private_pem(key))
         return key
     except (OSError, ValueError) as error:
         raise JoinedError(f"cannot use {path}: {error}") from error
@@ -146,19 +149,19 @@ def forget_key(data_dir: Path, purpose: str) -> None:
 
 
 def _key_path(data_dir: Path, purpose: str) -> Path:
-    return directory(data_dir) / f"{purpose}.key.pem"
+    return directory(data_dir) / f"{purpose}{KEY_SUFFIX}"
 
 
 def is_draining(data_dir: Path) -> bool:
     """Whether this member asks for no more launches."""
-    return (data_dir / _DRAINING).exists()
+    return (data_dir / DRAINING).exists()
 
 
 def drain(data_dir: Path, *, wanted: bool) -> None:
     """Ask for no more launches, or for some again; raises :class:`JoinedError`."""
-    path = data_dir / _DRAINING
+    path = data_dir / DRAINING
     if wanted:
-        _write(path, "")
+        write(path, "")
         return
     try:
         path.unlink(missing_ok=True)
@@ -199,7 +202,8 @@ def _text(wire: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write a file that nobody else may read, whole or not at all; raises :class:`JoinedError`."""
     temporary = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -46,7 +46,7 @@ def processes(settings: MemberSettings, config_path: Path) -> list[ProcessSpec]:
     parts = None if settings.hub.managed is None else kind_of(settings).hub(settings, config_path)
     api = ProcessSpec(
         name=f"{settings.name}/api",
-        argv=(sys.executable, "-m", "manybinder", "member", "--only", "api", "--config", str(config_path)),
+        argv=(sys.executable, "-P", "-m", "manybinder", "member", "--only", "api", "--config", str(config_path)),
         log=str(settings.data_dir / "logs" / "api.log"),
         ready_url=f"http://{_local(settings.listen.host)}:{settings.listen.port}/readyz",
         after=(),
@@ -95,7 +95,7 @@ def _hub_processes(settings: MemberSettings, hub: ManagedHubSettings, parts: Hub
                 f"--max-age={max_age_s}",
                 f"--timeout={max_age_s}",
                 # People stay; of theirs the named servers go that have ended.
-                *(("--remove-named-servers",) if settings.auth_enabled else ("--cull-users=true",)),
+                *(("--remove-named-servers=true",) if settings.auth_enabled else ("--cull-users=true",)),
             ),
             log=str(logs / "culler.log"),
             env={"JUPYTERHUB_API_TOKEN": _secret(settings, _CULLER_TOKEN)},
@@ -208,7 +208,7 @@ def _write(path: Path, text: str) -> Path:
 
 def _local(host: str) -> str:
     """Where a service that listens on ``host`` can be reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, _bracketed(host))  # noqa: S104 - compared, not bound
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}.get(host, _bracketed(host))  # noqa: S104 - compared, not bound
 
 
 def _bracketed(host: str) -> str:

@@ -62,4 +62,4 @@ class OwnRegistrySettings(RegistrySettings):
     """Whether images are pushed that were built here."""
 
     read_from: tuple[ReadRegistrySettings, ...] = ()
-    """Registries of other members, which are asked before a build, in this order."""
+    """Registries of other members, which are asked before a build, all at once; the first that has it gives it."""

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from contract.addresses import IPNetwork, networks
 from contract.units import Duration, Size
+from frontend.face import FaceSettings
 from frontend.settings import SecuritySettings
 from member.admission_settings import AdmissionSettings
 from member.auth_settings import AuthenticatorSettings, AuthSettings
@@ -43,8 +44,8 @@ def is_loopback(host: str | None) -> bool:
 class ListenSettings(Section):
     """Where the API listens."""
 
-    host: str = Field(default="127.0.0.1", min_length=1)
-    """An address, or a name that leads to one; ``0.0.0.0`` is every interface."""
+    host: str = "127.0.0.1"
+    """An address, or a name that leads to one; ``0.0.0.0`` is every interface, empty every one of IPv4 and IPv6."""
 
     port: int = Field(ge=1, le=65535)
 
@@ -251,6 +252,23 @@ class JoinedSettings(Section):
     clock_leeway: Duration = Field(default=8.0, gt=0)
     """How far a gateway's clock may be from ours: a launch token that is off by more is refused."""
 
+    secret: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")
+    """A Secret in the member's own namespace that keeps what belongs to them, keys and all, for all its replicas, with
+    ``builder.kind`` kubernetes; "" = the data directory does."""
+
+
+class ReplicasSettings(Section):
+    """One of several replicas of a member in a cluster; its Leases are in ``builder.namespace``.
+
+    Both differ from replica to replica: they come from the pod itself, by environment variables.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?$")
+    """The pod's."""
+
+    host: str = Field(min_length=1)
+    """The pod's address, at which the other replicas reach this one (at ``listen.port``)."""
+
 
 class MemberSettings(Section):
     """One member."""
@@ -272,6 +290,9 @@ class MemberSettings(Section):
 
     enable_api_only_mode: bool = False
     """As in BinderHub: no pages are served, and ``?build_only=true`` builds without launching."""
+
+    face: FaceSettings = FaceSettings()
+    """How pages look: logo, colours, links, own HTML and templates."""
 
     auth_enabled: bool = False
     """As in BinderHub: visitors log in at the Hub, and sessions are theirs (``jupyterhub-singleuser``)."""
@@ -311,6 +332,9 @@ class MemberSettings(Section):
 
     joined: JoinedSettings = JoinedSettings()
     """For all federations that this member joins."""
+
+    replicas: ReplicasSettings | None = None
+    """``null`` for a member that is one process."""
 
     providers: ProvidersSettings = ProvidersSettings()
     """The repo providers, for visitors that come without a gateway."""
@@ -369,6 +393,24 @@ class MemberSettings(Section):
     def _registry_is_of_use(self) -> Self:
         if self.registry is not None and not self.builder.named_by_registry:
             raise ValueError(f"registry: is for builder.kind container, and builder.kind is {self.builder.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_are_of_use(self) -> Self:
+        for name, provider in (("gh", self.providers.gh), ("gl", self.providers.gl)):
+            if provider.git_credentials.get_secret_value() and self.builder.kind == "kubernetes":
+                raise ValueError(
+                    f"providers.{name}.git_credentials: a kubernetes builder's pods take what they clone with from a"
+                    " Secret: builder.git_credentials_secret"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _replicas_have_a_cluster(self) -> Self:
+        if self.replicas is not None and self.builder.kind != "kubernetes":
+            raise ValueError(f"replicas: is for builder.kind kubernetes, and builder.kind is {self.builder.kind}")
+        if self.joined.secret and self.builder.kind != "kubernetes":
+            raise ValueError(f"joined.secret: is for builder.kind kubernetes, and builder.kind is {self.builder.kind}")
         return self
 
     @property

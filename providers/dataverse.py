@@ -6,7 +6,6 @@ Source: the Dataverse guides, Native API, "Get JSON representation of a dataset"
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +13,7 @@ from yarl import URL
 
 from contract.repos import repo_key
 from providers.base import RefNotFoundError, RepoSpec, Resolved
-from providers.doi import DOI_PATTERN, DOIs, doi_url, read_doi
+from providers.doi import DOIProvider, DOIs, doi_url, resolved
 from providers.http import Answer, Web
 from providers.refs import not_found
 
@@ -23,27 +22,19 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9._/-]{1,200}")
 _PERSISTENT = re.compile(r"doi:10\.[A-Za-z0-9._/-]{1,200}")
 
 
-class DataverseProvider:
+class DataverseProvider(DOIProvider):
     """See the module; ``web`` makes what asks the servers."""
 
     prefix = "dataverse"
+    label = "Dataverse DOI"
+    example = "10.7910/DVN/TJCLKP"
 
     def __init__(self, dois: DOIs, web: Callable[[str], Web]) -> None:
-        self._dois, self._web = dois, web("The Dataverse")
+        super().__init__(dois)
+        self._web = web("The Dataverse")
 
-    def parse(self, spec: str) -> RepoSpec:
-        """Read a DOI; raises :class:`SpecError`."""
-        url = doi_url(read_doi(spec))
-        return RepoSpec(self.prefix, f"{self.prefix}/{spec}", url, "HEAD", repo_key(url))
-
-    def identity(self, spec: RepoSpec) -> str:
-        """The DOI's key, which has no letter case."""
-        return spec.repo
-
-    async def resolve(self, spec: RepoSpec) -> Resolved:
+    async def _resolve(self, spec: RepoSpec, doi: str, target: URL) -> Resolved:
         """Find the latest version of the dataset."""
-        doi = read_doi(spec.raw.partition("/")[2])
-        target = await self._dois.target(doi, spec)
         if not target.path.endswith(_PAGES):
             raise RefNotFoundError(f"{not_found(spec)} (The DOI leads to {target.host}, not to a Dataverse.)")
         # With the letters' case that the server gave it, which doi.org does not know.
@@ -58,18 +49,7 @@ class DataverseProvider:
         if len(numbers) != 3 or not _IDENTIFIER.fullmatch(name):
             raise answer.unreadable()
         url = f"{answer.base}/citation?persistentId=doi:{name}"
-        found = replace(spec, repo_url=url, repo=repo_key(doi_url(name)))
-        return Resolved(found, "{}.v{}.{}".format(*numbers), f"dataverse/{name}", doi_url(name))
-
-    def description(self) -> Mapping[str, Any]:
-        """Its entry in ``/api/repoproviders``."""
-        return {
-            "displayName": "Dataverse DOI",
-            "id": self.prefix,
-            "spec": {"validateRegex": DOI_PATTERN},
-            "repo": {"label": "Dataverse DOI", "placeholder": "example: 10.7910/DVN/TJCLKP", "urlEncode": False},
-            "ref": {"enabled": False},
-        }
+        return resolved(spec, name, url, "{}.v{}.{}".format(*numbers), repo_key(doi_url(name)))
 
     async def _dataset(self, target: URL, persistent: str, spec: RepoSpec) -> Answer:
         """What the server says of a dataset, or of the one that a file is in."""

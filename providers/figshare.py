@@ -5,13 +5,13 @@ Figshare's API v2, "List article versions".
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+
+from yarl import URL
 
 from contract.repos import repo_key
 from providers.base import RefNotFoundError, RepoSpec, Resolved
-from providers.doi import DOI_PATTERN, DOIs, doi_url, read_doi
+from providers.doi import DOIProvider, DOIs, resolved
 from providers.http import Answer, Web
 from providers.refs import not_found
 from providers.settings import FigshareSettings
@@ -21,27 +21,19 @@ _VERSION = re.compile(r"(?P<article>.+?)\.v(?P<version>[1-9]\d{0,5})", re.IGNORE
 _PAGE = re.compile(r"/articles/(?:[^/]+/)?[^/]*[^/\d][^/]*/(?P<article>\d{1,12})(?:/\d{1,6})?/?")
 
 
-class FigshareProvider:
+class FigshareProvider(DOIProvider):
     """See the module; ``web`` makes what asks the servers."""
 
     prefix = "figshare"
+    label = "FigShare DOI"
+    example = "10.6084/m9.figshare.9782777.v1"
 
     def __init__(self, settings: FigshareSettings, dois: DOIs, web: Callable[[str], Web]) -> None:
-        self._settings, self._dois, self._web = settings, dois, web("Figshare")
+        super().__init__(dois)
+        self._settings, self._web = settings, web("Figshare")
 
-    def parse(self, spec: str) -> RepoSpec:
-        """Read a DOI; raises :class:`SpecError`."""
-        url = doi_url(read_doi(spec))
-        return RepoSpec(self.prefix, f"{self.prefix}/{spec}", url, "HEAD", repo_key(url))
-
-    def identity(self, spec: RepoSpec) -> str:
-        """The DOI's key, which has no letter case."""
-        return spec.repo
-
-    async def resolve(self, spec: RepoSpec) -> Resolved:
+    async def _resolve(self, spec: RepoSpec, doi: str, target: URL) -> Resolved:
         """Find the version of the article."""
-        doi = read_doi(spec.raw.partition("/")[2])
-        target = await self._dois.target(doi, spec)
         page = _PAGE.fullmatch(target.path)
         # Others have articles too; Figshare writes their numbers into the DOIs.
         if page is None or not _VERSION.sub(r"\g<article>", doi).endswith(f".{page['article']}"):
@@ -59,22 +51,8 @@ class FigshareProvider:
         # This is the form of address that leads to one version, whatever stands for its title.
         url = f"https://figshare.com/articles/dataset/_/{article}/{version}"
         doi = f"{named['article'] if named else doi}.v{version}"
-        found = replace(spec, repo_url=url, repo=repo_key(f"https://figshare.com/articles/{article}"))
-        return Resolved(found, f"{article}.v{version}", f"figshare/{doi}", doi_url(doi))
-
-    def description(self) -> Mapping[str, Any]:
-        """Its entry in ``/api/repoproviders``."""
-        return {
-            "displayName": "FigShare DOI",
-            "id": self.prefix,
-            "spec": {"validateRegex": DOI_PATTERN},
-            "repo": {
-                "label": "FigShare DOI",
-                "placeholder": "example: 10.6084/m9.figshare.9782777.v1",
-                "urlEncode": False,
-            },
-            "ref": {"enabled": False},
-        }
+        repo = repo_key(f"https://figshare.com/articles/{article}")
+        return resolved(spec, doi, url, f"{article}.v{version}", repo)
 
 
 def _versions(answer: Answer) -> set[int]:

@@ -23,9 +23,10 @@ from contract.repos import repo_key
 from providers import lsremote
 from providers.addresses import HostNotFoundError, PinnedResolver, public_addresses
 from providers.base import ProviderUnavailableError, RefNotFoundError, RepoSpec, Resolved, SpecError
+from providers.credentials import git_credentials
 from providers.git_url import GitURL, parse_git_url
 from providers.refs import decode, is_commit, not_found, read_ref
-from providers.settings import GitSettings
+from providers.settings import GitSettings, ProvidersSettings
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class GitProvider:
 
     def __init__(self, settings: GitSettings) -> None:
         self._settings = settings
+        self._credentials = ProvidersSettings(git=settings)
         self._room = asyncio.Semaphore(settings.concurrent)
 
     def parse(self, spec: str) -> RepoSpec:
@@ -156,6 +158,9 @@ class GitProvider:
     async def _ls_remote(self, url: GitURL, addresses: list[str] | None, ref: str) -> lsremote.GitResult:
         config = ["http.followRedirects=false"]
         env = lsremote.environment(sorted(self._settings.allowed_protocols))
+        if (credentials := git_credentials(self.prefix, str(url), self._credentials)) is not None:
+            config += [f"{key}={value}" for key, value in credentials.config.items()]
+            env |= credentials.environ
         if addresses is not None:
             url = _pin(url, addresses, config, env)
         patterns = ["HEAD"] if ref == "HEAD" else [ref, f"{ref}^{{}}"]

@@ -23,6 +23,7 @@ from providers.base import (
 )
 from providers.cache import Cache
 from providers.ckan import CKANProvider
+from providers.credentials import git_credentials
 from providers.dataverse import DataverseProvider
 from providers.doi import DOIs
 from providers.figshare import FigshareProvider
@@ -104,6 +105,10 @@ class Providers:
         prefix, _, spec = raw.partition("/")
         rules = self._rules.get(prefix)
         return rules.quota(spec) if rules is not None else NO_RULE
+
+    def may_be_private(self, spec: RepoSpec) -> bool:
+        """Whether it takes credentials of this service to fetch a repository, as far as is known."""
+        return git_credentials(spec.provider, spec.repo_url, self._settings) is not None
 
     @property
     def github_quota(self) -> int | None:

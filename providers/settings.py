@@ -30,6 +30,19 @@ ServerURL = Annotated[str, AfterValidator(_checked_url)]
 _HOST_PATTERN = r"^[A-Za-z0-9.-]+(:\d+)?$"
 
 
+def _checked_credentials(text: SecretStr) -> SecretStr:
+    """In the form of git-credential(1); BinderHub's configurations write the line ends as two characters."""
+    lines = text.get_secret_value().replace("\\n", "\n").strip().splitlines()
+    given = dict(line.partition("=")[::2] for line in lines)
+    if lines and (given.keys() != {"username", "password"} or len(lines) != 2 or not all(given.values())):
+        raise ValueError("is not of the form username=…, and on the next line (or behind \\n) password=…")
+    return SecretStr("\n".join(lines))
+
+
+#: ``username=…`` and ``password=…``, each on a line of its own.
+CredentialText = Annotated[SecretStr, AfterValidator(_checked_credentials)]
+
+
 class GitHubSettings(SpecRules):
     """GitHub, or a GitHub Enterprise server."""
 
@@ -55,6 +68,10 @@ class GitHubSettings(SpecRules):
 
     app_installation_id: int | None = Field(default=None, ge=1)
     """Which of its installations signs in."""
+
+    git_credentials: CredentialText = SecretStr("")
+    """With which builds clone from ``host``: ``username=…`` and ``password=…``, a line each, as BinderHub's setting of
+    this name.  Private repositories are then for everybody who may launch here."""
 
     timeout: Duration = Field(default=10.0, gt=0)
     """For one request to the API, in all."""
@@ -113,6 +130,10 @@ class GitLabSettings(SpecRules):
     private_token: SecretStr = SecretStr("")
     """A personal, project or group access token with the scope ``read_api``, instead."""
 
+    git_credentials: CredentialText = SecretStr("")
+    """With which builds clone from ``host``: ``username=…`` and ``password=…``, a line each, as BinderHub's setting of
+    this name.  Private repositories are then for everybody who may launch here."""
+
     timeout: Duration = Field(default=10.0, gt=0)
     """For one question, in all."""
 
@@ -120,6 +141,31 @@ class GitLabSettings(SpecRules):
     def base(self) -> str:
         """The server's address, without an end slash."""
         return self.api_url.rstrip("/") or f"https://{self.host}"
+
+
+class GitServerCredentials(Section):
+    """What one Git server wants."""
+
+    url: ServerURL
+    """The server (``https://git.example.org``): no other one gets them."""
+
+    username: str = Field(min_length=1, pattern=r"^[^\n\r]+$")
+    """Whatever goes with a token there, as ``git`` or ``oauth2``."""
+
+    password: SecretStr = Field(min_length=1)
+    """A password, or a token."""
+
+    @field_validator("password")
+    @classmethod
+    def _is_one_line(cls, password: SecretStr) -> SecretStr:
+        if "\n" in password.get_secret_value() or "\r" in password.get_secret_value():
+            raise ValueError("is more than one line")
+        return password
+
+    @property
+    def text(self) -> str:
+        """In the form of git-credential(1)."""
+        return f"username={self.username}\npassword={self.password.get_secret_value()}"
 
 
 class GitSettings(SpecRules):
@@ -136,6 +182,10 @@ class GitSettings(SpecRules):
 
     timeout: Duration = Field(default=20.0, gt=0)
     """For asking a server for its refs, in all."""
+
+    git_credentials: tuple[GitServerCredentials, ...] = ()
+    """With which refs are looked up and builds clone, by server.  Private repositories are then for everybody who may
+    launch here."""
 
     concurrent: int = Field(default=8, ge=1)
     """So many servers are asked at a time; each takes a process and up to a GiB of memory.  Further ones wait."""

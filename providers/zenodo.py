@@ -7,14 +7,12 @@ the id of all versions to that of the latest.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from yarl import URL
 
-from contract.repos import repo_key
 from providers.base import RefNotFoundError, RepoSpec, Resolved
-from providers.doi import DOI_PATTERN, DOIs, doi_url, read_doi
+from providers.doi import DOIProvider, DOIs, resolved
 from providers.http import Answer, Web
 from providers.refs import not_found
 from providers.settings import ZenodoSettings
@@ -24,27 +22,19 @@ _ID = re.compile(r"[A-Za-z0-9-]{1,40}")
 _DOI = re.compile(r"10\.\d{3,9}/[A-Za-z0-9._/-]{1,100}")
 
 
-class ZenodoProvider:
+class ZenodoProvider(DOIProvider):
     """See the module; ``web`` makes what asks the servers."""
 
     prefix = "zenodo"
+    label = "Zenodo DOI"
+    example = "10.5281/zenodo.3242074"
 
     def __init__(self, settings: ZenodoSettings, dois: DOIs, web: Callable[[str], Web]) -> None:
-        self._settings, self._dois, self._web = settings, dois, web("Zenodo")
+        super().__init__(dois)
+        self._settings, self._web = settings, web("Zenodo")
 
-    def parse(self, spec: str) -> RepoSpec:
-        """Read a DOI; raises :class:`SpecError`."""
-        url = doi_url(read_doi(spec))
-        return RepoSpec(self.prefix, f"{self.prefix}/{spec}", url, "HEAD", repo_key(url))
-
-    def identity(self, spec: RepoSpec) -> str:
-        """The DOI's key, which has no letter case."""
-        return spec.repo
-
-    async def resolve(self, spec: RepoSpec) -> Resolved:
+    async def _resolve(self, spec: RepoSpec, doi: str, target: URL) -> Resolved:
         """Find the record, of all versions the latest."""
-        doi = read_doi(spec.raw.partition("/")[2])
-        target = await self._dois.target(doi, spec)
         base, record = self._record(target, spec)
         answer = await self._web.get(f"{base}/api/records/{record}")
         if answer.is_absent:
@@ -57,17 +47,7 @@ class ZenodoProvider:
             raise RefNotFoundError(f"{not_found(spec)} (The files of the record {record} are not public.)")
         doi = _doi_of(answer, wire, doi)
         url = f"{base}/records/{record}"
-        return Resolved(replace(spec, repo_url=url, repo=repo_key(url)), record, f"zenodo/{doi}", doi_url(doi))
-
-    def description(self) -> Mapping[str, Any]:
-        """Its entry in ``/api/repoproviders``."""
-        return {
-            "displayName": "Zenodo DOI",
-            "id": self.prefix,
-            "spec": {"validateRegex": DOI_PATTERN},
-            "repo": {"label": "Zenodo DOI", "placeholder": "example: 10.5281/zenodo.3242074", "urlEncode": False},
-            "ref": {"enabled": False},
-        }
+        return resolved(spec, doi, url, record)
 
     def _record(self, target: URL, spec: RepoSpec) -> tuple[str, str]:
         """The server and the record that a page is about."""

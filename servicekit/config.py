@@ -4,6 +4,7 @@ A service's ``settings.py`` describes its tree with :class:`Section`; :func:`loa
 (``<name>_file``), and environment variables override (``MANYBINDER__LISTEN__PORT=8080``).
 """
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import (
     Discriminator,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     SecretStr,
     Tag,
     ValidationError,
@@ -46,13 +48,26 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
+    _secret_files: dict[str, Path] = PrivateAttr(default_factory=dict)
+
+    def secret_now(self, name: str) -> str:
+        """A secret as its file has it now, which may have been renewed; as it was read where it stands in no file.
+
+        So, too, where the file is gone.
+        """
+        if path := self._secret_files.get(name):
+            with contextlib.suppress(ValueError):
+                return _secret(path)
+        value: SecretStr = getattr(self, name)
+        return value.get_secret_value()
+
     @model_validator(mode="wrap")
     @classmethod
     def _read_secret_files(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Fill each secret field from the file that ``<name>_file`` names; what fails is told with all other errors."""
         if not isinstance(data, dict):
             return handler(data)
-        data, failures = dict(data), dict[str, InitErrorDetails]()
+        data, failures, files = dict(data), dict[str, InitErrorDetails](), dict[str, Path]()
         for name, field in cls.model_fields.items():
             file_key = f"{name}_file"
             if file_key not in data or file_key in cls.model_fields or SecretStr not in _types(field.annotation):
@@ -63,10 +78,13 @@ class Section(BaseModel):
                 continue
             try:
                 data[name] = _secret(path)
+                files[name] = Path(path)
             except ValueError as error:
                 failures[name] = _line_error("secret_file", (file_key,), str(error), path)
         if not failures:
-            return handler(data)
+            made = handler(data)
+            made._secret_files = files  # noqa: SLF001 - one of its own
+            return made
         errors = list(failures.values())
         try:
             handler(data)

@@ -9,12 +9,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from federation import free_port
-
+from manybinder.ports import free_ports
 from member.builders.container import endpoint
 
 REPOSITORY = Path(__file__).parent.parent
@@ -52,6 +51,8 @@ class Podman:
     environ: dict[str, str]
     registry: str
     """Host and port."""
+    other_registry: str
+    """Another member's."""
 
     @property
     def socket(self) -> str:
@@ -68,54 +69,71 @@ class Podman:
 
 
 @contextlib.contextmanager
-def podman() -> Iterator[Podman]:
-    """Start one, with :data:`BASE` in it, and remove everything at the end."""
+def podman(make_base: Callable[[Path], None] | None = None) -> Iterator[Podman]:
+    """Start one, with :data:`BASE` in it, and remove everything at the end.
+
+    ``make_base`` writes ``base.tar`` into a directory; without it, one that brings JupyterLab.
+    """
     # Paths of sockets have to be short.
     place = Path(tempfile.mkdtemp(prefix="mbc-", dir="/tmp"))
-    registry = f"127.0.0.1:{free_port()}"
-    environ = _configure(place, registry)
+    registry, other = (f"127.0.0.1:{port}" for port in free_ports(2))
+    environ = _configure(place, registry, other)
     started: list[subprocess.Popen[bytes]] = []
     try:
-        engine = Podman(place, environ, registry)
-        _make_base(place)
+        engine = Podman(place, environ, registry, other)
+        (make_base or _base_with_jupyter)(place)
         engine.run("import", str(place / "base.tar"), BASE)
         (place / "base.tar").unlink()
-        started.append(_start(["docker-registry", "serve", str(place / "registry.yml")], place, environ))
+        started.extend(
+            _start(["docker-registry", "serve", str(place / f"{name}.yml")], place, environ)
+            for name in ("registry", "other-registry")
+        )
         started.append(_start(["podman", "system", "service", "--time=0", engine.socket], place, environ))
         _wait_for(lambda: endpoint.identify(engine.socket)[0] == "podman")
-        _wait_for(lambda: urllib.request.urlopen(f"http://{registry}/v2/", timeout=5).status == 200)
+        for host in (registry, other):
+            _wait_for(lambda host=host: urllib.request.urlopen(f"http://{host}/v2/", timeout=5).status == 200)
         yield engine
     finally:
         for process in started:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         with contextlib.suppress(AssertionError):
-            Podman(place, environ, registry).run("system", "reset", "--force")
+            Podman(place, environ, registry, other).run("system", "reset", "--force")
         subprocess.run(["umount", str(place / "store" / "overlay")], check=False, capture_output=True)
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _configure(place: Path, registry: str) -> dict[str, str]:
+def _configure(place: Path, *registries: str) -> dict[str, str]:
+    known = "".join(f'[[registry]]\nlocation="{registry}"\ninsecure=true\n' for registry in registries)
     files = {
         "containers.conf": '[containers]\ndefault_ulimits=["nofile=1024:4096","nproc=1024:1024"]\n'
         '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\n'
         # Networks are for all stores of a machine otherwise, and a reset takes them all.
         f'[network]\nnetwork_config_dir="{place}/networks"\n',
         "storage.conf": f'[storage]\ndriver="overlay"\ngraphroot="{place}/store"\nrunroot="{place}/run"\n',
-        "registries.conf": f'unqualified-search-registries=[]\n[[registry]]\nlocation="{registry}"\ninsecure=true\n',
-        "registry.yml": f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {place}/registry\n"
-        f"  delete:\n    enabled: true\nhttp:\n  addr: {registry}\n",
+        "registries.conf": f"unqualified-search-registries=[]\n{known}",
     }
+    for name, registry in zip(("registry", "other-registry"), registries, strict=True):
+        files[f"{name}.yml"] = (
+            f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {place}/{name}\n"
+            f"  delete:\n    enabled: true\nhttp:\n  addr: {registry}\n"
+        )
     for name, text in files.items():
         (place / name).write_text(text)
     names = ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF")
     return dict(zip(names, (str(place / name) for name in list(files)[:3]), strict=True))
 
 
-def _make_base(place: Path) -> None:
+def _base_with_jupyter(place: Path) -> None:
     uv = Path(sys.executable).with_name("uv")
     lock = REPOSITORY / "member" / "builders" / "jupyterlab.txt"
     install = f"{uv} pip install --quiet --python /usr/bin/python3 --target $1/opt/jupyter -r {lock}"
+    scripts = "sed -i '1s|^#!.*|#!/usr/bin/python3|' $1/opt/jupyter/bin/jupyter*"
+    debian(place, ("python3",), (install, scripts))
+
+
+def debian(place: Path, packages: Sequence[str], hooks: Sequence[str] = ()) -> None:
+    """Write ``base.tar``: this machine's Debian with some packages, after hooks, in which ``$1`` is its root."""
     release = next(
         line.partition("=")[2].strip('"')
         for line in Path("/etc/os-release").read_text().splitlines()
@@ -123,8 +141,8 @@ def _make_base(place: Path) -> None:
     )
     done = subprocess.run(
         [
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", f"--customize-hook={install}"),
-            "--customize-hook=sed -i '1s|^#!.*|#!/usr/bin/python3|' $1/opt/jupyter/bin/jupyter*",
+            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
+            *(f"--customize-hook={hook}" for hook in hooks),
             *(release, str(place / "base.tar")),
         ],
         capture_output=True,

@@ -1,5 +1,6 @@
 """A real Git HTTP server on loopback: ``git http-backend``, plain files (dumb HTTP), and what servers do wrong."""
 
+import base64
 import os
 import socketserver
 import subprocess
@@ -24,6 +25,10 @@ class GitServer:
         self.port = 0
         self.requests: list[str] = []
         """The paths that were asked for, with their queries."""
+        self.password = ""
+        """``user:password`` that mode ``private`` wants; without it any will do."""
+        self.authorizations: list[str] = []
+        """What came as Authorization."""
         self.stopping = threading.Event()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -54,6 +59,11 @@ class GitServer:
         """The clone URL of a repository."""
         prefix = "" if mode == "smart" else f"{mode}/"
         return f"http://127.0.0.1:{self.port}/{prefix}{name}.git"
+
+
+def basic(password: str) -> str:
+    """The header for ``user:password`` (RFC 7617)."""
+    return f"Basic {base64.b64encode(password.encode()).decode()}"
 
 
 class _Server(ThreadingHTTPServer):
@@ -94,12 +104,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif mode == "broken":
             self._plain(500, b"broken")
-        elif mode == "private" and "Authorization" not in self.headers:
+        elif mode == "private" and not self._is_authorized(owner):
             self._plain(401, b"", {"WWW-Authenticate": 'Basic realm="git"'})
         elif mode == "dumb":
             self._file(owner.root / path)
         else:
             self._backend(owner.root, "/" + path, parts.query, old=mode == "old")
+
+    def _is_authorized(self, owner: GitServer) -> bool:
+        given = self.headers.get("Authorization", "")
+        if given:
+            owner.authorizations.append(given)
+        return given == basic(owner.password) if owner.password else bool(given)
 
     def _file(self, path: Path) -> None:
         if self.command != "GET" or ".." in path.parts or not path.is_file():

@@ -63,8 +63,6 @@ class Service:
         for journal in self.journals.values():
             journal.append(failed(Failure.GATEWAY, "restarted"))
         self.journals.clear()
-        self.cut.set()
-        self.cut.clear()
 
     def ready(self) -> BuildEvent:
         """The event that sends a visitor to a session here."""

@@ -14,8 +14,24 @@ export async function copyText(text, button) {
   }
   const label = (button.dataset.label ??= button.textContent);
   button.textContent = done ? _("Copied") : _("Select it and copy by hand");
+  say(button.textContent);
   clearTimeout(Number(button.dataset.timer));
   button.dataset.timer = String(setTimeout(() => (button.textContent = label), SHOWN_MS));
+}
+
+/** For who does not see the button. */
+function say(text) {
+  let region = document.getElementById("said");
+  if (!region) {
+    region = document.createElement("div");
+    region.id = "said";
+    region.className = "visually-hidden";
+    region.setAttribute("aria-live", "polite");
+    document.querySelector("main").append(region);
+  }
+  region.textContent = "";
+  // A region speaks of what is written to it once it is there.
+  setTimeout(() => (region.textContent = text), 100);
 }
 
 function copyBySelection(text) {

@@ -64,6 +64,8 @@ const KINDS = {
 
 // What tools say of the line that they stumbled over. Each rule gives the file if it is known, and the line as quoted.
 const RULES = [
+  // What a script runs may say the same as the tools below.
+  [/postBuild(?:`)? failed/, () => line("postBuild", "", "", _("The script postBuild ended with an error; the log shows what it printed."))],
   // pip, of a file it reads itself: "Could not find … requirement x==9 (from versions: …)"; "(from -r f.txt (line 3))".
   [/No matching distribution found for ([^\n(]+?)(?: \(from -r (\S+) \(line (\d+)\)\))?\s*$/m, (m) => line(m[2] ?? "requirements.txt", m[3], m[1], absent())],
   [/Invalid requirement: '([^'\n]+)'[^\n]*\(from line (\d+) of ([^\n)]+)\)/, (m) => line(m[3], m[2], m[1], _("This line is no requirement that pip can read."))],
@@ -71,6 +73,7 @@ const RULES = [
   // uv.
   [/Because ([\w.\-[\]]+) was not found in the package registry/, (m) => line("requirements.txt", "", m[1], absent())],
   [/there (?:is|are) no versions? of ([^\s,]+)/, (m) => line("requirements.txt", "", m[1], absent())],
+  [/Because only [^\n]{1,200}? (?:is|are) available and you require ([^\s,]+)/, (m) => line("requirements.txt", "", m[1], absent())],
   [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2].trim(), _("This line is no requirement that can be read."))],
   // conda and mamba.
   [/nothing provides (?:requested )?([^\n,]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
@@ -79,7 +82,6 @@ const RULES = [
   // apt, R, Julia.
   [/E: Unable to locate package (\S+)/, (m) => line("apt.txt", "", m[1], absent())],
   [/package ‘([^’\n]+)’ is not available/, (m) => line("install.R", "", m[1], absent())],
-  [/postBuild(?:`)? failed/, () => line("postBuild", "", "", _("The script postBuild ended with an error; the log shows what it printed."))],
 ];
 
 function absent() {
@@ -94,7 +96,13 @@ function line(file, number, text, advice) {
 export function faultIn(log) {
   for (const [pattern, found] of RULES) {
     const match = log.match(pattern);
-    if (match) return found(match);
+    if (match) return inFile(found(match), log);
   }
   return null;
+}
+
+/** A builder may have said which file it was installing. */
+function inFile(fault, log) {
+  const named = log.match(/^([\w.\-/]+) could not be installed:/m);
+  return named && !fault.number ? { ...fault, file: named[1] } : fault;
 }

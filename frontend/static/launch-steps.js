@@ -96,8 +96,9 @@ export class Steps {
     if (!ahead.length || (this.now !== "waiting" && current === undefined)) return null;
     const total = ahead.reduce((sum, step) => sum + this.usual[step], 0);
     const done = current === undefined ? 0 : this.took(this.now);
-    const left = total - done;
-    return { left, share: Math.min(0.96, 1 - left / (total + this.before())), late: current !== undefined && done > 1.5 * current + 5 };
+    const left = Math.max(1, total - done);
+    const share = Math.min(0.96, 1 - left / (total + this.before()));
+    return { left, share, late: current !== undefined && done > 1.2 * current + 3 };
   }
 
   before() {

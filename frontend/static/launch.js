@@ -27,7 +27,7 @@ const WHY = {
   warm: _("it has this environment already, or is building it"),
   warm_busy: _("it has this environment already"),
   pull: _("it can fetch this environment from a neighbour"),
-  cold: _("it has the most room to build"),
+  cold: _("it has room to build the environment"),
   sticky: _("you were there last time"),
   trial: _("it is just back, and this launch tries it"),
   returning: _("it has just come back"),

@@ -11,7 +11,7 @@ import hmac
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -19,7 +19,10 @@ import jwt
 from yarl import URL
 
 from contract.json_types import loads_object
-from gateway.admin_settings import OidcSettings, is_safe_url
+from frontend.login_flow import LoginError
+from gateway.login_settings import ProviderSettings, is_safe_url
+
+S = TypeVar("S", bound=ProviderSettings)
 
 #: Signatures that are believed: none of a shared secret, which a public key could be taken for.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -30,25 +33,17 @@ TIMEOUT, KEEP = 10.0, 3600.0
 _ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
-class OidcError(Exception):
-    """Nobody is let in; the text says why, for whoever tries and for the log.  ``away``: it may work later."""
-
-    def __init__(self, message: str, *, away: bool = False) -> None:
-        super().__init__(message)
-        self.away = away
-
-
-class OidcProvider:
+class OidcProvider(Generic[S]):
     """One provider, as ``settings`` name it."""
 
-    def __init__(self, settings: OidcSettings, http: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: S, http: aiohttp.ClientSession) -> None:
         self.settings, self._http = settings, http
         self._found: Mapping[str, Any] = {}
         self._found_at = -KEEP
         self._keys: jwt.PyJWKClient | None = None
 
     async def login_url(self, redirect_uri: str, state: str, nonce: str, verifier: str) -> str:
-        """Where a browser is sent; raises :class:`OidcError`."""
+        """Where a browser is sent; raises :class:`frontend.login_flow.LoginError`."""
         found = await self._discovered()
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         query = {
@@ -64,7 +59,7 @@ class OidcProvider:
         return str(URL(found["authorization_endpoint"]).update_query(query))
 
     async def claims(self, code: str, redirect_uri: str, nonce: str, verifier: str) -> dict[str, Any]:
-        """What the provider says of who has come back with a code; raises :class:`OidcError`."""
+        """What the provider says of who has come back with a code; raises :class:`frontend.login_flow.LoginError`."""
         found = await self._discovered()
         form = {
             "grant_type": "authorization_code",
@@ -83,7 +78,7 @@ class OidcProvider:
         answer = await self._ask("POST", found["token_endpoint"], form, headers)
         token = answer.get("id_token")
         if not isinstance(token, str):
-            raise OidcError("the login provider gave no ID token")
+            raise LoginError("the login provider gave no ID token")
         return await self._verified(token, nonce)
 
     async def _verified(self, token: str, nonce: str) -> dict[str, Any]:
@@ -101,16 +96,16 @@ class OidcProvider:
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
         except jwt.PyJWKClientConnectionError as error:
-            raise OidcError(f"the keys of the login provider cannot be had: {error}", away=True) from error
+            raise LoginError(f"the keys of the login provider cannot be had: {error}", away=True) from error
         except (jwt.PyJWTError, ValueError) as error:
-            raise OidcError(f"the ID token is not believed: {error}") from error
+            raise LoginError(f"the ID token is not believed: {error}") from error
         if not isinstance(claims.get("nonce"), str) or not hmac.compare_digest(
             claims["nonce"].encode(errors="replace"), nonce.encode()
         ):
-            raise OidcError("the ID token is not believed: it is of another login (nonce)")
+            raise LoginError("the ID token is not believed: it is of another login (nonce)")
         several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
         if claims.get("azp", settings.client_id) != settings.client_id or (several and "azp" not in claims):
-            raise OidcError("the ID token is not believed: it was made for another client (azp)")
+            raise LoginError("the ID token is not believed: it was made for another client (azp)")
         return claims
 
     async def _discovered(self) -> Mapping[str, Any]:
@@ -120,10 +115,10 @@ class OidcProvider:
         issuer = self.settings.issuer
         found = await self._ask("GET", issuer.rstrip("/") + "/.well-known/openid-configuration")
         if found.get("issuer") != issuer:
-            raise OidcError(f"the login provider calls itself {str(found.get('issuer'))[:200]!r}, not {issuer!r}")
+            raise LoginError(f"the login provider calls itself {str(found.get('issuer'))[:200]!r}, not {issuer!r}")
         for name in _ENDPOINTS:
             if not isinstance(found.get(name), str) or not is_safe_url(found[name]):
-                raise OidcError(f"the login provider names no {name} that is reached over https")
+                raise LoginError(f"the login provider names no {name} that is reached over https")
         if self._keys is None or self._keys.uri != found["jwks_uri"]:
             context = ssl.create_default_context()
             self._keys = jwt.PyJWKClient(found["jwks_uri"], timeout=TIMEOUT, ssl_context=context)
@@ -141,13 +136,13 @@ class OidcProvider:
                 text, status = await response.text(errors="replace"), response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             reason = str(error) or "it does not answer"
-            raise OidcError(f"the login provider cannot be reached: {reason}", away=True) from error
+            raise LoginError(f"the login provider cannot be reached: {reason}", away=True) from error
         try:
             wire = loads_object(text)
         except ValueError as error:
-            raise OidcError(f"the login provider gave an answer that is not understood (HTTP {status})") from error
+            raise LoginError(f"the login provider gave an answer that is not understood (HTTP {status})") from error
         if status != 200:
-            raise OidcError(f"the login provider refused (HTTP {status}): {str(wire.get('error'))[:100]}")
+            raise LoginError(f"the login provider refused (HTTP {status}): {str(wire.get('error'))[:100]}")
         return wire
 
 

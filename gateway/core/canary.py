@@ -11,6 +11,9 @@ from functools import cache
 #: Where it is served, below the gateway's public URL.
 PATH = "canary.git"
 
+#: Whose session it is, where visitors log in: no provider's user.
+USER = "manybinder-check"
+
 _README = b"# Canary\n\nA federation launches this to see that a member works. It needs a notebook server alone.\n"
 _BRANCH = "refs/heads/main"
 # Whatever changes here changes the commit, and every member builds it anew.

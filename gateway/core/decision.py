@@ -16,6 +16,8 @@ from gateway.core.settings import RoutingSettings
 class Standing(IntEnum):
     """In which order members are asked; policies decide within each."""
 
+    #: A session of the visitor, who has logged in, runs there: the launch leads back to it.
+    PINNED = -1
     #: Back from ejection: one launch at a time shows whether it has recovered.  Whoever fails it goes on elsewhere.
     TRIAL = 0
     #: The visitor was there last.
@@ -40,6 +42,7 @@ class Standing(IntEnum):
 
 #: What a member's standing says of it, as a clause that follows its name.
 _STANDINGS = {
+    Standing.PINNED: "runs the visitor's own session",
     Standing.TRIAL: "is back from ejection and due for a trial launch",
     Standing.STICKY: "had this visitor last",
     Standing.RETURNING: "has come into rotation only now",
@@ -66,7 +69,8 @@ class LaunchRequest:
     ``commit`` is ``None`` before it is resolved; ``provider`` and ``origin`` may be empty.  ``client`` is the visitor's
     address.  ``asked`` is the member that the visitor asks for, ``sticky`` the one of last time.  ``tried`` members
     have failed this launch, each as often as it stands there; ``refused`` ones have just refused it; ``avoid`` are
-    those that failed an earlier one of this visitor.
+    those that failed an earlier one of this visitor.  ``owner`` names the session of who has logged in
+    ("" = nobody has).
     """
 
     repo: RepoKey
@@ -79,6 +83,7 @@ class LaunchRequest:
     tried: tuple[str, ...] = ()
     refused: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
+    owner: str = ""
 
 
 class Candidate(NamedTuple):
@@ -278,6 +283,8 @@ def _standing(
         return None
     if view.name in request.tried:
         return Standing.AGAIN
+    if view.serves(request.owner):
+        return Standing.PINNED
     if status.health is not Health.HEALTHY:
         return _standing_out(view, status, request, panic, now)
     if status.capacity is CapacityState.FULL:

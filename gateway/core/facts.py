@@ -129,4 +129,6 @@ def _reservation(wire: dict[str, Any]) -> Reservation:
         seen=bool(wire["seen"]),
         ready_at=None if ready_at is None else float(ready_at),
         own=False,
+        # An earlier version does not tell.
+        owner=str(wire.get("owner", "")),
     )

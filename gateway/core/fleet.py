@@ -96,7 +96,7 @@ class Reservation:
 
     ``launch`` is the short launch id.  Until a report shows that the member counts it (``seen``), it counts on top of
     what the member reports.  ``ready_at`` is when it became ready: the next report counts it in any case.  ``own``:
-    this replica has sent it.
+    this replica has sent it.  ``owner`` names whose session it will be (:func:`contract.reports.session_owner`).
     """
 
     launch: str
@@ -106,6 +106,7 @@ class Reservation:
     seen: bool = False
     ready_at: float | None = None
     own: bool = True
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +306,13 @@ class MemberView:
             if item.repo == repo and commit in (None, item.commit):
                 return True
         return False
+
+    def serves(self, owner: str) -> bool:
+        """Whether a session of this owner runs there, as far as is known, or starts for us."""
+        if owner == "":
+            return False
+        reported = self.received is not None and owner in self.received.report.session_owners
+        return reported or any(item.owner == owner for item in self.reservations)
 
     def status(self, now: float, settings: HealthSettings) -> Status:
         """What follows of all this now."""

@@ -29,7 +29,8 @@ class Visitor:
 
     ``client`` is an address, ``origin`` the Origin of the page that asks (may be empty); ``asked`` the member asked for
     by name; ``sticky`` is the one of last time, ``avoid`` are those that have just failed this visitor.  ``force``: a
-    build that has failed not long ago is to be tried again.  ``build_only``: no session is wanted.
+    build that has failed not long ago is to be tried again.  ``build_only``: no session is wanted.  ``user`` is who has
+    logged in, "" where nobody does.
     """
 
     client: str = ""
@@ -41,6 +42,7 @@ class Visitor:
     avoid: frozenset[str] = frozenset()
     force: bool = False
     build_only: bool = False
+    user: str = ""
 
 
 @dataclass

@@ -58,7 +58,7 @@ class FinishedLaunch:
     ``ended_at`` is Unix time in seconds; ``phase`` the last one before the end; ``host_url`` the URL of the member that
     had the launch last, or of the gateway where none had; ``commit`` is empty if the ref was not resolved, ``member``
     if none had the launch last.  ``request_origin`` is what :func:`request_origin` gives.  ``known_public``: see
-    :func:`gateway.core.redaction.public_spec`.
+    :func:`gateway.core.redaction.public_spec`.  ``may_be_private``: whoever builds it has credentials for its server.
     """
 
     spec: RepoSpec
@@ -72,6 +72,7 @@ class FinishedLaunch:
     build_token: bool = False
     request_origin: str = ""
     known_public: bool = False
+    may_be_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,8 @@ def launch_event(launch: FinishedLaunch) -> LaunchEvent:
     if provider is None:
         raise ValueError(f"launch events have no name for the provider {launch.spec.provider[:80]!r}")
     # What was never resolved may be somebody's private repository, or a slip of the keyboard.
-    spec = public_spec(launch.spec, known_public=launch.known_public) if launch.commit else None
+    hidden = not launch.commit or (launch.may_be_private and not launch.known_public)
+    spec = None if hidden else public_spec(launch.spec, known_public=launch.known_public)
     # Of a repository that is not told, the commit is not told either: it can be looked for.
     ref = launch.commit if spec is not None and _RESOLVED_REF.fullmatch(launch.commit) else ""
     ready = launch.outcome == Outcome.READY

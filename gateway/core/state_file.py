@@ -13,6 +13,8 @@ from cryptography.exceptions import InvalidSignature
 
 from contract.json_types import dumps
 from contract.signatures import fingerprint
+from gateway.core.history import HISTORY
+from gateway.core.incidents import INCIDENT
 from gateway.core.operators import LOGIN, TOKEN_USE
 from gateway.core.records import AUDIT, Book, Record, load_record
 from gateway.core.signing import SigningKeys
@@ -21,6 +23,9 @@ FORMAT, SCHEMA = "manybinder-state", 1
 
 #: Seconds by which a record's clock may be ahead of ours.
 CLOCK_SKEW = 86400.0
+
+#: Kinds of records that tell what has happened, which nobody has decided: of two, none is right.
+_SEEN = frozenset({AUDIT, TOKEN_USE, HISTORY, INCIDENT})
 
 _PURPOSE = b"manybinder state\n"
 
@@ -110,7 +115,7 @@ def merging(book: Book, records: Iterable[Record]) -> Merging:
             continue
         if known.stamp == record.stamp or known.value == record.value:
             result.same += 1
-        elif record.kind not in (AUDIT, TOKEN_USE):
+        elif record.kind not in _SEEN:
             kept = "file" if record.stamp > known.stamp else "here"
             result.conflicts.append(Conflict(record.name, kept, known.value, record.value))
         if record.stamp > known.stamp:

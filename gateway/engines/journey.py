@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from contract.addresses import truncated
 from contract.events import BuildEvent, Failure, Phase, event, failed
+from contract.reports import session_owner
 from contract.signatures import LaunchClaims, sign_launch
 from gateway.clients.faults import Fault, MemberFault
 from gateway.clients.kinds import Clients
@@ -192,6 +193,7 @@ class Journey:
             tried=self._trail.tried,
             refused=frozenset(name for name in self._refused if self._still_refuses(name, now)),
             avoid=visitor.avoid,
+            owner=session_owner(visitor.user, resolved.spec.repo),
         )
         decision = decide(means.fleet.snapshot, request, means.routing, now, means.draw())
         if logger.isEnabledFor(logging.DEBUG):
@@ -241,7 +243,7 @@ class Journey:
         repo, ready = resolved.spec.repo, False
         attempt = Attempt(means.fleet.now(), repo, launch.short)
         if not launch.visitor.build_only:
-            means.fleet.reserve(member.name, Reservation(launch.short, repo, resolved.commit, made_at=attempt.begun_at))
+            means.fleet.reserve(member.name, self._reservation(resolved, attempt))
         try:
             final = await self._stream(member, resolved)
         except MemberFault as fault:
@@ -260,6 +262,10 @@ class Journey:
             return final
         finally:
             means.fleet.release(member.name, launch.short, ready=ready)
+
+    def _reservation(self, resolved: Resolved, attempt: Attempt) -> Reservation:
+        owner = session_owner(self._launch.visitor.user, attempt.repo)
+        return Reservation(attempt.launch, attempt.repo, resolved.commit, made_at=attempt.begun_at, owner=owner)
 
     async def _stream(self, member: Member, resolved: Resolved) -> BuildEvent:
         """Carry a member's events over to the journal; returns the final one.  Raises :class:`MemberFault`."""
@@ -383,6 +389,9 @@ class Journey:
 
     async def _others_are_first(self, decision: Decision) -> bool:
         """Whether as many wait for these members as there is room for; who has been served once goes on."""
+        if decision.chosen is not None and decision.chosen.standing is Standing.PINNED:
+            # It takes no room that is not its own already.
+            return False
         if self._ticket is not None:
             return 0 < self._ticket.place >= decision.room
         if self._launch.attempt or decision.chosen is None:
@@ -470,6 +479,7 @@ class Journey:
             ref_url=resolved.ref_url,
             persistent_spec=resolved.resolved_spec,
             repo=resolved.spec.repo,
+            user=self._launch.visitor.user,
         )
 
     def _told_client(self, member: Member) -> str:
@@ -486,7 +496,12 @@ class Journey:
 
 
 def _expected(usual: Mapping[str, float], *, warm: bool) -> dict[str, float]:
-    """What is to come of the stretches of a launch; who has the image does not build it."""
+    """What is to come of the stretches of a launch; who has the image does not build it.
+
+    Nothing is expected of a launch of which only the end is known: a visitor would take that for all of it.
+    """
+    if not warm and BUILDING not in usual:
+        return {}
     return {name: round(seconds, 1) for name, seconds in usual.items() if not (warm and name == BUILDING)}
 
 

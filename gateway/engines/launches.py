@@ -296,6 +296,7 @@ class Launches:
             build_token=launch.visitor.build_token,
             request_origin=launch.visitor.request_origin,
             known_public=launch.trail.resolved is not None and launch.trail.resolved.listed,
+            may_be_private=self._means.providers.may_be_private(launch.spec),
         )
 
     def _tell_member(self, launch: Launch) -> None:

@@ -12,11 +12,12 @@ from contract import sse
 from contract.events import Failure, failed
 from contract.launches import parse_event_id, short
 from frontend.admission import admit, unknown_launch
+from frontend.login import check_intent
 from frontend.refusals import Refused, refusal
 from gateway.core.launch import Launch
 from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.web.parts import PARTS, Parts
-from gateway.web.visitors import admitted_to, client_of, visitor_of, wants_build_only
+from gateway.web.visitors import admitted_to, client_of, person_of, visitor_of, wants_build_only
 from servicekit.problems import Problem
 from servicekit.streams import STREAM_HEADERS, stream_entries
 
@@ -45,14 +46,20 @@ async def build(request: web.Request) -> web.StreamResponse:
 async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict[str, str]]:
     """The launch to follow, the number of its last event that the client has seen, and headers for the answer."""
     client = client_of(request, parts)
+    # Who goes on with a launch knows its id, which is the authority over it.
+    begins = parse_event_id(request.headers.get("Last-Event-ID", "")) is None
+    person = await person_of(request, parts, "build") if begins else None
     admitted = admit(request, parts.site, parts.providers, time.time())
     if admitted.resume is None:
+        if person is not None:
+            check_intent(person, with_token=admitted.with_token)
         build_only = wants_build_only(request, parts)
         visitor = visitor_of(request, parts, client)
-        headers = await admitted_to(parts, admitted.spec, client, counted=not admitted.with_token)
+        headers = await admitted_to(parts, admitted.spec, client, counted=not (admitted.with_token or person))
         # Only for who comes from a page: a script might ask for it each time.
         force = admitted.with_token and request.query.get("force", "").lower() == "true"
-        visitor = replace(visitor, build_token=admitted.with_token, force=force, build_only=build_only)
+        user = person.name if person else ""
+        visitor = replace(visitor, build_token=admitted.with_token, force=force, build_only=build_only, user=user)
         begun = parts.launches.start(admitted.spec, visitor)
         await parts.launches.keep(begun)
         return begun, -1, headers

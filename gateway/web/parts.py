@@ -6,7 +6,9 @@ from typing import Literal
 from aiohttp import web
 
 from contract.addresses import IPNetwork
+from frontend.login import Login
 from frontend.site import Site
+from gateway.core.origins import origin
 from gateway.core.ports import (
     AdmissionPort,
     AlertsPort,
@@ -49,6 +51,17 @@ class Parts:
     trusted_proxies: tuple[IPNetwork, ...]
     mode: Mode
     archive: ArchiveCounts | None
+    login: Login | None = None
+    """Visitors log in; ``None``: nobody does."""
+
+    @property
+    def admin_apart(self) -> bool:
+        """Whether operators have a host of their own, where there is nothing else."""
+        return origin(self.operators.public_url) != origin(self.site.public_url)
+
+    def public_path(self, route: str) -> str:
+        """Where visitors reach a route, from a page for operators."""
+        return self.site.public_url + route if self.admin_apart else self.site.path(route)
 
 
 PARTS = web.AppKey("PARTS", Parts)

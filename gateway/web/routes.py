@@ -6,12 +6,14 @@ from pathlib import Path
 from aiohttp import web
 
 from frontend import middlewares
+from frontend.login import LOGOUT_LINK, add_login
 from frontend.pages import NavLink
 from frontend.routes import add_routes
 from gateway.core import canary
-from gateway.web import archive, build, federation, feeds, join, live, probes, redirect, status
+from gateway.web import archive, build, federation, feeds, join, live, plain, probes, redirect, status
 from gateway.web import canary as canary_routes
 from gateway.web.admin.hosts import own_host
+from gateway.web.admin.page import add_admin_page
 from gateway.web.admin.routes import PREFIX, add_admin_routes
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
@@ -42,18 +44,25 @@ GET: tuple[tuple[str, Handler], ...] = (
 def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") -> None:
     """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
+    app[status.PASTS] = status.Pasts()
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
     if admin_url:
-        app.middlewares.append(own_host(parts.site, PREFIX, admin_url))
+        app.middlewares.append(own_host(parts, (PREFIX, "admin/"), admin_url))
     app.on_response_prepare.append(_let_go)
     here = Path(__file__).parent
-    add_routes(app, parts.site, parts.providers, nav=[NavLink("Status", "status")], extra=[here])
+    nav = [NavLink("Status", "status"), *([LOGOUT_LINK] if parts.login else [])]
+    add_routes(app, parts.site, parts.providers, nav=nav, extra=[here])
+    if parts.login is not None:
+        add_login(app, parts.site, parts.login)
     for route, handler in GET:
         app.router.add_get(parts.site.path(route), handler)
     launch = redirect.redirect if parts.mode == "redirect" else build.build
     # A HEAD of a build would begin one.
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
+    if parts.site.plain_launches:
+        app.router.add_get(parts.site.path("plain/{provider}/{spec:.+}"), plain.begin, allow_head=False)
+        app.router.add_get(parts.site.path("plain-launch/{launch_id}"), plain.follow)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
     app.router.add_get(parts.site.path(f"{canary.PATH}/{{path:.+}}"), canary_routes.file)
     for name, handler in (("join", join.join), ("keys", join.change_keys), ("leave", join.leave)):
@@ -61,6 +70,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     app.router.add_delete(parts.site.path("api/v1/launches/{launch_id}"), build.cancel_launch)
     live.add_live(app)
     add_admin_routes(app)
+    add_admin_page(app)
 
 
 async def _let_go(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,5 +1,6 @@
 """``/status``: the snapshot, the history and the incidents as a page; badges for pages elsewhere."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +8,13 @@ from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
 
-from frontend.pages import PAGES
+from frontend.pages import PAGES, Pages
 from gateway.core import history, incidents
 from gateway.core.fleet import FleetSnapshot, MemberView, Policy, Status
 from gateway.core.headline import headline
-from gateway.core.history import WHOLE
+from gateway.core.history import WHOLE, Launches
 from gateway.core.incidents import GATEWAY, Incident
+from gateway.core.records import Book
 from gateway.core.versions import skew
 from gateway.web.parts import PARTS, Parts
 from gateway.web.plots import BADGE_COLOURS, Badge, Plot, percent, plot, span
@@ -22,6 +24,9 @@ REFRESH = 10
 
 #: Incidents that are over and still shown on the page, and for how many seconds; the feed has more.
 SHOWN, SHOWN_FOR = 10, 14 * 86400.0
+
+#: Seconds for which what was drawn of the past is shown again.
+DRAWN_EVERY = 15.0
 
 #: Badges may be a little old: they stand on pages that are read often.
 _BADGE_HEADERS = {"Cache-Control": "public, max-age=30", "Access-Control-Allow-Origin": "*"}
@@ -37,6 +42,37 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """How a member has fared."""
+
+    day: Plot
+    quarter: Plot
+    launches: Launches
+
+
+class Pasts:
+    """How members have fared, drawn anew now and then only: it is written once a minute, and many may look."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[float, Past]] = {}
+
+    def of(self, book: Book, name: str, now: float) -> Past:
+        """Of a member, or of the federation as a whole."""
+        at, past = self._kept.get(name, (-math.inf, None))
+        if past is None or not 0 <= now - at < DRAWN_EVERY:
+            past = Past(
+                plot(history.day_bars(book, name, now), "The last 24 hours"),
+                plot(history.quarter_bars(book, name, now), "The last 90 days"),
+                history.day_launches(book, name, now),
+            )
+            self._kept[name] = now, past
+        return past
+
+
+PASTS = web.AppKey("PASTS", Pasts)
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """A member as its card tells of it; ``facts`` are pairs of a name and a text."""
 
@@ -47,8 +83,7 @@ class Card:
     reasons: tuple[str, ...]
     since: Moment
     facts: Sequence[tuple[str, str]]
-    day: Plot
-    quarter: Plot
+    past: Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +105,21 @@ async def status_page(request: web.Request) -> web.Response:
     away = parts.replicas.away_since
     found = incidents.incidents(parts.records.book)
     recent = [item for item in found if item.closed_at is not None and now - item.closed_at < SHOWN_FOR]
-    response = request.app[PAGES].response(
+
+    def past(name: str) -> Past:
+        return request.app[PASTS].of(parts.records.book, name, now)
+
+    pages = request.app[PAGES]
+    response = pages.response(
         "status.html",
         headers={hdrs.CACHE_CONTROL: "no-store"},
         headline=headline(snapshot, now, degraded=away is not None),
-        groups=_groups([_card(parts, snapshot, view, now) for view in snapshot.members], snapshot),
+        groups=_groups(
+            [_card(pages, parts, snapshot, view, past(view.name), now) for view in snapshot.members], snapshot
+        ),
         launches=parts.launches.running,
         waiting=parts.launches.waiting,
-        whole=_plots(parts, WHOLE, now),
+        whole=past(WHOLE),
         away_for=None if away is None else span(now - away),
         replicas=sorted(parts.replicas.known),
         standing=[_told(item, now) for item in found if item.closed_at is None],
@@ -100,14 +142,13 @@ def _groups(cards: Sequence[Card], snapshot: FleetSnapshot) -> list[tuple[str, l
     for card, view in zip(cards, snapshot.members, strict=True):
         regions.setdefault(view.labels.get("region", ""), []).append(card)
     named = sorted((name, found) for name, found in regions.items() if name)
-    rest = [("" if not named else "Elsewhere", regions[""])] if "" in regions else []
+    rest = [("", regions[""])] if "" in regions else []
     return named + rest
 
 
-def _card(parts: Parts, snapshot: FleetSnapshot, view: MemberView, now: float) -> Card:
+def _card(pages: Pages, parts: Parts, snapshot: FleetSnapshot, view: MemberView, past: Past, now: float) -> Card:
     status = snapshot.status(view, now)
     skewed = skew(view.versions, parts.site.version)
-    day, quarter = _plots(parts, view.name, now)
     return Card(
         name=view.name,
         url=view.member.url,
@@ -115,30 +156,28 @@ def _card(parts: Parts, snapshot: FleetSnapshot, view: MemberView, now: float) -
         level="good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad",
         reasons=snapshot.reasons(view, now) + ((skewed,) if skewed else ()),
         since=_moment(view.since, now),
-        facts=_facts(parts, view, status, now),
-        day=day,
-        quarter=quarter,
+        facts=_facts(pages, view, status, past.launches, now),
+        past=past,
     )
 
 
-def _facts(parts: Parts, view: MemberView, status: Status, now: float) -> list[tuple[str, str]]:
+def _facts(pages: Pages, view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
     report = view.received.report if view.received else None
     at = view.received.at if view.received else view.counted.at if view.counted else None
     under_way = sum(item.ready_at is None for item in view.reservations)
-    launches = history.day_launches(parts.records.book, view.name, now)
     facts = [
-        ("Sessions", _sessions(view, status)),
-        ("Capacity known", "never" if at is None else f"{span(now - at)} ago"),
-        ("Builds", "not known" if report is None else _of(report.builds.running, report.builds.limit)),
-        ("Launches under way", str(under_way)),
-        ("Launches in 24 h", str(launches.ready + launches.failed)),
+        (pages.text("Sessions"), _sessions(view, status)),
+        (pages.text("Capacity known"), "never" if at is None else f"{span(now - at)} ago"),
+        (pages.text("Builds"), "not known" if report is None else _of(report.builds.running, report.builds.limit)),
+        (pages.text("Launches under way"), str(under_way)),
+        (pages.text("Launches in 24 h"), str(launches.ready + launches.failed)),
     ]
     if (rate := launches.rate) is not None:
-        facts.append(("Became ready", percent(rate)))
+        facts.append((pages.text("Became ready"), percent(rate)))
     if (median := launches.median) is not None:
-        facts.append(("Median time to ready", f"{median:.0f} s"))
+        facts.append((pages.text("Median time to ready"), f"{median:.0f} s"))
     versions = ", ".join(f"{name} {value}" for name, value in sorted(view.versions.items()))
-    return [*facts, ("Weight", f"{view.weight:g}"), ("Versions", versions or "not known")]
+    return [*facts, (pages.text("Weight"), f"{view.weight:g}"), (pages.text("Versions"), versions or "not known")]
 
 
 def _sessions(view: MemberView, status: Status) -> str:
@@ -152,12 +191,6 @@ def _sessions(view: MemberView, status: Status) -> str:
 
 def _of(running: int, limit: int | None) -> str:
     return f"{running} running" if limit is None else f"{running} of {limit} running"
-
-
-def _plots(parts: Parts, name: str, now: float) -> tuple[Plot, Plot]:
-    book = parts.records.book
-    day = plot(history.day_bars(book, name, now), "The last 24 hours")
-    return day, plot(history.quarter_bars(book, name, now), "The last 90 days")
 
 
 def _told(item: Incident, now: float) -> Told:

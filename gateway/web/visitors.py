@@ -7,6 +7,8 @@ from aiohttp import hdrs, web
 from contract.addresses import client_address
 from contract.events import Failure, failed
 from contract.repos import RepoKey
+from frontend.admission import accepts_event_stream, raw_spec
+from frontend.login import LoggedIn
 from frontend.refusals import Refused
 from gateway.core.launch import Visitor
 from gateway.core.launch_events import request_origin
@@ -38,6 +40,19 @@ def client_of(request: web.Request, parts: Parts) -> str:
     except NotAdmittedError as error:
         raise not_admitted(error) from error
     return client
+
+
+async def person_of(request: web.Request, parts: Parts, route: str) -> LoggedIn | None:
+    """Who has logged in and begins a launch; ``None`` where nobody logs in, or for a stream that is none.
+
+    Raises :class:`Refused` for who has not logged in.
+    """
+    if parts.login is None:
+        return None
+    if route == "build" and not accepts_event_stream(request.headers.getall(hdrs.ACCEPT, [])):
+        # That is told first.
+        return None
+    return await parts.login.launcher(request, raw_spec(request, parts.site, route), Failure.GATEWAY)
 
 
 async def admitted_to(parts: Parts, spec: RepoSpec, client: str, *, counted: bool) -> dict[str, str]:

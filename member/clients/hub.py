@@ -5,7 +5,7 @@ Source: JupyterHub's documentation, "JupyterHub REST API", and what BinderHub do
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -79,13 +79,29 @@ class HubUser:
 
 
 class HubClient:
-    """Talks to one Hub; ``session`` stays the caller's to close.  ``url`` ends with a slash."""
+    """Talks to one Hub; ``session`` stays the caller's to close.  ``url`` ends with a slash.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, token: str, timeout_s: float) -> None:
+    ``renewed`` says what the token is now, and is asked when the Hub has refused the one that it was.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        token: str,
+        timeout_s: float,
+        *,
+        renewed: Callable[[], str] | None = None,
+    ) -> None:
         self._session = session
         self._api = f"{url}hub/api/"
-        self._headers = {"Authorization": f"token {token}"}
+        self._token, self._renewed = token, renewed
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    @property
+    def token(self) -> str:
+        """The token that is good now, as far as is known."""
+        return self._token
 
     async def version(self) -> str:
         """The Hub's version; raises :class:`HubError`."""
@@ -111,7 +127,9 @@ class HubClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total, sock_read=60)
         address = f"{self._api}{self._server(user, server)}/progress"
         try:
-            async with self._session.get(address, headers=self._headers, timeout=timeout) as response:
+            async with self._session.get(address, headers=self._authorization(), timeout=timeout) as response:
+                if response.status in (401, 403) and self._has_new_token():
+                    raise HubBusyError("the Hub has a new token for this member")
                 if response.status != 200:
                     raise _refusal("follow the start of a server", response.status, await response.text())
                 parser = sse.Parser()
@@ -185,6 +203,17 @@ class HubClient:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"token {self._token}"}
+
+    def _has_new_token(self) -> bool:
+        """Whether there is another token than the one that the Hub has refused; it is used from now on."""
+        new = self._renewed() if self._renewed else ""
+        if new in ("", self._token):
+            return False
+        self._token = new
+        return True
+
     async def _once(
         self,
         method: str,
@@ -200,7 +229,7 @@ class HubClient:
                 method,
                 self._api + path,
                 json=body,
-                headers={**self._headers, **(headers or {})},
+                headers={**self._authorization(), **(headers or {})},
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
@@ -208,6 +237,8 @@ class HubClient:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise HubBusyError(f"the Hub does not answer: {_describe(error)}") from error
+        if status in (401, 403) and self._has_new_token():
+            return await self._once(method, path, accept=accept, body=body, retry=retry, headers=headers)
         if status in accept:
             try:
                 return loads_object(text) if status == 200 and text else {}

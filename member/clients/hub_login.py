@@ -26,7 +26,7 @@ class HubLogin:
     """A provider (:class:`frontend.login.LoginProvider`); a browser keeps an access token of the Hub.
 
     ``url`` is where this member reaches the Hub, ``public_url`` where browsers do, both with a slash at the end;
-    ``service`` is this member's name there, ``secret`` its API token.  ``clock`` counts seconds.
+    ``service`` is this member's name there, ``secret`` gives its API token.  ``clock`` counts seconds.
     """
 
     hint = "send a JupyterHub API token (Authorization: token ...)"
@@ -39,7 +39,7 @@ class HubLogin:
         public_url: str,
         client_id: str,
         service: str,
-        secret: str,
+        secret: Callable[[], str],
         timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,7 +75,7 @@ class HubLogin:
             "redirect_uri": redirect_uri,
             "code_verifier": verifier,
             "client_id": self._client_id,
-            "client_secret": self._secret,
+            "client_secret": self._secret(),
         }
         status, answer = await self._ask("POST", "oauth2/token", form=form)
         token = answer.get("access_token")

@@ -32,6 +32,9 @@ MAX_LINE = 256 * 1024
 
 _MERGE_PATCH = "application/merge-patch+json"
 
+#: Resources that are not in the core group, with their group and version.
+_GROUPS = {"leases": "coordination.k8s.io/v1"}
+
 
 class KubernetesError(Exception):
     """The API did not do what it was asked; the text is a sentence for the operator.
@@ -110,7 +113,10 @@ class Kubernetes:
         return await self._json("POST", _path(plural, namespace), body=body)
 
     async def patch(self, plural: str, namespace: str | None, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Change fields of an object (a JSON merge patch: ``None`` removes a field)."""
+        """Change fields of an object (a JSON merge patch: ``None`` removes a field).
+
+        With ``metadata.resourceVersion`` in the body only in this very state; reason ``Conflict`` if not.
+        """
         return await self._json("PATCH", _path(plural, namespace, name), body=body, content_type=_MERGE_PATCH)
 
     async def delete(
@@ -277,7 +283,8 @@ class Kubernetes:
 
 def _path(plural: str, namespace: str | None, *parts: str) -> str:
     within = f"/namespaces/{namespace}" if namespace is not None else ""
-    return "/".join([f"/api/v1{within}/{plural}", *parts])
+    group = f"/apis/{_GROUPS[plural]}" if plural in _GROUPS else "/api/v1"
+    return "/".join([f"{group}{within}/{plural}", *parts])
 
 
 def _selectors(labels: str, fields: str) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ class Password:
         """See :class:`CredentialSource`."""
         if not self._settings.username:
             return None
-        return self._settings.username, self._settings.password.get_secret_value()
+        return self._settings.username, self._settings.secret_now("password")
 
 
 class GoogleToken:

@@ -43,7 +43,8 @@ class LaunchOrder:
     higher one begins anew what an earlier one has failed at.  ``build_only``: no session is wanted; ``force``: a build
     that has failed not long ago is to be tried again; ``quota``: what this member's rules of specs say of the number of
     sessions.  ``with_token``: it came from a page of this member; ``request_origin`` is its Origin.  ``user`` is who
-    has logged in; "" where nobody does, and a session has a user of its own.
+    has logged in; "" where nobody does, and a session has a user of its own.  ``issued_at``: when it was given (Unix
+    time in seconds).
     """
 
     launch_id: str
@@ -63,6 +64,7 @@ class LaunchOrder:
     with_token: bool = False
     request_origin: str = ""
     user: str = ""
+    issued_at: float = 0.0
 
 
 @dataclass

@@ -57,6 +57,23 @@ class FederationsPort(Protocol):
         """The bans in a token; raises ``SignatureRefusedError``."""
 
 
+class LedgerError(Exception):
+    """It cannot be told whose a launch is; the text is a sentence for the operator."""
+
+
+class LedgerPort(Protocol):
+    """Whose a launch is, where this member has several replicas."""
+
+    async def take(self, order: LaunchOrder) -> str | None:
+        """Make a launch this replica's, unless it is another one's: then that one's address.
+
+        Raises :class:`LedgerError`, and ``SignatureRefusedError`` for an order that may have been used before.
+        """
+
+    async def find(self, launch_id: str) -> str | None:
+        """The address of another replica whose a launch is; raises :class:`LedgerError`."""
+
+
 class LaunchesPort(Protocol):
     """The launches of this process."""
 

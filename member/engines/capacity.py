@@ -4,19 +4,22 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from contract.bans import Ban
 from contract.reports import Builds as BuildCounts
-from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest
+from contract.reports import CapacityReport, Check, Image, Sessions, Usage, images_digest, session_owner
 from contract.repos import RepoKey
 from member.builders.base import Builder, Resources
 from member.clients.hub import HubClient, HubError
 from member.core import capacity
+from member.core.launching import Outcome
 from member.core.membership import Membership, shared
 from member.engines.builds import Builds
 from member.engines.health import DEADLINE_S, FRESH_S, Health
 from member.engines.launches import Launches
+from member.engines.ledger import Alone, Ledger
 from member.joined import is_draining
 from member.settings import MemberSettings
 
@@ -27,6 +30,7 @@ class _Held(NamedTuple):
     launch_host: str
     repo: RepoKey
     running: bool
+    user: str = ""
 
 
 class Capacity:
@@ -45,7 +49,9 @@ class Capacity:
         prefixes: Sequence[str],
         proposals: Callable[[], tuple[Ban, ...]] = lambda: (),
         draining: Callable[[], bool] = lambda: False,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._ledger: Ledger = ledger or Alone()
         self._settings, self._hub, self._health, self._builder = settings, hub, health, builder
         self._builds, self._launches, self._versions, self._prefixes = builds, launches, versions, tuple(prefixes)
         self._proposals, self._draining = proposals, draining
@@ -77,6 +83,8 @@ class Capacity:
         own = [item for item in self._held if item.launch_host == membership.issuer]
         running = sum(item.running for item in own)
         by_repo = capacity.by_repo(item.repo for item in own)
+        owners = dict.fromkeys(session_owner(item.user, item.repo) for item in own if item.user)
+        report = replace(report, session_owners=tuple(owners))
         return shared(report, membership, Sessions(running, len(own) - running), by_repo)
 
     async def _count(self) -> CapacityReport:
@@ -84,18 +92,27 @@ class Capacity:
         settings = self._settings
         resources = await self._builder.resources()
         cpu = resources.cpu
-        limit = settings.sessions.limit
+        limit, people = settings.sessions.limit, settings.auth_enabled
         try:
             # A report that waits for a Hub that hangs comes too late to be believed.
             async with asyncio.timeout(DEADLINE_S):
                 users = [user for user in await self._hub.users() if user.has_server]
             # At one moment with the count: what is said to be counted is.
             under_way = self._launches.servers - {user.key for user in users}
-            self._seen = self._launches.seen
+            elsewhere = [item for item in self._ledger.launches if not item.build_only]
+            self._seen = (
+                *self._launches.seen,
+                *(item.short for item in elsewhere if item.outcome in ("", Outcome.READY)),
+            )
             orders = [item.order for item in self._launches.under_way if item.key in under_way]
             self._held = [
-                *(_Held(user.launch_host, user.repo, user.ready) for user in users),
-                *(_Held(order.launch_host, order.repo, False) for order in orders),
+                *(_Held(user.launch_host, user.repo, user.ready, user.name if people else "") for user in users),
+                *(_Held(order.launch_host, order.repo, False, order.user) for order in orders),
+                *(
+                    _Held(item.launch_host, RepoKey(item.repo), False, item.user)
+                    for item in elsewhere
+                    if item.key in under_way
+                ),
             ]
             self._by_repo = capacity.by_repo(item.repo for item in self._held)
             running = sum(user.ready for user in users)
@@ -114,17 +131,23 @@ class Capacity:
             checks.append(Check("Sessions", False, str(error) or "the Hub takes too long to list them"))
         self._last = sessions
         images = tuple(Image(item.repo, item.commit, item.registry) for item in await self._builder.images())
-        self._seq += 1
+        sent_at, boot_id, others = time.time(), self._ledger.boot_id, self._ledger.others
+        # Of several replicas' reports the time gives the order, for a gateway takes them as one member's.
+        self._seq = max(self._seq + 1, int(sent_at * 1000) if boot_id else 0)
         return CapacityReport(
             member=settings.name,
-            boot_id=self._boot_id,
+            boot_id=boot_id or self._boot_id,
             seq=self._seq,
-            sent_at=time.time(),
+            sent_at=sent_at,
             public_url=settings.public_url,
             sessions=sessions,
             # A launch under way counts, as it does among the sessions: quotas speak of both.
             sessions_by_repo=self._by_repo,
-            builds=BuildCounts(self._builds.running, self._builds.queued, settings.builder.slots),
+            builds=BuildCounts(
+                self._builds.running + sum(other.builds_running for other in others),
+                self._builds.queued + sum(other.builds_queued for other in others),
+                settings.builder.slots + sum(other.builds_limit for other in others),
+            ),
             memory_bytes=resources.memory,
             cpu=cpu,
             disk_bytes=resources.disk,
@@ -135,7 +158,7 @@ class Capacity:
             providers=self._prefixes,
             builder=self._builder.kind,
             confined=self._builder.confined,
-            draining=self._draining() or is_draining(settings.data_dir),
+            draining=self._draining() or is_draining(settings.data_dir) or any(other.draining for other in others),
             ban_proposals=await asyncio.to_thread(self._proposals),
             versions=self._versions(),
         )

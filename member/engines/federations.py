@@ -43,7 +43,8 @@ class Reports(Protocol):
 class Federations:
     """``configured`` are those of the settings, beside those in ``data_dir``; ``wall`` is Unix time.
 
-    ``interval`` and ``leeway`` (seconds) are for federations that were joined.
+    ``interval`` and ``leeway`` (seconds) are for federations that were joined.  ``configure`` makes those of the
+    settings anew, of keys as their files have them now; may raise ``ValueError``.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Federations:
         *,
         interval: float = 3.0,
         leeway: float = 8.0,
+        configure: Callable[[], Sequence[Membership]] | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._configured, self._data_dir = tuple(configured), data_dir
+        self._configured, self._data_dir, self._configure = tuple(configured), data_dir, configure
         self._interval, self._leeway, self._wall = interval, leeway, wall
         self._joined: dict[str, joined.Joined] = {}
         self._marks: object = None
@@ -143,6 +145,15 @@ class Federations:
             logger.error("the gateway's keys of %s cannot be kept: %s", federation, error)  # noqa: TRY400 - says all
         self._joined[federation] = changed
         logger.info("the gateway of %s has told its keys: %d are good now", federation, len(told.keys))
+
+    def refused(self) -> None:
+        """A gateway does not know our key: take keys of the settings whose files have changed."""
+        if self._configure is None:
+            return
+        try:
+            self._configured = tuple(self._configure())
+        except ValueError as error:
+            logger.warning("the keys of the settings cannot be read again: %s", error)
 
     def start(self, tasks: Tasks, reports: Callable[[str], Reports]) -> None:
         """Report to each federation, from the moment on at which it is joined; ``reports`` gives what does so."""

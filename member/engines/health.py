@@ -49,6 +49,10 @@ class Health:
         self._rounds: dict[str, asyncio.Task[None]] = {}
         self.hub_version = "unknown"
 
+    def add(self, name: str, probe: Probe) -> None:
+        """Check one thing more."""
+        self._probes[name] = probe
+
     async def checks(self) -> Sequence[Check]:
         """The results, each not older than a few seconds; within about one, whatever hangs."""
         due = {self._check(name) for name in self._probes if self._age(name) > FRESH_S}

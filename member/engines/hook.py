@@ -101,8 +101,9 @@ def _load(name: str) -> Callable[[dict[str, Any]], Any]:
     module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"launch.hook.python: {name} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        said = str(error) if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"launch.hook.python: {name} cannot be imported: {said}") from error
     if not callable(found):
         raise ValueError(f"launch.hook.python: {name} is no function")
     return found  # type: ignore[no-any-return]

@@ -18,7 +18,9 @@ from member.core.launching import (
     owner_of,
     ready_fields,
 )
+from member.core.ports import LedgerError
 from member.engines.hook import Hook, HookFailedError, HookRefusedError
+from member.engines.ledger import Alone, Ledger
 from member.engines.servers import FullError, HasServerError, Servers
 from member.metrics import Metrics
 from member.settings import LaunchSettings
@@ -35,7 +37,7 @@ _ENDINGS = {
 
 #: What a launch may meet.
 _EXPECTED = (
-    BuildFailedError, FullError, HasServerError, HookRefusedError, HookFailedError, HubError, TimeoutError,
+    BuildFailedError, FullError, HasServerError, HookRefusedError, HookFailedError, HubError, LedgerError, TimeoutError,
 )  # fmt: skip
 
 
@@ -69,8 +71,10 @@ class Launches:
         named_servers: bool = False,
         tasks: Tasks,
         metrics: Metrics,
+        ledger: Ledger | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._ledger: Ledger = ledger or Alone()
         self._builds, self._servers, self._settings = builds, servers, settings
         self._hook, self._closed_for, self._on_end = hook, closed_for, on_end
         self._named_servers = named_servers
@@ -95,8 +99,9 @@ class Launches:
 
     @property
     def servers(self) -> frozenset[str]:
-        """The keys of the Hub's servers whose launches are under way: not to be cleared away."""
-        return frozenset(launch.key for launch in self.under_way if not launch.order.build_only)
+        """The keys of the Hub's servers whose launches are under way, at other replicas too: not to be cleared away."""
+        elsewhere = {item.key for item in self._ledger.launches if not item.outcome and not item.build_only}
+        return frozenset(launch.key for launch in self.under_way if not launch.order.build_only) | elsewhere
 
     @property
     def under_way(self) -> list[Launch]:
@@ -160,6 +165,7 @@ class Launches:
             if launch.finished_at is not None:
                 if now - launch.finished_at > self._settings.keep_finished:
                     del self._launches[launch.order.launch_id]
+                    self._ledger.forgotten(launch)
             elif now - launch.unwatched_since > self._settings.linger:
                 logger.info("launch %s: nobody watches it; it is given up", launch.short)
                 self._end(launch, Outcome.ABANDONED)
@@ -245,6 +251,7 @@ class Launches:
         self._running.pop(launch.order.launch_id, None)
         self._endings.pop(launch.order.launch_id, None)
         self._refusals.pop(launch.order.launch_id, None)
+        self._ledger.ended(launch)
         if not launch.order.build_only:
             self._metrics.launch_count.labels(outcome.value, launch.order.spec.partition("/")[0]).inc()
             self._on_end(launch)

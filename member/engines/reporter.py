@@ -11,6 +11,7 @@ from contract.joining import NOTICE_HEADER
 from contract.signatures import sign_report
 from member.core.membership import Membership
 from member.core.ports import CapacityPort
+from member.engines.ledger import Alone, Ledger
 from member.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,11 @@ class Reporter:
         membership: Callable[[], Membership | None],
         metrics: Metrics,
         heard: Callable[[str], None] = lambda _: None,
+        refused: Callable[[], None] = lambda: None,
+        ledger: Ledger | None = None,
     ) -> None:
+        self._refused = refused
+        self._ledger: Ledger = ledger or Alone()
         self._capacity, self._http, self._metrics = capacity, http, metrics
         self._membership, self._heard = membership, heard
         self._problem = ""
@@ -55,7 +60,7 @@ class Reporter:
     async def send(self) -> None:
         """Send one report; a failure is logged when it is new, and counted."""
         membership = self._membership()
-        if membership is None:
+        if membership is None or self._ledger.is_quiet:
             return
         problem = await self._attempt(membership)
         if problem:
@@ -87,6 +92,11 @@ class Reporter:
                         self._heard(notice)
                     return ""
                 said = await response.content.read(_SHOWN_BYTES)
+                if response.status == 401:
+                    self._refused()
+                if response.status == 409 and b'"Not New"' in said and self._ledger.others:
+                    # Another replica's came first, and says the same.
+                    return ""
                 return f"HTTP {response.status}: {said.decode(errors='replace')}"
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"

@@ -5,18 +5,21 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
 from contract.events import Phase, event
+from contract.repos import RepoKey
 from member.clients.hub import HubBusyError, HubClient, HubError, HubUser, SpawnFailedError
 from member.core.builds import SlotTimes
 from member.core.launching import Launch, user_options
+from member.core.leases import LaunchState
 from member.core.quotas import SessionLimits, refusal
 from member.engines.launch_queue import LaunchQueue
+from member.engines.ledger import Alone, Ledger
 from member.metrics import Metrics
 from member.settings import LaunchSettings
 from servicekit.tasks import Tasks
@@ -62,8 +65,10 @@ class Servers:
         named_server_limit: int = 0,
         tasks: Tasks,
         metrics: Metrics,
+        ledger: Ledger | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._ledger: Ledger = ledger or Alone()
         self._hub, self._http, self._settings, self._limits = hub, http, settings, limits
         self._named_server_limit = named_server_limit
         self._public_url, self._tasks, self._metrics, self._clock = public_url, tasks, metrics, clock
@@ -82,12 +87,13 @@ class Servers:
 
         A server of somebody who has logged in is left alone where another launch of theirs has to do with it.
 
-        Raises :class:`FullError`, :class:`HasServerError`, :class:`member.clients.hub.HubError` or ``TimeoutError``.
+        Raises :class:`FullError`, :class:`HasServerError`, :class:`member.clients.hub.HubError`,
+        :class:`member.core.ports.LedgerError` or ``TimeoutError``.
         """
-        there, joins = await self._claim(launch)
         started = False
-        queued_at = self._clock()
         try:
+            there, joins = await self._claim(launch)
+            queued_at = self._clock()
             async with self._queue.slot(lambda place: _tell_position(launch, place, self._times.until_start(place))):
                 self._metrics.phase("launch_queue", self._clock() - queued_at)
                 begun = self._clock()
@@ -107,6 +113,7 @@ class Servers:
             raise
         finally:
             self._claimed.pop(launch.order.launch_id, None)
+            self._tasks.spawn(f"release the claim of launch {launch.short}", self._ledger.release(launch))
 
     async def close(self) -> None:
         """Give the Hub a moment for what is being removed."""
@@ -122,30 +129,36 @@ class Servers:
         Raises :class:`FullError` or :class:`HasServerError`.
         """
         async with asyncio.timeout(self._settings.timeout):
+            # First: what another replica lets go of from here on, the Hub counts.
+            elsewhere = await self._ledger.claim(launch)
             users = await self._hub.users(patient=True)
         there = {item.key: item for item in users if item.has_server}
         if launch.user_stays:
-            self._check_own(launch, there)
+            self._check_own(launch, there, elsewhere)
         repos = {key: item.repo for key, item in there.items()}
+        repos |= {other.key: RepoKey(other.repo) for other in elsewhere}
         repos |= {other.key: other.order.repo for other in self._claimed.values()}
         if (why := refusal(launch.order, launch.key, repos, self._limits)) is not None:
             raise FullError(why.message, for_all=why.for_all)
         self._claimed[launch.order.launch_id] = launch
         found = there.get(launch.key)
         runs = found is not None and not found.stopping
-        return found is not None, launch.user_stays and (runs or self._is_claimed_besides(launch))
+        claimed = self._is_claimed_besides(launch) or any(other.key == launch.key for other in elsewhere)
+        return found is not None, launch.user_stays and (runs or claimed)
 
     def _is_claimed_besides(self, launch: Launch) -> bool:
-        return any(other.key == launch.key and other is not launch for other in self._claimed.values())
+        here = any(other.key == launch.key and other is not launch for other in self._claimed.values())
+        return here or any(other.key == launch.key and other.claimed for other in self._ledger.launches)
 
-    def _check_own(self, launch: Launch, there: Mapping[str, HubUser]) -> None:
+    def _check_own(self, launch: Launch, there: Mapping[str, HubUser], elsewhere: Sequence[LaunchState]) -> None:
         """Raises :class:`HasServerError` where somebody has all servers that they may have.
 
         The only server of a user is in the way unless it is of the same image: whoever opens a link again goes back to
         what runs.
         """
         user, most = launch.user, self._named_server_limit
-        images = {other.key: other.order.image for other in self._claimed.values()}
+        images = {other.key: other.image for other in elsewhere}
+        images |= {other.key: other.order.image for other in self._claimed.values()}
         images |= {key: item.image for key, item in there.items() if not item.stopping}
         if not launch.server:
             if images.get(launch.key, launch.order.image) != launch.order.image:
@@ -217,7 +230,9 @@ class Servers:
     async def _remove(self, launch: Launch) -> None:
         try:
             async with asyncio.timeout(_REMOVE_TIMEOUT_S):
-                await self._hub.remove(launch.user, launch.server, keep_user=launch.user_stays)
+                # The server may be another replica's by now, and a visitor in it.
+                if await self._ledger.holds(launch):
+                    await self._hub.remove(launch.user, launch.server, keep_user=launch.user_stays)
         except (HubError, TimeoutError) as error:
             # The reaper finds it later.
             logger.warning("the Hub did not remove the server %s: %s", launch.key, error)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tornado import web
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 #: Begin the variables with which a server can speak to the Hub.
 OF_THE_HUB = ("JUPYTERHUB_", "JPY_")
@@ -24,12 +25,23 @@ _OPTIONS = (
 )
 
 
-class SessionEndedError(Exception):
-    """A session ended before it listened; the Hub tells ``jupyterhub_message`` to whoever waits for it."""
+class SessionError(web.HTTPError):
+    """A session cannot start; the Hub tells ``jupyterhub_message`` to whoever waits for it.
+
+    A refusal, as far as the Hub is concerned: of failures without a reason it ends after a few in a row
+    (``consecutive_failure_limit``), and every other launch with it.
+    """
+
+    def __init__(self, message: str) -> None:
+        self.jupyterhub_message = message
+        super().__init__(400, message)
+
+
+class SessionEndedError(SessionError):
+    """A session ended before it listened."""
 
     def __init__(self, status: object, said: str = "") -> None:
-        self.jupyterhub_message = f"The session ended while it started (exit status {status}).{said and f' {said}'}"
-        super().__init__(self.jupyterhub_message)
+        super().__init__(f"The session ended while it started (exit status {status}).{said and f' {said}'}")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -37,6 +49,17 @@ def check_options(options: Mapping[str, Any]) -> None:
     for option in ("image", "token"):
         if not isinstance(options.get(option), str) or not options[option]:
             raise web.HTTPError(400, f"{option} is required")
+
+
+async def answers(url: str) -> bool:
+    """Whether a session's API answers at its URL, which ends with a slash; with whatever."""
+    try:
+        await AsyncHTTPClient().fetch(f"{url}api", request_timeout=5)
+    except HTTPClientError as error:
+        return bool(error.code != 599)  # what stands for no answer
+    except OSError:
+        return False
+    return True
 
 
 def session_environ(options: Mapping[str, Any]) -> dict[str, str]:

@@ -14,10 +14,9 @@ from typing import Any
 
 from docker.errors import APIError
 from dockerspawner import DockerSpawner
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 from traitlets import Dict, Float, Integer, Unicode
 
-from member.hub.binder import SessionEndedError, check_options, image_command, session_environ
+from member.hub.binder import SessionEndedError, answers, check_options, image_command, session_environ
 
 #: Seconds between two looks at a session that starts.
 _LOOK_EVERY_S = 0.3
@@ -129,21 +128,13 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
     async def _until_it_answers(self, host: str, port: int) -> None:
         """Wait for Jupyter itself: the engine listens at the port long before; raises if the session ends first."""
         base_url = self.server.base_url if self.server else f"/user/{self.user.name}/"
-        client = AsyncHTTPClient()
         while True:
             container = await self.get_object()
             if container is None:
                 raise SessionEndedError("unknown")
             if not container["State"]["Running"]:
                 raise SessionEndedError(container["State"].get("ExitCode"), await self._last_words())
-            try:
-                await client.fetch(f"http://{host}:{port}{base_url}api", request_timeout=5)
-            except HTTPClientError as error:
-                if error.code != 599:  # what stands for no answer
-                    return
-            except OSError:
-                pass
-            else:
+            if await answers(f"http://{host}:{port}{base_url}"):
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 

@@ -51,10 +51,14 @@ else:
         "oauth_redirect_uri": auth["redirect_uri"],
         "oauth_no_confirm": True,
     }
-    # Who has logged in may use their servers and end them; that they are started is the member's to do, for it names
-    # what is started.  Without read:users!user the Hub's own pages have no user to show.
-    own = ["read:users!user", "users:activity!user", "read:servers!user", "delete:servers!user", "access:servers!user"]
-    roles = [{"name": "user", "scopes": [*own, f"access:services!service={auth['service']}"]}]
+    # Who has logged in may use their servers and end them, by a token too; that they are started is the member's to do,
+    # for it names what is started.
+    own = ("read:users", "users:activity", "tokens", "read:servers", "delete:servers", "access:servers")
+    user = {
+        "name": "user",
+        "scopes": [*(f"{scope}!user" for scope in own), f"access:services!service={auth['service']}"],
+    }
+    roles = [user]
     c.JupyterHub.redirect_to_server = False
     c.JupyterHub.default_url = auth["public_url"]
     c.JupyterHub.allow_named_servers = auth["named_servers"]

@@ -29,4 +29,7 @@ async def put_bans(request: web.Request) -> web.Response:
         await parts.bans.take(told)
     except OlderBansError as error:
         raise Problem(409, "Not New", "A newer list of this gateway is in force here.") from error
+    if missed := await parts.forwarding.tell_all(request, bytes(body)):
+        # The gateway tells it again, in seconds.
+        raise Problem(503, "Not All Told", f"Not every replica of this member has taken these bans: {missed}.")
     return web.Response(status=204)

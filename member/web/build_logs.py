@@ -14,6 +14,9 @@ async def show_log(request: web.Request) -> web.StreamResponse:
     """The log from its beginning to the end of the build; ``?follow=false``: as far as it goes now."""
     logs, log_id = request.app[PARTS].logs, request.match_info["build_id"]
     if not logs.find(log_id):
+        # Each replica keeps the logs of the builds that it has followed.
+        if (answer := await request.app[PARTS].forwarding.first_that_knows(request)) is not None:
+            return answer
         raise Problem(404, "Not Found", "There is no log of this build here (any more).")
     response = web.StreamResponse(headers=STREAM_HEADERS)
     response.content_type, response.charset = "text/plain", "utf-8"

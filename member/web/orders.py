@@ -100,6 +100,7 @@ def _order(claims: LaunchClaims, parts: Parts) -> LaunchOrder:
         client_ip=claims.client,
         attempt=claims.attempt,
         force=claims.force,
+        issued_at=claims.issued_at,
         build_only=claims.build_only,
         user=claims.user,
     )

@@ -8,7 +8,16 @@ from prometheus_client import CollectorRegistry
 
 from frontend.login import Login
 from frontend.site import Site
-from member.core.ports import BansPort, BuildLogsPort, CapacityPort, FederationsPort, HealthPort, LaunchesPort
+from member.core.ports import (
+    BansPort,
+    BuildLogsPort,
+    CapacityPort,
+    FederationsPort,
+    HealthPort,
+    LaunchesPort,
+    LedgerPort,
+)
+from member.web.forwarding import Forwarding
 from member.web.visitors import Visitors
 from providers.registry import Providers
 
@@ -33,6 +42,8 @@ class Parts:
     registry: CollectorRegistry
     image_prefix: str
     federations: FederationsPort
+    ledger: LedgerPort
+    forwarding: Forwarding
     versions: Callable[[], dict[str, object]]
     api_only: bool = False
     login: Login | None = None

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from frontend import middlewares
-from frontend.login import LOGOUT, add_login
-from frontend.routes import NavLink, add_routes
+from frontend.login import LOGOUT_LINK, add_login
+from frontend.routes import add_routes
 from member.web import bans, build, build_logs, probes
 from member.web.parts import PARTS, Parts
 
@@ -31,7 +31,7 @@ def add_member_routes(app: web.Application, parts: Parts) -> None:
     app[PARTS] = parts
     middlewares.install(app, parts.site)
     if not parts.api_only:
-        nav = [NavLink("Log out", LOGOUT)] if parts.login else []
+        nav = [LOGOUT_LINK] if parts.login else []
         add_routes(app, parts.site, parts.providers, nav)
         if parts.login is not None:
             add_login(app, parts.site, parts.login)

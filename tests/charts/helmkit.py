@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 CHARTS = ROOT / "charts"
@@ -104,3 +106,20 @@ def pod_templates(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The templates of all pods, with ``metadata`` and ``spec``."""
     workloads = ("Deployment", "StatefulSet", "DaemonSet", "Job")
     return [item["spec"]["template"] for item in objects if item["kind"] in workloads]
+
+
+def secret_settings(model: type[BaseModel]) -> set[str]:
+    """The names of all settings that are secrets."""
+    schema = model.model_json_schema()
+    found = set()
+    for part in (schema, *schema["$defs"].values()):
+        for name, field in part.get("properties", {}).items():
+            if any(kind.get("format") == "password" for kind in (field, *field.get("anyOf", []))):
+                found.add(name)
+    return found
+
+
+def secrets_refused(chart: str) -> set[str]:
+    """The names that a chart refuses to have in ``config``."""
+    (names,) = re.findall(r"\$secrets := list (.*?) -}}", (CHARTS / chart / "templates" / "_checks.tpl").read_text())
+    return {name.strip('"') for name in names.split()}

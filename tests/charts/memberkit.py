@@ -41,7 +41,7 @@ ALL_ON: dict[str, Any] = {
     "ingress": {"enabled": True, "annotations": {"a": "b"}, "tls": [{"secretName": "tls", "hosts": ["example.org"]}]},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
     "podDisruptionBudget": {"enabled": True},
-    "monitoring": {"serviceMonitor": {"enabled": True}},
+    "monitoring": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}},
     "service": {"type": "LoadBalancer", "ipFamilies": ["IPv6"]},
     "imagePullSecrets": [{"name": "pull"}],
     "nodeSelector": {"disk": "ssd"},
@@ -57,6 +57,15 @@ BARE: dict[str, Any] = {
     "persistence": {"enabled": False},
     "networkPolicy": {"enabled": False, "builds": {"enabled": False}},
 }
+#: Two of it.
+SEVERAL: dict[str, Any] = {
+    **LEAST,
+    "replicas": 2,
+    "persistence": {"enabled": False},
+    "join": {"gateway": "https://binder.example.org", "tokenSecret": "join"},
+    "podDisruptionBudget": {"enabled": True},
+    "networkPolicy": {"ingressFrom": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}]},
+}
 EXAMPLES = sorted((ROOT / "config").glob("helm-member-*.yaml"))
 README = (CHARTS / "member" / "README.md").read_text()
 #: Values by the name of the case; the examples are cases.
@@ -64,6 +73,7 @@ CASES = {
     "least": LEAST,
     "all on": ALL_ON,
     "bare": BARE,
+    "several": SEVERAL,
     "readme": yaml.safe_load(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]),
     **{path.name: yaml.safe_load(path.read_text()) for path in EXAMPLES},
 }
@@ -72,9 +82,15 @@ each_case = pytest.mark.parametrize("everything", CASES, indirect=True)
 
 
 def ours(objects: Objects) -> Objects:
-    """What is no part of the Hub's chart."""
+    """What is no part of the Hub's chart, and is there all the time."""
     name = ("app.kubernetes.io/part-of", "manybinder")
-    return [item for item in objects if name in item["metadata"].get("labels", {}).items()]
+    made = [item for item in objects if name in item["metadata"].get("labels", {}).items()]
+    return [item for item in made if "helm.sh/hook" not in item["metadata"].get("annotations", {})]
+
+
+def hooks(objects: Objects) -> Objects:
+    """What `helm test` makes."""
+    return [item for item in objects if item["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"]
 
 
 def named(objects: Objects, kind: str, ending: str = "binder-member") -> dict[str, Any]:

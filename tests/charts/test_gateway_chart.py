@@ -17,20 +17,29 @@ from redis.exceptions import AuthenticationError
 from redisserver import free_port, redis_program
 
 from contract.signatures import private_pem, public_pem
-from gateway.settings import load
-from tests.charts.helmkit import CHARTS, KUBERNETES, ROOT, Helm, of_kind, pod_templates
+from gateway.settings import GatewaySettings, load
+from tests.charts.helmkit import (
+    CHARTS,
+    KUBERNETES,
+    ROOT,
+    Helm,
+    of_kind,
+    pod_templates,
+    secret_settings,
+    secrets_refused,
+)
 from tests.gateway.harness import until
 
 LEAST = {"config": {"public_url": "https://binder.example.org/"}}
 EXAMPLES = sorted((ROOT / "config").glob("helm-gateway-*.yaml"))
 #: Custom resources, whose schemas are not Kubernetes' own.
-CUSTOM = {"HTTPRoute", "ServiceMonitor", "PrometheusRule"}
+CUSTOM = {"HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
 ALL_ON: dict[str, Any] = {
     "config": {"public_url": "https://example.org/binder/", "listen": {"trusted_proxies": ["10.0.0.0/8"]}},
     "autoscaling": {"enabled": True},
     "ingress": {"enabled": True, "annotations": {"a": "b"}, "tls": [{"secretName": "tls", "hosts": ["example.org"]}]},
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
-    "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard")},
+    "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")},
     "service": {"type": "LoadBalancer", "ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv4", "IPv6"]},
     "imagePullSecrets": [{"name": "pull"}],
     "nodeSelector": {"disk": "ssd"},
@@ -39,6 +48,7 @@ ALL_ON: dict[str, Any] = {
     "extraEnv": [{"name": "MANYBINDER__LOG_LEVEL", "value": "debug"}],
 }
 ALONE: dict[str, Any] = {**LEAST, "replicas": 1, "redis": {"enabled": False}, "persistence": {"enabled": True}}
+NO_TIMEOUTS = {"enabled": True, "parentRefs": [{"name": "public"}], "timeouts": None}
 CASES = {"least": LEAST, "all on": ALL_ON, "alone": ALONE}
 
 
@@ -122,6 +132,11 @@ def test_services_and_policies_meet_their_pods(objects: list[dict[str, Any]]) ->
     for route in of_kind(objects, "HTTPRoute"):
         for backend in route["spec"]["rules"][0]["backendRefs"]:
             assert backend["port"] in [port["port"] for port in services[backend["name"]]["spec"]["ports"]]
+        assert route["spec"]["rules"][0]["timeouts"] == {"request": "0s"}
+    for monitor in of_kind(objects, "PodMonitor"):
+        (template,) = met(monitor["spec"]["selector"]["matchLabels"])
+        ports = {port["name"] for container in template["spec"]["containers"] for port in container["ports"]}
+        assert monitor["spec"]["podMetricsEndpoints"][0]["port"] in ports
     for monitor in of_kind(objects, "ServiceMonitor"):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         (service,) = [item for item in services.values() if wanted <= item["metadata"]["labels"].items()]
@@ -217,6 +232,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {**LEAST, "autoscaling": {"enabled": True, "minReplicas": 9}},
         "autoscaling.minReplicas is more than autoscaling.maxReplicas",
     ),
+    (
+        {"config": {**LEAST["config"], "security": {"build_token_secret": "x"}}},
+        "config.security.build_token_secret would stand in a ConfigMap",
+    ),
+    (
+        {"config": {**LEAST["config"], "members": [{"name": "m", "report_key": "x"}]}},
+        "name its file in config.members[0].report_key_file",
+    ),
     ({**LEAST, "httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),
     ({**LEAST, "replica": 3}, "additional properties 'replica' not allowed"),
     ({**LEAST, "redis": {"persistance": {}}}, "additional properties 'persistance' not allowed"),
@@ -228,6 +251,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_bad_values_are_refused_with_a_sentence(helm: Helm, values: dict[str, Any], sentence: str) -> None:
     assert sentence in helm.refusal("gateway", **values)
+
+
+def test_a_route_without_timeouts_is_for_what_does_not_know_them(helm: Helm) -> None:
+    (route,) = of_kind(helm.render("gateway", **LEAST, httpRoute=NO_TIMEOUTS), "HTTPRoute")
+    assert "timeouts" not in route["spec"]["rules"][0]
+
+
+def test_no_secret_setting_is_let_into_a_config_map() -> None:
+    assert secrets_refused("gateway") == secret_settings(GatewaySettings)
 
 
 def test_an_external_redis_takes_the_place_of_the_charts(helm: Helm) -> None:

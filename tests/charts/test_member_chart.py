@@ -9,15 +9,20 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from member.settings import MemberSettings
+from servicekit.config import load
 from tests.charts.helmkit import KUBERNETES, ROOT, Helm, of_kind, pod_templates
 from tests.charts.memberkit import (
     ALL_ON,
     CASES,
     EXAMPLES,
+    LEAST,
     README,
     REGISTRY,
+    SEVERAL,
     Objects,
     each_case,
+    hooks,
     kubernetes_builder,
     member_config,
     member_settings,
@@ -27,7 +32,7 @@ from tests.charts.memberkit import (
 from tests.charts.pod_security import offences
 
 #: Custom resources, whose schemas are not Kubernetes' own.
-CUSTOM = {"HTTPRoute", "ServiceMonitor"}
+CUSTOM = {"HTTPRoute", "ServiceMonitor", "PodMonitor"}
 
 
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name)
@@ -89,7 +94,7 @@ def documented_rights() -> set[tuple[str, str, str]]:
     found = set()
     for resources, verbs, where in re.findall(r"^\| (`.+?) \| (`.+?) \| (.+?) \|", page, re.MULTILINE):
         (resource,) = re.findall(r"`(.+?)`", resources)
-        found |= {(resource, verb, where.partition(" (")[0]) for verb in re.findall(r"`(.+?)`", verbs)}
+        found |= {(resource, verb, re.split(r" \(|, ", where)[0]) for verb in re.findall(r"`(.+?)`", verbs)}
     return found
 
 
@@ -111,7 +116,10 @@ def granted(objects: Objects, namespace: str) -> set[tuple[str, str, str]]:
         places = {namespace: "builds' namespace", None: "sessions' namespace"}
         place = "cluster" if role["kind"] == "ClusterRole" else places[role["metadata"].get("namespace")]
         for rule in role["rules"]:
-            assert rule["apiGroups"] == [""]
+            assert rule["apiGroups"] == (["coordination.k8s.io"] if rule["resources"] == ["leases"] else [""])
+            # What may be read or changed of Secrets is one of them; making one cannot be tied to a name.
+            is_read = rule["resources"] == ["secrets"] and rule["verbs"] != ["create"]
+            assert rule.get("resourceNames") == (["manybinder-federations"] if is_read else None)
             found |= {(resource, verb, place) for resource in rule["resources"] for verb in rule["verbs"]}
     return found
 
@@ -120,21 +128,119 @@ def granted(objects: Objects, namespace: str) -> set[tuple[str, str, str]]:
 def test_it_has_the_rights_that_are_documented_and_no_others(objects: Objects, tmp_path: Path) -> None:
     builder = kubernetes_builder(member_settings(objects, tmp_path))
     wanted = documented_rights()
-    assert len(wanted) == 14
+    assert len(wanted) == 23
+    if member_config(objects)["joined"].get("secret") is None:
+        wanted = {right for right in wanted if right[0] != "secrets"}
+    if named(objects, "Deployment")["spec"]["replicas"] == 1:
+        wanted = {right for right in wanted if right[0] != "leases"}
     if builder.capacity == "limit":
-        wanted = {right for right in wanted if right[2] == "builds' namespace"}
+        wanted = {right for right in wanted if right[2] == "builds' namespace" or right[0] == "secrets"}
     assert granted(objects, builder.namespace) == wanted
     spec = named(objects, "Deployment")["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == named(objects, "ServiceAccount")["metadata"]["name"]
     assert spec["automountServiceAccountToken"] is True
 
 
+def test_of_several_replicas_one_may_go_without_anybody_noticing(helm: Helm, chart: str, tmp_path: Path) -> None:
+    objects = ours(helm.render(chart, **SEVERAL))
+    deployment = named(objects, "Deployment")["spec"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    spec = deployment["template"]["spec"]
+    labels = deployment["selector"]["matchLabels"]
+    assert {item["topologyKey"] for item in spec["topologySpreadConstraints"]} == {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }
+    assert all(item["labelSelector"]["matchLabels"] == labels for item in spec["topologySpreadConstraints"])
+    (container,) = spec["containers"]
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] < spec["terminationGracePeriodSeconds"]
+    assert [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume] == []
+    assert of_kind(objects, "PersistentVolumeClaim") == []
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    (service,) = of_kind(objects, "Service")
+    assert "publishNotReadyAddresses" not in service["spec"]
+    # They reach each other, whoever else may.
+    policy = next(item for item in of_kind(objects, "NetworkPolicy") if "namespace" not in item["metadata"])
+    assert {"podSelector": {"matchLabels": labels}} in policy["spec"]["ingress"][0]["from"]
+    # Each learns its own name and address as the kubelet puts them in, and a kubelet does so in order.
+    told: dict[str, str] = {}
+    for item in container["env"]:
+        field = item.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "")
+        pod = {"metadata.name": "member-7f-x", "status.podIP": "2001:10:1:2:3:4:5:6"}
+        value = pod[field] if field else item["value"]
+        for name, known in list(told.items()):
+            value = value.replace(f"$({name})", known)
+        told[item["name"]] = value
+    config = tmp_path / "member.yaml"
+    member_settings(objects, tmp_path)
+    replicas = load(MemberSettings, config, told).replicas
+    assert replicas is not None
+    assert (replicas.name, replicas.host) == ("member-7f-x", "2001:10:1:2:3:4:5:6")
+
+
+def test_helm_test_checks_pools_with_rights_of_its_own_while_it_runs(helm: Helm, chart: str, tmp_path: Path) -> None:
+    made = hooks(helm.render(chart, **SEVERAL))
+    (pod,) = of_kind(made, "Pod")
+    assert offences(pod["spec"]) == []
+    for item in made:
+        kubernetes_validate.validate(item, KUBERNETES, strict=True)
+        policy = item["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(",")
+        assert "before-hook-creation" in policy
+        # Rights go with the run, whatever its end.
+        assert item is pod or {"hook-succeeded", "hook-failed"} <= set(policy)
+        assert item is pod or int(item["metadata"]["annotations"]["helm.sh/hook-weight"]) < 0
+    account = pod["spec"]["serviceAccountName"]
+    assert account != named(ours(helm.render(chart, **SEVERAL)), "ServiceAccount")["metadata"]["name"]
+    bindings = [*of_kind(made, "RoleBinding"), *of_kind(made, "ClusterRoleBinding")]
+    assert len(bindings) == 3
+    assert all(binding["subjects"][0]["name"] == account for binding in bindings)
+    rights = {
+        (item["metadata"].get("namespace"), rule["resources"][0], tuple(rule["verbs"]))
+        for item in (*of_kind(made, "Role"), *of_kind(made, "ClusterRole"))
+        for rule in item["rules"]
+    }
+    assert rights == {
+        ("binder-builds", "pods", ("create", "get", "patch", "delete", "list", "watch")),
+        ("binder-builds", "pods/log", ("get",)),
+        ("binder-builds", "events", ("list",)),
+        (None, "pods", ("create", "get", "delete")),
+        (None, "nodes", ("list",)),
+    }
+    (container,) = pod["spec"]["containers"]
+    assert "--repo=https://binder.example.org/canary.git" in container["args"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {item["name"] for item in pod["spec"]["volumes"]}
+    # The program takes these arguments, and a node pulls as one does for a session.
+    sessions = kubernetes_builder(member_settings(ours(helm.render(chart, **SEVERAL)), tmp_path)).sessions
+    assert sessions.image_pull_secrets == ("manybinder-registry",)
+    assert hooks(helm.render(chart, **LEAST)) == []
+
+
+def test_one_replica_has_its_volume_and_no_leases(helm: Helm, chart: str) -> None:
+    objects = ours(helm.render(chart, **LEAST))
+    assert named(objects, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert "MANYBINDER__REPLICAS" not in json.dumps(objects)
+    assert len(of_kind(objects, "PersistentVolumeClaim")) == 1
+
+
 def test_the_readme_lists_the_same_rights() -> None:
     rows = re.findall(r"^\| `.+? \| `.+? \| .+ \|$", README.partition("## Rights")[2].partition("## ")[0], re.MULTILINE)
     page = (ROOT / "docs" / "kubernetes-builder.md").read_text()
-    same = [row.replace("config.builder.capacity", "capacity").replace("release's", "sessions'") for row in rows]
-    assert len(rows) == 9
+    same = [_as_in_the_docs(row) for row in rows]
+    assert len(rows) == 12
     assert all(row in page for row in same)
+
+
+def _as_in_the_docs(row: str) -> str:
+    names = {
+        "config.builder.capacity": "capacity",
+        "release's": "sessions'",
+        "persistence.enabled: false": "joined.secret",
+    }
+    for here, there in names.items():
+        row = row.replace(here, there)
+    return row
 
 
 @each_case
@@ -172,6 +278,10 @@ def test_services_and_policies_meet_their_pods(everything: Objects, objects: Obj
     for route in of_kind(objects, "HTTPRoute"):
         (backend,) = route["spec"]["rules"][0]["backendRefs"]
         assert (backend["name"], backend["port"]) == (service["metadata"]["name"], service["spec"]["ports"][0]["port"])
+        assert route["spec"]["rules"][0]["timeouts"] == {"request": "0s"}
+    for monitor in of_kind(objects, "PodMonitor"):
+        assert met(monitor["spec"]["selector"]["matchLabels"]) == [template]
+        assert monitor["spec"]["podMetricsEndpoints"][0]["port"] in ports
     for monitor in of_kind(objects, "ServiceMonitor"):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
         assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]

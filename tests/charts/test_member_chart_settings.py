@@ -126,6 +126,25 @@ def test_probes_ask_below_the_public_path_as_the_public_host(helm: Helm, chart: 
     assert all(get["httpHeaders"] == [{"name": "Host", "value": "example.org"}] for get in asked.values())
 
 
+@pytest.mark.parametrize(
+    ("service", "host"),
+    [
+        ({}, "0.0.0.0"),  # noqa: S104 - in a pod
+        ({"ipFamilies": ["IPv6"]}, "::"),
+        ({"ipFamilyPolicy": "PreferDualStack"}, ""),
+        ({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}, ""),
+    ],
+)
+def test_it_listens_on_what_the_service_offers(
+    helm: Helm, chart: str, tmp_path: Path, service: dict[str, Any], host: str
+) -> None:
+    objects = ours(helm.render(chart, **LEAST, service=service))
+    assert member_settings(objects, tmp_path).listen.host == host
+    (made,) = of_kind(objects, "Service")
+    assert made["spec"]["ipFamilyPolicy"] == service.get("ipFamilyPolicy", "SingleStack")
+    assert made["spec"].get("ipFamilies", []) == service.get("ipFamilies", [])
+
+
 def test_a_change_of_settings_or_secrets_replaces_the_pod(helm: Helm, chart: str) -> None:
     def checksums(**changes: Any) -> dict[str, str]:
         template = named(ours(helm.render(chart, **{**LEAST, **changes})), "Deployment")["spec"]["template"]
@@ -181,6 +200,7 @@ def test_the_hub_gets_the_spawner_as_it_is_here() -> None:
     assert found == {
         f"{place}/jupyterhub_config.d/manybinder.py": (source / "z2jh_config.py").read_text(),
         f"{place}/manybinder/member/hub/binder.py": (source / "binder.py").read_text(),
+        f"{place}/manybinder/member/hub/ended.py": (source / "ended.py").read_text(),
         f"{place}/manybinder/member/hub/kubernetes.py": (source / "kubernetes.py").read_text(),
     }
 

@@ -39,6 +39,7 @@ REPORT = CapacityReport(
     images=(Image(RepoKey("github.com/o/r"), "c" * 40), Image(RepoKey("x"), "d", "registry")),
     images_digest="e",
     launches_seen=("f",),
+    session_owners=("g",),
     checks=(Check("Hub", True), Check("Builder", False, "no")),
     labels={"cloud": "x"},
     providers=("gh", "git"),

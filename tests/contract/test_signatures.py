@@ -49,6 +49,10 @@ def test_an_order_comes_back_as_it_was_also_while_keys_are_rotated() -> None:
     assert _verify(signatures.sign_launch(CLAIMS, KEY), keys=(OTHER, KEY)) == CLAIMS
     forced = replace(CLAIMS, force=True)
     assert _verify(signatures.sign_launch(forced, KEY)) == forced
+    named = replace(CLAIMS, user="alice@example.org")
+    assert _verify(signatures.sign_launch(named, KEY)) == named
+    # Where nobody logs in, the claim is not there.
+    assert "user" not in jwt.decode(signatures.sign_launch(CLAIMS, KEY), options={"verify_signature": False})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ pytestmark = [
 
 @contextlib.asynccontextmanager
 async def builder(
-    engine: Podman, data_dir: Path, registry: str | None = None, **changes: Any
+    engine: Podman, data_dir: Path, registry: str | None = None, read_from: tuple[str, ...] = (), **changes: Any
 ) -> AsyncIterator[ContainerBuilder]:
     section = {"kind": "container", "socket": engine.socket, "memory": "1Gi", **changes}
-    sections = {"registry": {"url": f"http://{registry}"}} if registry else {}
+    others = [{"url": f"http://{other}"} for other in read_from]
+    sections = {"registry": {"url": f"http://{registry}", "read_from": others}} if registry else {}
     made = ContainerBuilder(settings(data_dir, builder=section, **sections))
     await made.start()
     try:
@@ -85,6 +87,27 @@ async def test_an_image_is_built_pushed_found_again_and_cleaned_up(
         await two.clean()
         assert not await two.has_image(what.image)
         assert await two.images() == []
+
+
+async def test_what_another_member_has_pushed_is_used_and_not_built(
+    engine: Podman, git_server: GitServer, tmp_path: Path
+) -> None:
+    theirs = request(engine, git_server, "of-another")
+    async with builder(engine, tmp_path / "one", engine.registry) as one:
+        await built(one, theirs)
+    # Their machine is not ours.
+    engine.run("rmi", "--force", theirs.image)
+    ours = image_name(f"{engine.other_registry}/manybinder-", theirs.repo, theirs.commit)
+    what = replace(theirs, image=ours)
+    async with builder(engine, tmp_path / "two", engine.other_registry, ("127.0.0.1:1", engine.registry)) as two:
+        outcome = await built(two, what)
+        assert f"The image is at {engine.registry}; pulling it" in outcome.log
+        assert "STEP" not in outcome.log
+        assert await two.has_image(ours)
+        assert all(check.ok for check in await two.checks())
+        await two.clean()
+        registries = {image.image: image.registry for image in await two.images()}
+        assert registries[ours] == engine.other_registry
 
 
 async def test_nothing_is_built_while_the_registry_cannot_say(

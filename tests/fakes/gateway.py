@@ -19,6 +19,8 @@ class FakeGateway:
     events: list[dict[str, Any]] = field(default_factory=list)
     """What a launch sends."""
     members: list[dict[str, Any]] = field(default_factory=list)
+    status: dict[str, Any] | None = None
+    """The state in one line; an older gateway has none."""
     decision: dict[str, Any] = field(default_factory=dict)
     token: str = "page-token"
     """In the launch page; "" = the page has none."""
@@ -105,7 +107,8 @@ class FakeGateway:
     async def _federation(self, _request: web.Request) -> web.Response:
         if self.api_status != 200:
             return self._refusal(self.api_status)
-        return web.json_response({"name": "fake", "members": self.members})
+        status = {} if self.status is None else {"status": self.status}
+        return web.json_response({"name": "fake", **status, "members": self.members})
 
     async def _explain(self, request: web.Request) -> web.Response:
         self.asked.append(request.query["repo"])

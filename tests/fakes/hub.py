@@ -1,32 +1,36 @@
 """JupyterHub's REST API as far as a launch needs it, and the sessions behind its proxy: a real server with faults.
 
-What is answered to whom follows JupyterHub 5 (``jupyterhub/apihandlers/users.py``).
+What is answered to whom follows JupyterHub 5 (``jupyterhub/apihandlers/users.py``, and ``auth.py`` for logging in).
 """
 
 import asyncio
+import base64
+import hashlib
 import json
+import secrets
 import socket
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+from yarl import URL
 
 TOKEN = "the-hubs-token"
 
 
 @dataclass
 class FakeServer:
-    """A user's default server."""
+    """A user's server."""
 
     options: dict[str, Any]
     ready: bool = False
     stopping: bool = False
 
-    def model(self) -> dict[str, Any]:
+    def model(self, name: str = "") -> dict[str, Any]:
         """As the Hub shows it."""
         pending = "stop" if self.stopping else None if self.ready else "spawn"
-        return {"name": "", "ready": self.ready, "pending": pending, "user_options": self.options}
+        return {"name": name, "ready": self.ready, "pending": pending, "user_options": self.options}
 
 
 @dataclass
@@ -34,10 +38,17 @@ class FakeHub:
     """Use as an asynchronous context manager; ``url`` is the Hub's and its proxy's address.
 
     Requests are named ``make user``, ``start``, ``progress``, ``stop``, ``remove user``, ``users`` and ``version``.
+    ``users`` holds named servers too, as ``user/server``; one that has stopped is ``None`` until it is removed.
     """
 
     token: str = TOKEN
     users: dict[str, FakeServer | None] = field(default_factory=dict)
+    who: str = "alice"
+    """Who logs in next; "" = nobody, for they do not want to."""
+    scopes: tuple[str, ...] = ("access:services!service=binder", "access:servers!user=alice")
+    """What their tokens are good for."""
+    tokens: dict[str, str] = field(default_factory=dict)
+    """Tokens of people."""
     page: int = 2
     """Users in an answer, however many were asked for."""
     messages: tuple[str, ...] = ("Server requested", "Starting the notebook server...")
@@ -71,6 +82,8 @@ class FakeHub:
     """``name user`` of each request."""
     starting: int = 0
     most_starting: int = 0
+    _names: dict[Any, dict[str, str]] = field(default_factory=dict)
+    _codes: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._authorized])
@@ -83,9 +96,18 @@ class FakeHub:
             ("POST", "users/{user}/server", "start", self._start),
             ("DELETE", "users/{user}/server", "stop", self._stop),
             ("GET", "users/{user}/server/progress", "progress", self._progress),
+            ("POST", "users/{user}/servers/{server}", "start", self._start),
+            ("DELETE", "users/{user}/servers/{server}", "stop", self._stop),
+            ("GET", "users/{user}/servers/{server}/progress", "progress", self._progress),
         ):
-            app.router.add_route(method, api + path, handler, name=name.replace(" ", "-"))
+            route = app.router.add_route(method, api + path, handler)
+            self._names[route.resource] = {**self._names.get(route.resource, {}), method: name}
         app.router.add_get("/user/{user}/api/status", self._session)
+        app.router.add_get("/user/{user}/{server}/api", self._open_session)
+        app.router.add_get("/user/{user}/api", self._open_session)
+        app.router.add_get(f"{api}oauth2/authorize", self._authorize)
+        app.router.add_post(f"{api}oauth2/token", self._token)
+        app.router.add_get(f"{api}user", self._user)
         app.router.add_get("/hub/login", self._login)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
@@ -110,10 +132,10 @@ class FakeHub:
 
     @web.middleware
     async def _authorized(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        name = (request.match_info.route.name or "").replace("-", " ")
+        name = self._names.get(request.match_info.route.resource, {}).get(request.method, "")
         if not name:
             return await handler(request)  # type: ignore[no-any-return]
-        user = request.match_info.get("user", "")
+        user = _key(request) if "user" in request.match_info else ""
         self.asked.append(f"{name} {user}")
         # The version is told to everyone.
         if name != "version" and request.headers.get("Authorization") != f"token {self.token}":
@@ -133,13 +155,19 @@ class FakeHub:
 
     async def _users(self, request: web.Request) -> web.Response:
         offset, limit = int(request.query["offset"]), min(self.page, int(request.query["limit"]))
-        names = sorted(self.users)
+        names = sorted({key.partition("/")[0] for key in self.users})
         shown = names[offset : offset + limit]
         more = {"offset": offset + limit, "limit": limit} if offset + limit < len(names) else None
         items = []
         for name in shown:
-            server = self.users[name]
-            items.append({"name": name, "pending": None, "servers": {"": server.model()} if server else {}})
+            servers: dict[str, Any] = {}
+            for key, server in self.users.items():
+                user, _, named = key.partition("/")
+                if user == name and server is not None:
+                    servers[named] = server.model(named)
+                elif user == name and named and request.query.get("include_stopped_servers"):
+                    servers[named] = {"name": named, "ready": False, "pending": None, "stopped": True}
+            items.append({"name": name, "pending": None, "servers": servers})
         return web.json_response({"items": items, "_pagination": {"offset": offset, "limit": limit, "next": more}})
 
     async def _make_user(self, request: web.Request) -> web.Response:
@@ -150,12 +178,14 @@ class FakeHub:
         return web.json_response({"name": user}, status=201)
 
     async def _start(self, request: web.Request) -> web.Response:
-        user = request.match_info["user"]
-        if user not in self.users:
+        user = _key(request)
+        if request.match_info["user"] not in self.users:
             return _problem(404, "Not Found")
-        server = self.users[user]
+        server = self.users.get(user)
         if server is not None and server.ready:
             return _problem(400, f"{user} is already running")
+        if server is not None and server.stopping:
+            return _problem(400, f"{user} is pending stop")
         if server is None:
             self.users[user] = FakeServer(await request.json())
             self.starting += 1
@@ -163,7 +193,7 @@ class FakeHub:
         return web.Response(status=202)
 
     async def _progress(self, request: web.Request) -> web.StreamResponse:
-        user = request.match_info["user"]
+        user = _key(request)
         server = self.users.get(user)
         if server is None:
             return _problem(400 if user in self.users else 404, f"{user} is not starting...")
@@ -197,18 +227,20 @@ class FakeHub:
         return response
 
     async def _stop(self, request: web.Request) -> web.Response:
-        user = request.match_info["user"]
+        user = _key(request)
         if user not in self.users:
             return _problem(404, "Not Found")
         server = self.users[user]
-        if server is None:
-            return web.Response(status=204)
-        if not server.ready and not server.stopping:
-            self.starting -= 1
-        server.stopping, server.ready = True, False
-        if self.slow_stop:
-            return web.Response(status=202)
-        self.users[user] = None
+        if server is not None:
+            if not server.ready and not server.stopping:
+                self.starting -= 1
+            self.slow_stop = max(0, self.slow_stop - server.stopping)
+            server.stopping, server.ready = True, False
+            if self.slow_stop:
+                return web.Response(status=202)
+            self.users[user] = None
+        if "server" in request.match_info:
+            del self.users[user]
         return web.Response(status=204)
 
     async def _remove_user(self, request: web.Request) -> web.Response:
@@ -232,9 +264,61 @@ class FakeHub:
             return web.Response(status=403)
         return web.json_response({"started": "now"}, status=self.session_status)
 
+    async def _open_session(self, request: web.Request) -> web.Response:
+        """What a single-user server tells everybody."""
+        server = self.users.get(_key(request))
+        if server is None or not server.ready:
+            raise web.HTTPFound("/hub/login")
+        return web.json_response({"version": "2.21.1"})
+
+    async def _authorize(self, request: web.Request) -> web.Response:
+        query = dict(request.query)
+        self.asked.append("authorize ")
+        assert query["response_type"] == "code"
+        assert query["client_id"] == "service-binder"
+        assert query["code_challenge_method"] == "S256"
+        back = {"state": query["state"]}
+        if self.who:
+            back["code"] = secrets.token_urlsafe(16)
+            self._codes[back["code"]] = self.who, query
+        else:
+            back["error"] = "access_denied"
+        return web.Response(status=302, headers={"Location": str(URL(query["redirect_uri"]).update_query(back))})
+
+    async def _token(self, request: web.Request) -> web.Response:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        if self.errors.get("token"):
+            return _problem(self.errors["token"].pop(0), "out of order")
+        who, begun = self._codes.pop(form["code"], ("", {}))
+        digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        if form["client_secret"] != self.token:
+            return web.json_response({"error": "invalid_client"}, status=401)
+        if not who or form["redirect_uri"] != begun["redirect_uri"] or challenge != begun["code_challenge"]:
+            return web.json_response({"error": "invalid_grant", "error_description": "Unknown code"}, status=400)
+        token = secrets.token_urlsafe(16)
+        self.tokens[token] = who
+        return web.json_response({"access_token": token, "token_type": "Bearer", "scope": " ".join(self.scopes)})
+
+    async def _user(self, request: web.Request) -> web.Response:
+        self.asked.append("user ")
+        if self.errors.get("user"):
+            return _problem(self.errors["user"].pop(0), "out of order")
+        token = request.headers.get("Authorization", "").removeprefix("token ")
+        if token == self.token:
+            return web.json_response({"kind": "service", "name": "binder", "scopes": ["access:services"]})
+        if token not in self.tokens:
+            return _problem(403, "Missing or invalid credentials.")
+        return web.json_response({"kind": "user", "name": self.tokens[token], "scopes": list(self.scopes)})
+
     async def _login(self, _: web.Request) -> web.Response:
         self.asked.append("login ")
         return web.Response(text="<html>Who are you?</html>", content_type="text/html")
+
+
+def _key(request: web.Request) -> str:
+    user, server = request.match_info["user"], request.match_info.get("server", "")
+    return f"{user}/{server}" if server else user
 
 
 def _problem(status: int, message: str) -> web.Response:

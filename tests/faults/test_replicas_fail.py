@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import json
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
+import upstreamclients
 import yaml
 from federation import Federation, git_spec, ready, shared_cache_dir
 from gitrepos import make_repo
@@ -22,6 +21,7 @@ from launching import until_all_available, works
 from playwright.async_api import async_playwright, expect
 from redisserver import RedisServer
 from thebe import Thebe, install, served
+from upstreamclients import install_npm_client
 from yarl import URL
 
 from contract import sse
@@ -31,7 +31,6 @@ from tests.faults.conftest import GATEWAY, MEMBERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-NPM_CLIENT = "@jupyterhub/binderhub-client@0.5.0"
 SLOW = {"requirements.txt": "six\n", "postBuild": "#!/bin/sh\necho begun\nsleep 8\necho done\n"}
 
 
@@ -237,6 +236,7 @@ async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) 
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = await browser.new_page()
         await page.goto(f"{replicated.url}/v2/{git_spec(git_server.url('by-browser'))}")
+        await page.get_by_text("Log", exact=True).click(timeout=200_000)
         await expect(page.locator("#log")).to_contain_text("begun", timeout=200_000)
         # Whichever has the stream is among those that the browser is connected to.
         connected = _talking_to_browsers(replicated)
@@ -360,29 +360,14 @@ async def test_all_replicas_are_replaced_one_by_one_and_who_cannot_resume_notice
 @pytest.fixture(scope="module")
 def npm_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which the npm client is installed."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("there is no node on PATH")
-    directory = tmp_path_factory.mktemp("npm")
-    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(directory), NPM_CLIENT]
-    try:
-        subprocess.run(install, capture_output=True, text=True, timeout=120, check=True, cwd=directory)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        pytest.skip(f"npm cannot install {NPM_CLIENT}: {error}")
-    return directory
+    return install_npm_client(tmp_path_factory.mktemp("npm"))
 
 
 async def _by_npm(federation: Federation, directory: Path, spec: str) -> str:
     """The phase in which a launch by the npm client ends; it takes an early end of its stream for a failure."""
-    script = Path(__file__).with_name("npm_client.mjs")
-    process = await asyncio.create_subprocess_exec(
-        *("node", str(script), f"{federation.url}/build/", spec, await _token(federation, spec)),
-        cwd=directory,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 500)
-    phases = [json.loads(line)["phase"] for line in output.splitlines() if line.startswith(b"{")]
-    assert "failed" not in phases, output
+    events = await upstreamclients.npm_client(directory, f"{federation.url}/", spec, await _token(federation, spec))
+    phases = [event["phase"] for event in events]
+    assert "failed" not in phases, events
     return str(phases[-1])
 
 

@@ -1,5 +1,5 @@
 """What several of these tests use."""
 
-from played import browser, page, service
+from tests.played import browser, page, service
 
 __all__ = ["browser", "page", "service"]

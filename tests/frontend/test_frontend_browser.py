@@ -5,10 +5,10 @@ import re
 from urllib.parse import quote, urlsplit
 
 import pytest
-from played import Service
 from playwright.async_api import Page, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
+from tests.played import Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -17,7 +17,7 @@ BACKSLASHES = "\\\\evil.example"
 
 async def test_from_the_form_to_the_session(service: Service, page: Page) -> None:
     await page.goto(service.url)
-    await page.get_by_label("Repository").fill("  binder-examples/requirements ")
+    await page.get_by_label("Repository", exact=True).fill("  binder-examples/requirements ")
     await page.get_by_label("File to open").fill("index.ipynb")
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/v2/gh/binder-examples/requirements/HEAD?labpath=index.ipynb")
@@ -222,7 +222,7 @@ async def test_why_and_for_how_long(service: Service, page: Page) -> None:
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     usual = {"building": 600, "launching": 30}
     await service.tell(event(Phase.WAITING, "Waiting\n", member="member-1", attempt=1, why="cold", usual_s=usual))
-    await expect(page.get_by_text("on member-1: it has the most room to build")).to_be_visible()
+    await expect(page.get_by_text("on member-1: it has room to build the environment")).to_be_visible()
     await expect(page.get_by_text("usually 10 min 0 s")).to_be_visible()
     await expect(page.get_by_text("left, going by earlier launches of this repository")).to_be_visible()
     await service.tell(event(Phase.BUILT, "Found built image\n", member="member-1", attempt=1))
@@ -260,11 +260,13 @@ async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Pa
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.BUILDING, "Step 1\n"))
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.goto(f"{service.url}about")
     service.forget()
-    await page.reload()
+    await page.go_back()
     await expect(page.get_by_role("status")).to_have_text("Asking for a session")
     await service.tell(service.ready())
     await page.wait_for_url("**/user/visitor/**")
+    assert service.builds == 3, "the first, the one that asks for it again, and a new one"
 
 
 async def test_an_answer_that_is_no_stream_does_not_end_a_launch(service: Service, page: Page) -> None:

@@ -9,6 +9,9 @@ import pytest
 
 from tests.gateway.harness import Gateway, Starter
 
+# Each command is a process of its own, which takes its second to start.
+pytestmark = pytest.mark.slow
+
 TOKEN = "an-operators-token-for-tests"
 
 
@@ -54,7 +57,14 @@ async def test_an_operator_bans_sets_quotas_and_drains(desk: Desk) -> None:
     assert "owner:github.com/miner" in await desk.done("bans")
     (ban,) = (json.loads(line) for line in (await desk.done("--json", "bans")).splitlines())
     assert (ban["name"], ban["state"], ban["reason"]) == ("owner:github.com/miner", "in force", "coins")
+    (again,) = (json.loads(line) for line in (await desk.done("bans", "--json")).splitlines())
+    assert again == ban
     assert "is lifted" in await desk.done("unban", "owner:github.com/miner")
+    await desk.done("note", "We move on Friday.", "--member", "member-1")
+    (note,) = (json.loads(line) for line in (await desk.done("notes", "--json")).splitlines())
+    assert (note["text"], note["member"]) == ("We move on Friday.", "member-1")
+    assert "taken back" in await desk.done("notes", "--remove", note["id"])
+    assert "nothing is said" in await desk.done("notes")
     await desk.done("quota", "github.com/org", "20")
     await desk.done("quota", "total", "none")
     lines = [json.loads(line) for line in (await desk.done("--json", "quotas")).splitlines()]
@@ -69,7 +79,7 @@ async def test_an_operator_bans_sets_quotas_and_drains(desk: Desk) -> None:
     code, _, err = await desk.run("undrain", "member-2")
     assert (code, "member-2 is suspended, and not draining" in err) == (2, True)
     log = await desk.done("log", "--kind", "act")
-    assert log.count("alice") == 9
+    assert log.count("alice") == 11
     assert "taken back" in log
     lines = [json.loads(line) for line in (await desk.done("--json", "log", "--member", "member-1")).splitlines()]
     assert {(line["kind"], line["name"]) for line in lines} >= {

@@ -133,6 +133,7 @@ launches = st.builds(
     build_token=st.booleans(),
     request_origin=texts,
     known_public=st.booleans(),
+    may_be_private=st.booleans(),
 )
 
 
@@ -318,6 +319,12 @@ def test_a_gist_is_a_secret_until_it_is_known_not_to_be() -> None:
     assert wire(replace(READY, spec=spec))["spec"] == "redacted"
     assert wire(replace(READY, spec=spec, known_public=True))["spec"] == f"user/{'0af9' * 8}"
     assert public_spec(spec_of(f"gist/user:{SECRET}@x/{'0af9' * 8}"), known_public=True) is None
+
+
+def test_what_took_credentials_to_fetch_may_be_private_and_is_not_told() -> None:
+    assert wire(READY)["spec"] != "redacted"
+    event = wire(replace(READY, may_be_private=True))
+    assert (event["spec"], event["ref"]) == ("redacted", "")
 
 
 def test_urls_alone() -> None:

@@ -28,6 +28,9 @@ from tests.federation import free_port
 from tests.gateway.harness import Gateway, Starter, gateway_settings, until
 from tests.gateway.joining import OPEN, ask, join_token, post, request_of
 
+# Each command is a process of its own, which takes its second to start.
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Cluster:

@@ -25,7 +25,8 @@ async def test_an_operator_logs_in_takes_a_token_along_and_logs_out(
     gateway.parts.operators.public_url = gateway.url
     await page.goto(f"{gateway.url}api/v1/admin/login")
     await expect(page.locator("#main")).to_contain_text("You are alice@example.org, with the role operator")
-    assert page.url == f"{gateway.url}api/v1/admin/session"
+    assert page.url == f"{gateway.url}admin"
+    await page.get_by_role("link", name="Make a token for the command line").click()
     await page.get_by_role("button", name="Make a token for the command line").click()
     token = (await page.locator("#token").inner_text()).strip()
     status, who = await ask(gateway, token, "GET", "whoami")

@@ -19,6 +19,9 @@ from tests.gateway.harness import SPEC, Gateway, Starter, until
 from tests.gateway.test_gateway_process import config, ready, running
 from tests.gateway.test_operators import ADMIN, BOSS, VIEWER, ask, made
 
+# Gateways as processes, which take seconds to start and to end.
+pytestmark = pytest.mark.slow
+
 NEWCOMER = "a-token-of-the-newcomer-for-tests"
 
 

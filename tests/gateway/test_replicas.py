@@ -80,6 +80,7 @@ async def test_a_stream_resumes_at_another_replica_while_its_own_goes_on(start: 
     assert len(member.launches) == 1
 
 
+@pytest.mark.slow
 async def test_a_launch_that_is_watched_at_another_replica_is_not_given_up(start: Starter) -> None:
     one, two = await start.replicas(2, await start.redis(), members=1, launch={"linger": "3s"})
     member = one.members[0]
@@ -258,6 +259,7 @@ async def test_without_redis_for_a_while_launches_go_on_and_are_found_again(star
     assert len(member.launches) == 2
 
 
+@pytest.mark.slow
 async def test_who_watches_at_another_replica_finds_the_launch_again_when_redis_is_gone(start: Starter) -> None:
     redis = await start.redis()
     one, two = await start.replicas(2, redis, members=1, redis={"timeout": "1s"}, launch={"linger": "5s"})

@@ -60,6 +60,8 @@ async def test_the_page_tells_state_reason_facts_and_history_and_groups_by_regio
     for name in ("Sessions", "Capacity known", "Builds", "Launches in 24 h", "Weight", "Versions"):
         assert f"<dt>{name}</dt>" in card
     assert card.count('role="img"') == 2
+    async with gateway.http.get(f"{gateway.url}status", headers={"Accept-Language": "de"}) as response:
+        assert "<dt>Sitzungen</dt>" in await response.text()
     # It happened just now, and stands in the page, the history and the feed.
     assert "member-2 is unreachable" in page.split('id="standing"')[1]
     kept = json.loads(await text(gateway, "api/v1/federation/history"))

@@ -162,6 +162,36 @@ def test_a_good_configuration_is_checked_and_nothing_else(tmp_path: Path) -> Non
     assert not (tmp_path / "gateway").exists()
 
 
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("my_other_hook:ask", "my_other_hook:ask cannot be imported: RuntimeError: no database here"),
+        ("my_hook:ask", ""),
+    ],
+)
+def test_a_members_hook_is_imported_by_the_check(tmp_path: Path, hook: str, said: str) -> None:
+    (tmp_path / "my_hook.py").write_text("def ask(launch): return None\n")
+    (tmp_path / "my_other_hook.py").write_text("raise RuntimeError('no database here')\n")
+    settings = {
+        "schema": 1,
+        "name": "member-1",
+        "listen": {"port": 9001},
+        "public_url": "http://127.0.0.1:9001/",
+        "data_dir": str(tmp_path / "member"),
+        "hub": {"url": "http://127.0.0.1:9003/", "public_url": "http://127.0.0.1:9002/"},
+        "launch": {"hook": {"python": hook}},
+    }
+    path = tmp_path / "member.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    code, errors = manybinder("member", "--config", path, "--check-config", PYTHONPATH=str(tmp_path))
+    assert not (tmp_path / "member").exists()
+    if not said:
+        assert (code, errors) == (0, "")
+        return
+    assert code == 2
+    assert f"manybinder: {path}: 1 error\n  launch.hook.python: {said}" in errors
+
+
 def test_a_gateway_on_a_port_in_use(tmp_path: Path, taken_port: int) -> None:
     data = DataDir.open(tmp_path)
     key, _ = data.key_pair("gateway")

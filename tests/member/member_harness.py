@@ -111,6 +111,8 @@ async def rig(
     limits: BuildLimits | None = None,
     closed_for: Callable[[], str] = lambda: "",
     on_end: Callable[[Launch], None] = lambda _: None,
+    named_servers: bool = False,
+    named_server_limit: int = 0,
     **launch_settings: Any,
 ) -> AsyncIterator[Rig]:
     """Start one; afterwards no task of it is left, and none has crashed."""
@@ -130,7 +132,15 @@ async def rig(
             builds = Builds(builder, limits, logs, tasks=tasks, metrics=metrics, clock=clock)
             sessions = SessionLimits(session_limit, per_repo)
             servers = Servers(
-                client, http, settings, sessions, public_url=hub.url, tasks=tasks, metrics=metrics, clock=clock
+                client,
+                http,
+                settings,
+                sessions,
+                public_url=hub.url,
+                named_server_limit=named_server_limit,
+                tasks=tasks,
+                metrics=metrics,
+                clock=clock,
             )
             launches = Launches(
                 builds,
@@ -139,6 +149,7 @@ async def rig(
                 hook=Hook(settings.hook),
                 closed_for=closed_for,
                 on_end=on_end,
+                named_servers=named_servers,
                 tasks=tasks,
                 metrics=metrics,
                 clock=clock,

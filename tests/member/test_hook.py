@@ -1,6 +1,7 @@
 """The operator's word before a launch: a command or a function, what it is told, and what becomes of its answers."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ async def test_a_command_gets_the_launch_and_says_go_on(tmp_path: Path) -> None:
     assert told["client_ip"] == "192.0.2.7"
     assert len(told["launch_id"]) == 12
     assert set(told) == {
-        *("launch_id", "spec", "persistent_spec", "repo_url", "resolved_ref", "image", "user", "client_ip"),
+        *("launch_id", "spec", "persistent_spec", "repo_url", "resolved_ref", "image", "user", "server", "client_ip"),
         "launch_host",
     }
 
@@ -101,9 +102,23 @@ async def test_a_function_that_raises_tells_visitors_nothing_of_it(caplog: pytes
     assert "secret configuration" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["nowhere.at_all:function", f"{__name__}:missing", f"{__name__}:asked"])
-def test_a_function_that_is_not_there_is_told_at_the_start(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^launch\.hook\.python: "):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nowhere.at_all:function", "cannot be imported: No module named 'nowhere'"),
+        (f"{__name__}:missing", f"cannot be imported: module '{__name__}' has no attribute 'missing'"),
+        (f"{__name__}:asked", "is no function"),
+        ("broken_hook:function", "cannot be imported: SyntaxError: "),
+        ("leaving_hook:function", "cannot be imported: SystemExit: 3"),
+    ],
+)
+def test_a_function_that_is_not_there_is_told_at_the_start(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_hook.py").write_text("def function(launch) return\n")
+    (tmp_path / "leaving_hook.py").write_text("import sys; sys.exit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=rf"^launch\.hook\.python: {re.escape(name)} {re.escape(said)}"):
         Hook(HookSettings(python=name))
     with pytest.raises(ValueError, match="python"):
         HookSettings(python="no function")

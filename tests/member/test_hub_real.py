@@ -246,6 +246,7 @@ async def test_a_server_without_image_or_token_is_refused(
 
 @pytest.mark.slow
 async def test_nothing_secret_stands_in_an_argv_or_a_log(real: RealHub, http: aiohttp.ClientSession) -> None:
+    """The notebook token in the server's argv, and in the Hub's log."""
     async with launching(real, http) as launches:
         ready = await launch(launches)
         secrets = {**real.secrets, "token": ready["token"]}

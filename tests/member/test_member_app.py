@@ -23,6 +23,7 @@ from contract.bans import Ban
 from contract.events import BuildEvent, Failure, Phase, parse_event
 from contract.launches import event_id, launch_id
 from contract.signatures import LaunchClaims, private_pem, public_pem, sign_launch
+from frontend.login import Login
 from frontend.refusals import FINAL_N
 from frontend.settings import SecuritySettings, make_site
 from frontend.tokens import make_build_token
@@ -30,6 +31,7 @@ from member import joined
 from member.admission_settings import RateLimitSettings
 from member.app import CannotStartError, make_app
 from member.builder_settings import ProcessBuilderSettings
+from member.clients.hub_login import HubLogin
 from member.core.launching import Outcome
 from member.core.membership import Membership
 from member.engines import capacity as capacity_module
@@ -37,6 +39,7 @@ from member.engines.bans import Bans
 from member.engines.capacity import Capacity
 from member.engines.federations import Federations
 from member.engines.health import Health
+from member.engines.ledger import Alone
 from member.settings import (
     BuildsSettings,
     HookSettings,
@@ -44,12 +47,14 @@ from member.settings import (
     MemberSettings,
     SessionSettings,
 )
+from member.web.forwarding import Forwarding
 from member.web.parts import PARTS, Parts
 from member.web.routes import add_member_routes
 from member.web.visitors import Visitors
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
 from servicekit.config import load
+from servicekit.sealing import Seal
 from tests.member.member_harness import COMMIT, Rig, build_request, rig, until
 
 SPEC = "gh/Org/repo/main"
@@ -150,6 +155,7 @@ async def member_of(
     rate: dict[str, Any] | None = None,
     trusted: tuple[str, ...] = (),
     bans: tuple[Ban, ...] = (),
+    login: bool = False,
     **security: Any,
 ) -> AsyncIterator[Member]:
     """Serve one; ``engine`` goes to :func:`tests.member.member_harness.rig`."""
@@ -176,6 +182,15 @@ async def member_of(
             report_key=Ed25519PrivateKey.generate(),
             require_launch_token=required,
         )
+        provider = HubLogin(
+            engines.http,
+            url=engines.hub.url,
+            public_url=engines.hub.url,
+            client_id="service-binder",
+            service="binder",
+            secret=lambda: engines.hub.token,
+            timeout_s=30,
+        )
         parts = Parts(
             name="member-1",
             site=site,
@@ -192,14 +207,17 @@ async def member_of(
                 versions=dict,
                 prefixes=providers.prefixes,
             ),
-            bans=Bans(data_dir / "bans.json", engines.client, engines.launches, bans),
+            bans=Bans(data_dir / "bans.json", engines.client, engines.launches, bans, keep_users=login),
             logs=engines.logs,
             visitors=Visitors(networks(trusted), RateLimitSettings.model_validate(rate or {})),
             registry=engines.metrics.registry,
             image_prefix="test-",
             api_only=api_only,
             federations=Federations([membership] if federated else [], data_dir),
+            ledger=Alone(),
+            forwarding=Forwarding(engines.http, list),
             versions=lambda: {"builder_info": {}, "binderhub": "manybinder 1.2.3", "builder": "process"},
+            login=Login(site, provider, Seal(b"a secret", "tests")) if login else None,
         )
         app = web.Application()
         add_member_routes(app, parts)

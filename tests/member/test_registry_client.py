@@ -67,6 +67,7 @@ async def test_a_404_that_is_not_a_registrys_own_is_not_taken_for_an_absence(
 
 @pytest.mark.parametrize("status", [301, 400, 403, 429, 500, 503])
 async def test_what_is_broken_is_not_absent(http: aiohttp.ClientSession, fake: FakeRegistry, status: int) -> None:
+    """A registry's error that is read as "image not found"."""
     fake.status = status
     with pytest.raises(RegistryError, match=f"HTTP {status}"):
         await client(http, fake).exists(IMAGE)
@@ -140,6 +141,21 @@ async def test_a_password_is_given_where_the_registry_wants_it(http: aiohttp.Cli
         await client(http, fake).exists(IMAGE)
     with pytest.raises(RegistryError, match="does not let us in"):
         await client(http, fake, username="robot", password="wrong").exists(IMAGE)
+
+
+async def test_a_password_that_is_renewed_in_its_file_is_used(
+    http: aiohttp.ClientSession, fake: FakeRegistry, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("secret\n")
+    fake.login, fake.basic, fake.manifests[IMAGE] = ("robot", "secret"), True, OCI
+    registry = client(http, fake, username="robot", password_file=str(file))
+    assert await registry.exists(IMAGE)
+    fake.login = ("robot", "another")
+    with pytest.raises(RegistryError, match="does not let us in"):
+        await registry.exists(IMAGE)
+    file.write_text("another\n")
+    assert await registry.exists(IMAGE)
 
 
 @pytest.mark.parametrize("login", [{}, {"username": "robot", "password": "wrong"}])

@@ -247,6 +247,7 @@ async def test_many_at_once_ask_once(world: World, all_providers: Providers) -> 
 
 
 async def test_internal_addresses_are_not_asked(world: World, http: aiohttp.ClientSession) -> None:
+    """``ckan`` specs that reach internal addresses."""
     closed = {"allow_private_addresses": False}
     providers = Providers(world.settings(dataverse=closed, ckan=closed), http, world.clock)
     ckan = quote(f"{world.ckan.url}/data/dataset/my-sample-dataset-001", safe="")

@@ -136,6 +136,31 @@ async def test_what_is_not_public_asks_nobody_for_a_password(server: GitServer, 
         await resolve(server.url("repo", "private"), "main")
 
 
+async def test_a_private_repository_is_asked_with_the_credentials_of_its_server(
+    server: GitServer, commits: dict[str, str]
+) -> None:
+    server.password = "someone:s3cr3t"
+    url = server.url("repo", "private")
+    good = {"url": f"http://127.0.0.1:{server.port}", "username": "someone", "password": "s3cr3t"}
+    try:
+        for entry, is_there in (
+            (good, True),
+            ({**good, "password": "other"}, False),
+            ({**good, "url": "http://127.0.0.1:9"}, False),
+        ):
+            async with providers(allow_private_addresses=True, git_credentials=[entry]) as found:
+                spec = found.parse(f"git/{quote(url, safe='')}/main")
+                assert found.may_be_private(spec) is (entry["url"] == good["url"])
+                if is_there:
+                    assert (await found.resolve(spec)).commit == commits["main"]
+                else:
+                    with pytest.raises(RefNotFoundError) as caught:
+                        await found.resolve(spec)
+                    assert entry["password"] not in str(caught.value)
+    finally:
+        server.password = ""
+
+
 async def test_a_shortened_commit_is_told(server: GitServer, commits: dict[str, str], resolve: Resolve) -> None:
     with pytest.raises(RefNotFoundError, match="give all 40 characters"):
         await resolve(server.url("repo"), commits["trunk"][:8])
@@ -176,6 +201,7 @@ def _children(marker: str) -> list[psutil.Process]:
 
 
 async def test_a_server_that_is_silent_leaves_no_process(server: GitServer) -> None:
+    """``git ls-remote`` without a deadline."""
     url = server.url("repo", "silent")
     async with providers(allow_private_addresses=True, timeout="500ms") as found:
         with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.5 seconds"):
@@ -291,6 +317,7 @@ async def test_a_redirection_to_an_internal_address(server: GitServer, monkeypat
 )
 @pytest.mark.parametrize("scheme", ["http", "ssh", "git"])
 async def test_internal_addresses_are_refused(server: GitServer, scheme: str, host: str) -> None:
+    """``git`` specs that reach internal addresses."""
     seen = len(server.requests)
     url = f"{scheme}://{host}:{server.port}/repo.git"
     async with providers() as found:

@@ -105,6 +105,16 @@ def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
         _parse(f"schema: 1\ninner: {{password: x, password_file: {tmp_path}/word}}\n")
 
 
+def test_a_secret_that_is_renewed_in_its_file_can_be_read_again(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("sesame\n")
+    inner = _parse(f"schema: 1\ninner: {{password_file: {tmp_path}/word}}\n").inner
+    (tmp_path / "word").write_text("poppy\n")
+    assert inner.secret_now("password") == "poppy"
+    (tmp_path / "word").unlink()
+    assert inner.secret_now("password") == "sesame"
+    assert _parse("schema: 1\ninner: {password: x}\n").inner.secret_now("password") == "x"
+
+
 def test_a_secret_that_cannot_be_read_hides_no_other_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         _parse(

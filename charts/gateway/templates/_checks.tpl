@@ -17,6 +17,7 @@
 {{- fail (printf "\nconfig.listen.%s is set by the chart: take it out" $key) -}}
 {{- end -}}
 {{- end -}}
+{{- include "gateway.checks.secrets" (dict "path" "config" "value" $config) -}}
 {{- if and .Values.redis.enabled $config.redis -}}
 {{- fail "\nconfig.redis names a Redis, and the chart runs one of its own: set redis.enabled to false, or take config.redis out" -}}
 {{- end -}}
@@ -32,5 +33,23 @@
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways to attach to" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A ConfigMap is no place for a secret: each may stand in a file, whose name is the setting's with "_file". */}}
+{{- define "gateway.checks.secrets" -}}
+{{- $secrets := list "access_token" "app_private_key" "build_token_secret" "client_secret" "git_credentials" "other_signing_key" "password" "private_token" "report_key" "sentinel_password" "signing_key" "token" -}}
+{{- $path := .path -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- if and (has $key $secrets) $value -}}
+{{- fail (printf "\n%s.%s would stand in a ConfigMap, where it is not secret: put it into a Secret, and name its file in %s.%s_file (see secretName)" $path $key $path $key) -}}
+{{- end -}}
+{{- include "gateway.checks.secrets" (dict "path" (printf "%s.%s" $path $key) "value" $value) -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $number, $value := .value -}}
+{{- include "gateway.checks.secrets" (dict "path" (printf "%s[%d]" $path $number) "value" $value) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

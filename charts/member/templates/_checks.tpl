@@ -3,8 +3,8 @@
 {{- include "member.checks.config" . -}}
 {{- include "member.checks.registry" . -}}
 {{- include "member.checks.hub" . -}}
-{{- if gt (int .Values.replicas) 1 -}}
-{{- fail "\nreplicas is more than 1: a launch is known to the member that runs it alone, so there is one; a federation grows by further members" -}}
+{{- if and (include "member.several" .) .Values.persistence.enabled -}}
+{{- fail "\nreplicas is more than 1, and a volume is one pod's: set persistence.enabled to false" -}}
 {{- end -}}
 {{- if eq (include "member.buildsNamespace" .) .Release.Namespace -}}
 {{- fail (printf "\nbuilds.namespace is the release's own, %q: builds need a namespace of their own, so that this one can keep the restricted Pod Security Standard" .Release.Namespace) -}}
@@ -12,8 +12,8 @@
 {{- if ne (empty .Values.join.gateway) (empty .Values.join.tokenSecret) -}}
 {{- fail "\njoin.gateway and join.tokenSecret go together: the federation's address, and the Secret that holds a join token in its key \"token\"" -}}
 {{- end -}}
-{{- if and .Values.join.gateway (not .Values.persistence.enabled) -}}
-{{- fail "\njoin.gateway needs persistence.enabled: a join token works once, and the key that it is exchanged for is kept in the volume" -}}
+{{- if and .Values.check.repo (not .Values.check.commit) -}}
+{{- fail "\ncheck.repo is set, and check.commit is not: give the commit that is to be built" -}}
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "\nhttpRoute.enabled needs httpRoute.parentRefs: the Gateways to attach to" -}}
@@ -41,7 +41,8 @@
   "" (list "schema" "data_dir")
   "listen" (list "host" "port")
   "hub" (list "url" "api_token" "api_token_file" "managed")
-  "builder" (list "kind" "kubeconfig" "namespace") -}}
+  "builder" (list "kind" "kubeconfig" "namespace")
+  "joined" (list "secret") -}}
 {{- range $section, $keys := $set -}}
 {{- $given := $section | empty | ternary $config (get $config $section | default dict) -}}
 {{- range $key := $keys -}}
@@ -50,11 +51,12 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" -}}
+{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" "image_pull_secrets" -}}
 {{- if hasKey (dig "builder" "sessions" dict $config) $key -}}
 {{- fail (printf "\nconfig.builder.sessions.%s is what jupyterhub's values say of sessions: take it out" $key) -}}
 {{- end -}}
 {{- end -}}
+{{- include "member.checks.secrets" (dict "path" "config" "value" $config) -}}
 {{- if and (contains "/etc/manybinder/secrets/" (toJson $config)) (not .Values.secretName) -}}
 {{- fail "\nconfig names a file in /etc/manybinder/secrets, and secretName is not set: name the Secret that holds it" -}}
 {{- end -}}
@@ -104,6 +106,7 @@
 {{- $files := dict
   "manybinder-config" "jupyterhub_config.d/manybinder.py"
   "manybinder-binder" "manybinder/member/hub/binder.py"
+  "manybinder-ended" "manybinder/member/hub/ended.py"
   "manybinder-kubernetes" "manybinder/member/hub/kubernetes.py" -}}
 {{- range $key, $path := $files -}}
 {{- $file := get ($hub.extraFiles | default dict) $key | default dict -}}
@@ -122,5 +125,23 @@
 {{- $sessions := dig "config" "BinderSpawner" "cors_allow_origin" "" $hub -}}
 {{- if and $api (not (has $sessions (list $api "*"))) -}}
 {{- fail (printf "\nconfig.security.cors_allow_origin lets pages of %s launch, and jupyterhub.hub.config.BinderSpawner.cors_allow_origin is %q: they could not use what they have launched; give both the same" $api $sessions) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A ConfigMap is no place for a secret: each may stand in a file, whose name is the setting's with "_file". */}}
+{{- define "member.checks.secrets" -}}
+{{- $secrets := list "access_token" "api_token" "app_private_key" "build_token_secret" "client_secret" "git_credentials" "password" "private_token" "report_key" -}}
+{{- $path := .path -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value -}}
+{{- if and (has $key $secrets) $value -}}
+{{- fail (printf "\n%s.%s would stand in a ConfigMap, where it is not secret: put it into a Secret, and name its file in %s.%s_file (see secretName)" $path $key $path $key) -}}
+{{- end -}}
+{{- include "member.checks.secrets" (dict "path" (printf "%s.%s" $path $key) "value" $value) -}}
+{{- end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $number, $value := .value -}}
+{{- include "member.checks.secrets" (dict "path" (printf "%s[%d]" $path $number) "value" $value) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -55,8 +55,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{ (urlParse (include "member.publicUrl" .)).path | trimSuffix "/" }}/
 {{- end -}}
 
+{{/* Fixed too: who has it of another release, or restores it, finds it by its name. */}}
+{{- define "member.federationsSecret" -}}
+manybinder-federations
+{{- end -}}
+
+{{/* Whether there are several replicas; nothing where there is one. */}}
+{{- define "member.several" -}}
+{{- if gt (int .Values.replicas) 1 }}true{{ end -}}
+{{- end -}}
+
+{{/* The address to listen on: both families need none, for one of IPv6 serves no IPv4. */}}
 {{- define "member.listenHost" -}}
-{{ eq (first .Values.service.ipFamilies | default "IPv4") "IPv6" | ternary "::" "0.0.0.0" }}
+{{- if ne .Values.service.ipFamilyPolicy "SingleStack" -}}
+{{- else if eq (first .Values.service.ipFamilies | default "IPv4") "IPv6" -}}
+::
+{{- else -}}
+0.0.0.0
+{{- end -}}
 {{- end -}}
 
 {{/* The Hub itself, not its proxy, which may speak TLS. */}}
@@ -151,6 +167,11 @@ memory_limit: {{ include "member.size" . | quote }}
 {{- with $cpu.limit }}
 cpu_limit: {{ . }}
 {{- end }}
+{{- $pull := list -}}
+{{- range dig "image" "pullSecrets" list $user -}}
+{{- $pull = append $pull (kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name")) -}}
+{{- end }}
+image_pull_secrets: {{ $pull | toJson }}
 node_selector: {{ $selector | toJson }}
 tolerations: {{ $tolerations | toJson }}
 placeholders_are_free: {{ dig "scheduling" "podPriority" "enabled" false .Values.jupyterhub }}
@@ -167,6 +188,10 @@ placeholders_are_free: {{ dig "scheduling" "podPriority" "enabled" false .Values
 {{- $_ := set $builder "push_secret" (include "member.registrySecret" .) -}}
 {{- $registry = merge $registry (dict "username" .Values.registry.username "password_file" "/etc/manybinder/registry/password") -}}
 {{- end -}}
-{{- $own := dict "schema" 1 "data_dir" "/var/lib/manybinder" "listen" $listen "hub" $hub "builder" $builder "registry" $registry -}}
+{{- $joined := $config.joined | default dict -}}
+{{- if not .Values.persistence.enabled -}}
+{{- $joined = merge (dict "secret" (include "member.federationsSecret" .)) $joined -}}
+{{- end -}}
+{{- $own := dict "schema" 1 "data_dir" "/var/lib/manybinder" "listen" $listen "hub" $hub "builder" $builder "registry" $registry "joined" $joined -}}
 {{- merge $own $config | toYaml -}}
 {{- end -}}

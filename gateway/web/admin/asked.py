@@ -23,13 +23,17 @@ SECRET_FIELDS = frozenset({"digest", "claims"})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call; ``call`` names it for the log ("PUT bans"), ``address`` is whom it came from ("" = not known)."""
+    """A call; ``call`` names it for the log ("PUT bans"), ``address`` is whom it came from ("" = not known).
+
+    ``given`` is what a form says, in the place of a JSON body.
+    """
 
     request: web.Request
     parts: Parts
     operator: Operator
     call: str
     address: str
+    given: Mapping[str, Any] | None = None
 
     async def require(self, scope: Scope, member: str | None = None) -> None:
         """Raises :class:`Problem` for who may not do what needs this scope, to this member; that is written down."""
@@ -47,7 +51,7 @@ class Asked:
     async def body(self, *known: str) -> dict[str, Any]:
         """The JSON object that was sent; raises :class:`Problem` for anything else, and for strange fields."""
         try:
-            wire = loads_object(await self.request.read())
+            wire = loads_object(await self.request.read()) if self.given is None else dict(self.given)
         except ValueError as error:
             raise Problem(400, "Bad Request", f"The body must be a JSON object: {error}.") from error
         if strange := sorted(wire.keys() - set(known)):

@@ -1,6 +1,7 @@
 """Bans, and what members propose."""
 
 import time
+from typing import Any
 
 from aiohttp import web
 
@@ -8,15 +9,21 @@ from contract.bans import MAX_BANS, BanError, make_ban
 from gateway.core.admission import BAN, PROPOSAL, ban_value, proposals_of
 from gateway.core.records import Change
 from gateway.web.admin.asked import Asked, answer, done, duration, not_found, text, unprocessable
+from gateway.web.parts import Parts
 from servicekit.problems import Problem
 
 
 async def show(asked: Asked) -> web.Response:
     """Every ban in force, and what members propose."""
-    parts, now = asked.parts, time.time()
+    return answer(bans_wire(asked.parts))
+
+
+def bans_wire(parts: Parts) -> dict[str, list[dict[str, Any]]]:
+    """Every ban in force, and what members propose, as a JSON object."""
+    now = time.time()
     bans = [{**ban_value(ban), "name": ban.name} for ban in parts.admission.rules.bans if ban.holds(now)]
     proposals = [{**value, "name": name} for name, value in sorted(proposals_of(parts.records.book).items())]
-    return answer({"bans": bans, "proposals": proposals})
+    return {"bans": bans, "proposals": proposals}
 
 
 async def put(asked: Asked) -> web.Response:

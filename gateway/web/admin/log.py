@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 from multidict import MultiMapping
@@ -13,6 +14,7 @@ from gateway.core.log import KINDS, Entry, Query
 from gateway.core.operators import Operator, Role
 from gateway.core.ports import LogAwayError
 from gateway.web.admin.asked import Asked, answer, unprocessable
+from gateway.web.parts import Parts
 from servicekit.problems import Problem
 
 #: Entries that are shown at a time, at most.
@@ -21,13 +23,17 @@ MOST = 1000
 
 async def show(asked: Asked) -> web.Response:
     """The latest entries, newest first: ``?kind=act,transition&member=&repo=&who=&since=2h&limit=100``."""
-    query = _query(asked.request.query)
+    entries = await entries_wire(asked.parts, asked.operator, _query(asked.request.query))
+    return answer({"replica": asked.parts.replicas.name, "entries": entries})
+
+
+async def entries_wire(parts: Parts, operator: Operator, query: Query) -> list[dict[str, Any]]:
+    """The entries that an operator may read of those that are wanted, as JSON objects; raises :class:`Problem`."""
     try:
-        entries = await asked.parts.log.find(query)
+        entries = await parts.log.find(query)
     except LogAwayError as error:
         raise Problem(503, "No Log", f"The log cannot be read: {error}") from error
-    shown = [_for(asked.operator, entry).to_wire() for entry in entries]
-    return answer({"replica": asked.parts.replicas.name, "entries": shown})
+    return [_for(operator, entry).to_wire() for entry in entries]
 
 
 def _for(operator: Operator, entry: Entry) -> Entry:

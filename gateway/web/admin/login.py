@@ -4,7 +4,6 @@ A notebook of anybody may be served from the same site as this gateway: SameSite
 with a cookie that changes something must come from this API's own origin, and bear a token that its pages alone read.
 """
 
-import json
 import logging
 import re
 import secrets
@@ -12,10 +11,10 @@ import time
 
 from aiohttp import hdrs, web
 
-from contract.json_types import loads_object
+from frontend.login_flow import LoginError, LoginFlow
 from frontend.pages import PAGES
-from gateway.admin_settings import NAME
-from gateway.clients.oidc import OidcError, OidcProvider
+from gateway.admin_settings import NAME, OidcSettings
+from gateway.clients.oidc import OidcProvider
 from gateway.core.operators import (
     LOGIN,
     Operator,
@@ -33,55 +32,41 @@ from servicekit.problems import Problem
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that somebody may take to log in at the provider.
-PATIENCE = 600
-
-_ABOUT = "a login that has begun"
-
 
 async def begin(request: web.Request) -> web.Response:
     """Send a browser to the provider."""
     parts = request.app[PARTS]
-    provider = _provider(parts)
-    state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
     try:
-        url = await provider.login_url(_redirect_uri(parts), state, nonce, verifier)
-    except OidcError as error:
+        return await _flow(parts).begin(_provider(parts), request)
+    except LoginError as error:
         raise _problem(error) from error
-    kept = json.dumps({"state": state, "nonce": nonce, "verifier": verifier, "at": time.time()})
-    response = web.Response(status=302, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
-    sealed = parts.operators.seal.close(kept.encode(), _ABOUT).hex()
-    _set_cookie(parts, response, parts.operators.cookie("login"), sealed, PATIENCE)
-    return response
 
 
 async def finish(request: web.Request) -> web.Response:
     """Take somebody in who comes back from the provider."""
     parts = request.app[PARTS]
-    provider = _provider(parts)
+    provider, flow = _provider(parts), _flow(parts)
     try:
-        begun = _begun(request, parts)
-        claims = await provider.claims(
-            request.query.get("code", ""), _redirect_uri(parts), begun["nonce"], begun["verifier"]
-        )
+        begun = flow.begun(request)
+        claims = await provider.claims(request.query.get("code", ""), flow.redirect_uri, begun.nonce, begun.verifier)
         response = await _taken_in(request, parts, provider, claims)
-    except OidcError as error:
+    except LoginError as error:
         logger.warning("a login from %s failed: %s", address_of(request, parts) or "an unknown address", error)
         raise _problem(error) from error
-    response.del_cookie(parts.operators.cookie("login"), path="/", secure=parts.operators.over_https)
+    flow.forget(request, response)
     return response
 
 
 async def _taken_in(
-    request: web.Request, parts: Parts, provider: OidcProvider, claims: dict[str, object]
+    request: web.Request, parts: Parts, provider: OidcProvider[OidcSettings], claims: dict[str, object]
 ) -> web.Response:
     settings, now = provider.settings, time.time()
     name = claims.get(settings.name_claim)
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
-        raise OidcError(f"the login provider gave no name that will do (claim {settings.name_claim})")
+        raise LoginError(f"the login provider gave no name that will do (claim {settings.name_claim})")
     if not is_proved(settings.name_claim, claims):
         # Whoever has a role by their groups could otherwise act in the log under the name of another.
-        raise OidcError(f"the login provider has not verified the address {name}")
+        raise LoginError(f"the login provider has not verified the address {name}")
     login_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     value = login_value(name, claims, settings.grants, digest_of(secret), now, now + settings.session, bearer=False)
     operator = login_operator(login_id, value, settings.grants, settings.issuer)
@@ -97,10 +82,10 @@ async def _taken_in(
     change = Change(LOGIN, login_id, value)
     await write_act(parts, operator, call, address, change, quietly=over, detail="has logged in")
     response = web.Response(
-        status=303, headers={hdrs.LOCATION: parts.site.path("api/v1/admin/session"), hdrs.CACHE_CONTROL: "no-store"}
+        status=303, headers={hdrs.LOCATION: parts.site.path("admin"), hdrs.CACHE_CONTROL: "no-store"}
     )
     session = token_text(login_id, secret)
-    _set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
+    set_cookie(parts, response, parts.operators.cookie("operator"), session, int(settings.session))
     return response
 
 
@@ -133,13 +118,16 @@ async def make_token(asked: Asked) -> web.Response:
 
 async def end(asked: Asked) -> web.Response:
     """Log out."""
+    parts = asked.parts
     if asked.operator.id not in asked.parts.records.book.of(LOGIN):
         raise Problem(409, "No Login", "Only who has logged in can log out; a token is revoked (DELETE tokens).")
     await asked.write(Change(LOGIN, asked.operator.id, None))
     response: web.Response = done()
     if _is_for_people(asked.request):
         headers = {"Cache-Control": "no-store"}
-        response = asked.request.app[PAGES].response("operator.html", headers=headers, operator=None)
+        response = asked.request.app[PAGES].response(
+            "operator.html", headers=headers, operator=None, path=parts.public_path, own_path=parts.site.path
+        )
     response.del_cookie(asked.parts.operators.cookie("operator"), path="/", secure=asked.parts.operators.over_https)
     return response
 
@@ -154,6 +142,8 @@ def _page(asked: Asked, token: str = "") -> web.Response:
     return asked.request.app[PAGES].response(
         "operator.html",
         headers={hdrs.CACHE_CONTROL: "no-store", "X-Frame-Options": "DENY"},
+        path=parts.public_path,
+        own_path=parts.site.path,
         operator=operator,
         until=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(operator.until)) if operator.until else "",
         csrf=csrf_token(session) if session else "",
@@ -162,38 +152,25 @@ def _page(asked: Asked, token: str = "") -> web.Response:
     )
 
 
-def _provider(parts: Parts) -> OidcProvider:
+def _provider(parts: Parts) -> OidcProvider[OidcSettings]:
     if parts.operators.provider is None:
         raise Problem(404, "No Login", "This gateway has no login of people: admin.oidc is not set; use a token.")
     return parts.operators.provider
 
 
-def _redirect_uri(parts: Parts) -> str:
-    return f"{parts.operators.public_url}api/v1/admin/callback"
+def _flow(parts: Parts) -> LoginFlow:
+    operators = parts.operators
+    redirect_uri = f"{operators.public_url}api/v1/admin/callback"
+    return LoginFlow(operators.seal, operators.cookie("login"), redirect_uri, path="/", secure=operators.over_https)
 
 
-def _begun(request: web.Request, parts: Parts) -> dict[str, str]:
-    """What was kept in the browser that has begun this login; raises :class:`OidcError`."""
-    try:
-        sealed = bytes.fromhex(request.cookies.get(parts.operators.cookie("login"), ""))
-        begun = loads_object(parts.operators.seal.open(sealed, _ABOUT))
-    except ValueError:
-        raise OidcError("this browser has begun no login, or its cookie was lost; begin again") from None
-    if time.time() - begun["at"] > PATIENCE:
-        raise OidcError("this login took too long; begin again")
-    if not secrets.compare_digest(begun["state"].encode(), request.query.get("state", "").encode(errors="replace")):
-        raise OidcError("this is not the login that this browser has begun (state); begin again")
-    if error := request.query.get("error"):
-        raise OidcError(f"the login provider refused: {error[:100]}")
-    return begun
-
-
-def _set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_age: int) -> None:
+def set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_age: int) -> None:
+    """Set a cookie of this API's, which no script reads."""
     response.set_cookie(
         name, value, max_age=max_age, path="/", secure=parts.operators.over_https, httponly=True, samesite="Lax"
     )
 
 
-def _problem(error: OidcError) -> Problem:
+def _problem(error: LoginError) -> Problem:
     detail = f"Nobody was let in: {error}."
     return Problem(503, "Login Away", detail) if error.away else Problem(403, "No Login", detail)

@@ -12,6 +12,7 @@ from gateway.core.registration import CHECK, MEMBER, check_value, read_check, re
 from gateway.core.wanted import policy_changes, wanted_policy
 from gateway.web.admin.asked import Asked, answer, done, not_found, text, unprocessable
 from gateway.web.federation import member_wire
+from gateway.web.parts import Parts
 from servicekit.problems import Problem
 
 #: The greatest weight, as in the configuration.
@@ -23,7 +24,11 @@ _ROUTED = frozenset({Policy.ACTIVE, Policy.DRAINING})
 
 async def show(asked: Asked) -> web.Response:
     """Every member as routing sees it, with what operators have set."""
-    parts = asked.parts
+    return answer({"members": members_wire(asked.parts)})
+
+
+def members_wire(parts: Parts) -> list[dict[str, Any]]:
+    """Every member as routing sees it, with what operators have set, as JSON objects."""
     snapshot, now = parts.fleet.snapshot, parts.fleet.now()
     members = []
     for view in snapshot.members:
@@ -38,7 +43,7 @@ async def show(asked: Asked) -> web.Response:
         wire["joined"] = joined_wire(parts.records.book, view.name) if view.member.guarded else None
         wire["check"] = check_wire(parts.records.book.of(CHECK).get(view.name))
         members.append(wire)
-    return answer({"members": members})
+    return members
 
 
 def joined_wire(book: Book, name: str) -> dict[str, Any] | None:

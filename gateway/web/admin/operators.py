@@ -1,6 +1,7 @@
 """Who asks: known by a token from the configuration, by one that was made while the gateway runs, or by a login."""
 
 import hmac
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import hdrs, web
 
-from gateway.admin_settings import AdminSettings
+from contract.json_types import loads_object
+from gateway.admin_settings import AdminSettings, OidcSettings
 from gateway.clients.oidc import OidcProvider
 from gateway.core.operators import (
     LOGIN,
@@ -40,6 +42,11 @@ ASK_EVERY = 0.2
 #: Seconds in which the same call of an operator is written down as refused once, and how many of their calls are.
 REFUSED_EVERY, REFUSED_AT_MOST = 600.0, 20
 
+#: What the cookie of a session begins with in which a token was typed, and for how many seconds it holds.
+TYPED_PREFIX, TYPED_FOR = "mbs_", 8 * 3600.0
+
+_TYPED = "a token that an operator has typed"
+
 _SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
@@ -61,7 +68,7 @@ class Operators:
     ) -> None:
         self._records, self._http, self._wall = records, http, wall
         self.seal, self.public_url = seal, settings.public_url or public_url
-        self.provider: OidcProvider | None = None
+        self.provider: OidcProvider[OidcSettings] | None = None
         self._configured: list[tuple[str, Operator]] = []
         self._asked_at = 0.0
         self._refused: dict[tuple[str, str], float] = {}
@@ -98,7 +105,8 @@ class Operators:
         authorization = request.headers.get(hdrs.AUTHORIZATION, "")
         given = authorization.removeprefix(_BEARER).strip() if authorization.startswith(_BEARER) else ""
         session = "" if authorization else request.cookies.get(self.cookie("operator"), "")
-        operator = self._by_configuration(given) or await self._by_record(given or session, bearer=not session)
+        typed = self._typed(session)
+        operator = await (self.known(given or typed) if given or typed else self._by_record(session, bearer=False))
         if operator is None:
             raise self._unknown()
         if operator.until is not None and operator.until <= self._wall():
@@ -108,11 +116,34 @@ class Operators:
             await self._check_origin(request, session)
         return operator
 
-    async def _check_origin(self, request: web.Request, session: str) -> None:
-        """A browser sends its cookies with whatever any page asks for; what changes something must be our own."""
+    async def known(self, token: str) -> Operator | None:
+        """Whose a token is, whether or not it still holds."""
+        return self._by_configuration(token) or await self._by_record(token, bearer=True)
+
+    def session_of(self, token: str) -> str:
+        """The cookie of a browser in whose login page a token was typed; the token itself is sealed in it."""
+        kept = json.dumps({"token": token, "until": self._wall() + TYPED_FOR})
+        return TYPED_PREFIX + self.seal.close(kept.encode(), _TYPED).hex()
+
+    def _typed(self, session: str) -> str:
+        """The token in such a cookie; "" where there is none, or it was typed too long ago."""
+        if not session.startswith(TYPED_PREFIX):
+            return ""
+        try:
+            kept = loads_object(self.seal.open(bytes.fromhex(session.removeprefix(TYPED_PREFIX)), _TYPED))
+        except ValueError:
+            return ""
+        return str(kept["token"]) if kept["until"] > self._wall() else ""
+
+    def check_origin(self, request: web.Request) -> None:
+        """Raises :class:`Problem` for a request that no page of this API has made."""
         if request.headers.get(hdrs.ORIGIN) != origin(self.public_url):
             detail = f"With a session, what changes something must come from a page of {origin(self.public_url)}."
             raise Problem(403, "Not From Here", detail)
+
+    async def _check_origin(self, request: web.Request, session: str) -> None:
+        """A browser sends its cookies with whatever any page asks for; what changes something must be our own."""
+        self.check_origin(request)
         given = request.headers.get("X-CSRF-Token", "")
         if not given and request.content_type == "application/x-www-form-urlencoded":
             given = str((await request.post()).get("csrf_token", ""))

@@ -34,6 +34,7 @@ from member.confine.files import remove_tree, remove_tree_async
 from member.confine.limits import LimitExceededError, Limits
 from member.core.repo2docker_log import Repo2dockerLog
 from member.settings import MemberSettings
+from providers.credentials import git_credentials
 from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -259,7 +260,9 @@ class ContainerBuilder:
             own = self._own
             limits = Limits(own.memory, own.processes, own.disk, deadline_s=own.timeout)
             argv = repo2docker.arguments(request, engine, own, group)
-            status = await warden.run(repo2docker.command(confinement, engine, place, argv, limits), on_line)
+            credentials = git_credentials(request.provider, request.repo_url, self._settings.providers)
+            command = repo2docker.command(confinement, engine, place, argv, limits, credentials=credentials)
+            status = await warden.run(command, on_line)
         except LimitExceededError as error:
             return BuildFailedError(Failure.USER, f"The build was ended: {error}.")
         except OSError as error:

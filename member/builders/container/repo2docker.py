@@ -21,6 +21,7 @@ from member.confine.environ import named_files, network_environ
 from member.confine.limits import Limits
 from member.confine.sandbox import HOME_PATH, USER, Layer, View, covered
 from member.confine.warden import Command
+from providers.credentials import GitCredentials
 
 #: On each image: what it is of, by the names under which other members find it in a registry.
 LABEL_REPO, LABEL_COMMIT = "org.manybinder.repo", "org.manybinder.commit"
@@ -98,8 +99,12 @@ def command(
     argv: Sequence[str],
     limits: Limits,
     environ: Mapping[str, str] = os.environ,
+    credentials: GitCredentials | None = None,
 ) -> Command:
-    """The run as a command of this machine; ``place`` is an empty directory of its own."""
+    """The run as a command of this machine; ``place`` is an empty directory of its own.
+
+    ``credentials`` are for its Git: what runs of the repository, the engine runs, with an environment of its own.
+    """
     home, tmp = place / "home", place / "tmp"
     for directory in (home, tmp):
         directory.mkdir(mode=0o700)
@@ -126,6 +131,7 @@ def command(
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         **_GIT,
+        **(credentials.whole_environ if credentials else {}),
     }
     invocation = confinement.invocation([sys.executable, "-I", "-m", "repo2docker", *argv], seen, limits)
     return Command(invocation, variables, limits, [home, tmp], cwd="/" if confinement.confined else str(home))

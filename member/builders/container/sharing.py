@@ -1,7 +1,9 @@
 """Images in registries: what others have built is pulled instead of built again, what is built here is pushed."""
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 import aiohttp
 
@@ -52,16 +54,41 @@ class Sharing:
                 return True
         except (RegistryError, EngineError) as error:
             raise BuildFailedError(Failure.MEMBER, f"Nothing can be built here now: {error}.") from error
-        for registry, prefix in self._others:
-            name = prefix + image.removeprefix(self._prefix)
-            try:
-                if await registry.exists(name):
+        async with contextlib.aclosing(self._elsewhere(image)) as places:
+            async for registry, name in places:
+                try:
                     await self._pull(registry, f"{registry.host}/{name}", tell)
                     await self._client.tag(f"{registry.host}/{name}", image)
+                except (RegistryError, EngineError) as error:
+                    logger.warning("an image is not had from elsewhere: %s", error)
+                else:
                     return True
-            except (RegistryError, EngineError) as error:
-                logger.warning("an image is not had from elsewhere: %s", error)
         return False
+
+    async def _elsewhere(self, image: str) -> AsyncGenerator[tuple[Registry, str], None]:
+        """The others' registries that have an image, and its name there, as they say so.
+
+        All are asked at once: one that is slow or broken keeps nobody from the others.
+        """
+        asked: dict[asyncio.Task[bool], tuple[Registry, str]] = {}
+        for registry, prefix in self._others:
+            name = prefix + image.removeprefix(self._prefix)
+            asked[asyncio.create_task(registry.exists(name), name=f"ask {registry.host}")] = registry, name
+        waiting = set(asked)
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=list(asked).index):
+                    if (error := task.exception()) is None and task.result():
+                        yield asked[task]
+                    elif isinstance(error, RegistryError):
+                        logger.warning("an image is not had from elsewhere: %s", error)
+                    elif error is not None:
+                        raise error
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def push(self, image: str, tell: Tell) -> None:
         """Push a new image; one that cannot be pushed serves here all the same, and is pushed later."""

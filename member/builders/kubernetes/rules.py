@@ -81,6 +81,12 @@ def session_shape(settings: KubernetesBuilderSettings, namespace: str) -> Sessio
     )
 
 
+def build_shape(settings: KubernetesBuilderSettings) -> SessionShape:
+    """Where builds may run, in the same form."""
+    chosen = (*_DEDICATED, *tolerations(settings.tolerations))
+    return SessionShape(settings.namespace, {}, node_selector=settings.node_selector, tolerations=chosen)
+
+
 def autoscaler(settings: KubernetesBuilderSettings) -> Autoscaler:
     """What the cluster may grow by."""
     return Autoscaler(settings.sessions.autoscaler_max_nodes, settings.sessions.autoscaler_sessions_per_node)

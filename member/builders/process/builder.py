@@ -29,6 +29,7 @@ from member.core import pythons
 from member.core.environment import Plan, make_plan
 from member.core.refusals import RepositoryError
 from member.settings import MemberSettings
+from providers.credentials import git_credentials
 from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ class ProcessBuilder:
     async def _fetch(self, site: Site, request: BuildRequest) -> None:
         source = contents.source_of(request, self._providers)
         if source is None:
-            await steps.fetch(site, request)
+            await steps.fetch(site, request, git_credentials(request.provider, request.repo_url, self._providers))
         else:
             await contents.fetch(site, request, source)
 

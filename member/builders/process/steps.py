@@ -18,6 +18,7 @@ from member.confine.confinement import Mode
 from member.confine.ending import to_its_end
 from member.confine.sandbox import ENV_PATH, Layer
 from member.core.environment import Detected, Plan, read_detected
+from providers.credentials import GitCredentials
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +73,13 @@ async def prepare_bytecode(directory: Path) -> None:
             await process.wait()
 
 
-async def fetch(site: Site, request: BuildRequest) -> None:
-    """Check the repository out into the home; raises :class:`BuildFailedError`."""
-    git = shlex.join(_GIT)
+async def fetch(site: Site, request: BuildRequest, credentials: GitCredentials | None = None) -> None:
+    """Check the repository out into the home; raises :class:`BuildFailedError`.
+
+    ``credentials`` are for this alone: nothing of the repository runs yet, and what runs later does not get them.
+    """
+    config = credentials.config if credentials else {}
+    git = shlex.join([*_GIT, *(part for key, value in config.items() for part in ("-c", f"{key}={value}"))])
     url, commit = shlex.quote(request.repo_url), shlex.quote(request.commit)
     # A server that serves plain files, or only what a ref names, cannot be asked for one commit.
     script = (
@@ -92,7 +97,8 @@ async def fetch(site: Site, request: BuildRequest) -> None:
         "fi\n"
     ).replace("/tmp/shallow", shlex.quote(site.confinement.seen_at("/tmp/shallow", site.tmp / "shallow")))  # noqa: S108
     await site.say(Phase.FETCHING, f"Fetching {request.repo_url} at {request.commit}\n")
-    status, lines = await site.run(["/bin/sh", "-c", script], Phase.FETCHING, environ=_GIT_ENVIRON, deadline_s=600)
+    environ = _GIT_ENVIRON | (credentials.environ if credentials else {})
+    status, lines = await site.run(["/bin/sh", "-c", script], Phase.FETCHING, environ=environ, deadline_s=600)
     if status:
         failure, message = git_failure(lines, request.repo_url, request.commit)
         # Where its submodules are, the repository says: a server of its choice cannot make this member guilty.

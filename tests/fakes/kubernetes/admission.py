@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from tests.fakes.kubernetes.status import StatusError, bad_request, not_found
-from tests.fakes.kubernetes.store import KINDS, Object, Store
+from tests.fakes.kubernetes.store import GROUPS, KINDS, Object, Store
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
@@ -17,8 +17,9 @@ _NODE_TROUBLE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable
 def check(store: Store, plural: str, namespace: str, item: Object) -> str:
     """Check and complete an object to be created; returns its name, raises :class:`StatusError`."""
     kind = KINDS[plural][0]
-    if item.get("kind", kind) != kind or item.get("apiVersion", "v1") != "v1":
-        raise bad_request(f"{kind} in version v1 cannot be handled as a {item.get('kind')}")
+    version = GROUPS.get(plural, "v1")
+    if item.get("kind", kind) != kind or item.get("apiVersion", version) != version:
+        raise bad_request(f"{kind} in version {version} cannot be handled as a {item.get('kind')}")
     meta = item.setdefault("metadata", {})
     name = str(meta.get("name") or "")
     if meta.get("namespace", namespace) != namespace:

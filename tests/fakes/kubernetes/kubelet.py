@@ -84,6 +84,17 @@ class Kubelet:
         }
         self._status(name, {"terminated": terminated}, phase="Failed" if code else "Succeeded", **status)
 
+    def crash(self, name: str, code: int) -> None:
+        """End a pod's container that is to run again (``restartPolicy`` is not ``Never``), which its node puts off."""
+        pod = self._pod(name)
+        terminated: dict[str, Any] = {"exitCode": code, "reason": "Error", "finishedAt": now()}
+        if pod["spec"]["containers"][0].get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            lines = self.cluster.logs.of(pod["metadata"]["uid"]).lines[-80:]
+            terminated["message"] = b"\n".join(line for _, line in lines).decode(errors="replace")[-2048:]
+        waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}
+        entry = {"lastState": {"terminated": terminated}, "restartCount": 1}
+        self._status(name, {"waiting": waiting}, entry=entry, phase="Running")
+
     def evict(self, name: str, message: str) -> None:
         """End a pod as a node does that runs out of something."""
         self.finish(name, 137, reason="Error", reason_of_pod="Evicted", message=message)
@@ -106,7 +117,15 @@ class Kubelet:
         assert pod is not None, f"there is no pod {name}"
         return pod
 
-    def _status(self, name: str, state: dict[str, Any], *, reason_of_pod: str = "", **status: Any) -> None:
+    def _status(
+        self,
+        name: str,
+        state: dict[str, Any],
+        *,
+        reason_of_pod: str = "",
+        entry: dict[str, Any] | None = None,
+        **status: Any,
+    ) -> None:
         pod = self._pod(name)
         container = pod["spec"]["containers"][0]
         ready = "running" in state
@@ -116,6 +135,7 @@ class Kubelet:
             "imageID": "sha256:0",
             "ready": ready,
             "restartCount": 0,
+            **(entry or {}),
         }
         if reason_of_pod:
             status["reason"] = reason_of_pod
@@ -135,19 +155,32 @@ class Kubelet:
 
     async def _live(self, pod: Object) -> None:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        if await self._prepare(pod):
+            await self._run(pod)
+        elif (left := self.cluster.store.get("pods", self.namespace, name)) and left["metadata"]["uid"] == uid:
+            self.remove(name)
+
+    async def _prepare(self, pod: Object) -> bool:
+        """Find a node, and what the container needs there; whether the pod is still there then."""
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         if not await self._place(pod):
-            return
+            return False
         image = pod["spec"]["containers"][0]["image"]
         while not self.images(image):
             self.waiting(name, "ErrImagePull", f'failed to pull and unpack image "{image}": not found')
-            await self._pause(uid)
+            if not await self._pause(uid):
+                return False
             self.waiting(name, "ImagePullBackOff", f'Back-off pulling image "{image}"')
             if not await self._pause(uid):
-                return
+                return False
         while missing := self._missing_secret(pod):
             self.waiting(name, "CreateContainerConfigError", f'secret "{missing}" not found')
             if not await self._pause(uid):
-                return
+                return False
+        return True
+
+    async def _run(self, pod: Object) -> None:
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         process = await self._start(pod)
         self.run(name)
         watcher = asyncio.create_task(self._until_doomed(name, uid, pod["spec"].get("activeDeadlineSeconds")))
@@ -160,9 +193,14 @@ class Kubelet:
                 _kill(process)
             code = await ended
             await reader
+            if code and not doom and pod["spec"]["restartPolicy"] != "Never":
+                self.crash(name, code if code > 0 else 128 - code)
+                doom = await watcher
         finally:
             _kill(process)
             watcher.cancel()
+            # Its pipes are closed then.
+            await process.wait()
         self._end(name, uid, code, doom)
 
     def _end(self, name: str, uid: str, code: int, doom: str) -> None:

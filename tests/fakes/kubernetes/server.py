@@ -28,7 +28,7 @@ from tests.fakes.kubernetes.status import (
     forbidden,
     not_found,
 )
-from tests.fakes.kubernetes.store import KINDS, Change, Object, Store, now
+from tests.fakes.kubernetes.store import GROUPS, KINDS, Change, Object, Store, now
 
 TOKEN = "the-clusters-token"
 USER = "system:serviceaccount:binder:member"
@@ -78,8 +78,8 @@ class FakeKubernetes:
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._guard])
         app.router.add_route("GET", "/version", self._version)
-        for within in ("", "/namespaces/{namespace}"):
-            path = f"/api/v1{within}/{{plural}}"
+        groups = ["/api/v1", *(f"/apis/{group}" for group in sorted(set(GROUPS.values())))]
+        for path in (f"{group}{within}/{{plural}}" for group in groups for within in ("", "/namespaces/{namespace}")):
             app.router.add_get(path, self._list_or_watch)
             app.router.add_post(path, self._create)
             app.router.add_get(f"{path}/{{name}}", self._get)
@@ -147,7 +147,8 @@ class FakeKubernetes:
         what = f"{verb} {plural}{'/log' if request.path.endswith('/log') else ''}"
         self.asked[what] += 1
         try:
-            if plural not in KINDS:
+            root = f"/apis/{GROUPS[plural]}/" if plural in GROUPS else "/api/v1/"
+            if plural not in KINDS or ("plural" in request.match_info and not request.path.startswith(root)):
                 return StatusError(404, "NotFound", "the server could not find the requested resource").response()
             if what in self.forbidden:
                 return forbidden(USER, verb, plural, namespace).response()
@@ -178,7 +179,7 @@ class FakeKubernetes:
         def matches(item: Object) -> bool:
             return by_label(item) and by_field(item)
 
-        if request.query.get("watch") in ("true", "1"):
+        if _is_set(request, "watch"):
             return await self._watch(request, plural, namespace, matches)
         return self._list(request, plural, namespace, matches)
 
@@ -206,7 +207,12 @@ class FakeKubernetes:
         # Items of a list do not repeat their kind.
         bare = [{key: value for key, value in item.items() if key not in ("kind", "apiVersion")} for item in shown]
         return web.json_response(
-            {"kind": f"{KINDS[plural][0]}List", "apiVersion": "v1", "metadata": meta, "items": bare}
+            {
+                "kind": f"{KINDS[plural][0]}List",
+                "apiVersion": GROUPS.get(plural, "v1"),
+                "metadata": meta,
+                "items": bare,
+            }
         )
 
     async def _watch(
@@ -240,8 +246,9 @@ class FakeKubernetes:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(end):
                         await changed.wait()
-            if self.bookmarks and not self.deaf and request.query.get("allowWatchBookmarks") == "true":
-                mark = {"kind": KINDS[plural][0], "apiVersion": "v1", "metadata": {"resourceVersion": str(at)}}
+            if self.bookmarks and not self.deaf and _is_set(request, "allowWatchBookmarks"):
+                version = GROUPS.get(plural, "v1")
+                mark = {"kind": KINDS[plural][0], "apiVersion": version, "metadata": {"resourceVersion": str(at)}}
                 await _send(response, "BOOKMARK", mark)
         finally:
             self._requests.remove(request)
@@ -374,10 +381,15 @@ class FakeKubernetes:
             self._requests.remove(request)
 
 
+def _is_set(request: web.Request, name: str) -> bool:
+    """As the API reads a boolean: whatever is given and does not say no (clients send ``True``, ``true`` or ``1``)."""
+    return request.query.get(name, "false").lower() not in ("false", "0")
+
+
 def _verb(request: web.Request) -> str:
     named = "name" in request.match_info
     match request.method:
-        case "GET" if not named and request.query.get("watch") in ("true", "1"):
+        case "GET" if not named and _is_set(request, "watch"):
             return "watch"
         case "GET":
             return "get" if named else "list"

@@ -22,7 +22,11 @@ KINDS = {
     "configmaps": ("ConfigMap", True),
     "namespaces": ("Namespace", False),
     "serviceaccounts": ("ServiceAccount", True),
+    "leases": ("Lease", True),
 }
+
+#: Group and version of those that are not in the core group.
+GROUPS = {"leases": "coordination.k8s.io/v1"}
 
 
 def now() -> str:
@@ -62,7 +66,7 @@ class Store:
             meta["namespace"] = namespace
         meta.setdefault("uid", old["metadata"]["uid"] if old else str(uuid.uuid4()))
         meta.setdefault("creationTimestamp", old["metadata"]["creationTimestamp"] if old else now())
-        item.setdefault("apiVersion", "v1")
+        item.setdefault("apiVersion", GROUPS.get(plural, "v1"))
         item.setdefault("kind", KINDS[plural][0])
         if old is not None:
             meta["resourceVersion"] = old["metadata"]["resourceVersion"]

@@ -25,14 +25,17 @@ from member.builders.container import endpoint as endpoints
 from member.builders.container.client import unlimited
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
-from member.builders.container.repo2docker import Engine, arguments
+from member.builders.container.repo2docker import Engine, arguments, command
 from member.builders.container.words import why
 from member.builders.lab_extension import extension_files
+from member.confine.confinement import Confinement, Mode
+from member.confine.limits import Limits
 from member.core.images import image_name
 from member.core.repo2docker_log import Repo2dockerLog
 from member.hub.binder import image_command, session_environ
 from member.hub.container import with_extension
 from member.settings import MemberSettings
+from providers.credentials import GitCredentials
 from servicekit.config import ConfigError, load, parse
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "member-container.yaml"
@@ -166,6 +169,22 @@ def test_repo2docker_gets_what_binderhub_gives_it_and_limits_where_the_engine_kn
     assert "--memory" not in docker
 
 
+def test_credentials_reach_the_git_of_repo2docker_and_no_argument(tmp_path: Path) -> None:
+    engine = Engine(Endpoint("podman", f"unix://{tmp_path}/podman.sock"), "manybinder-podman")
+    own = ContainerBuilderSettings()
+    credentials = GitCredentials("https://git.example", "username=someone\npassword=s3cr3t")
+    argv = arguments(REQUEST, engine, own, "/group")
+    limits = Limits(own.memory, own.processes, own.disk)
+    for given_ in (credentials, None):
+        place = tmp_path / str(given_ is None)
+        place.mkdir()
+        run = command(Confinement(Mode.NONE, "a test"), engine, place, argv, limits, {}, given_)
+        invocation = run.invocation
+        assert "s3cr3t" not in " ".join([*invocation.program, *invocation.hidden, *invocation.command])
+        holding = {name for name, value in run.environ.items() if "s3cr3t" in value}
+        assert holding == ({"GIT_CREDENTIAL_ENV"} if given_ else set())
+
+
 def test_what_the_member_finds_wrong_here_goes_before_what_a_log_says() -> None:
     log = Repo2dockerLog()
     log.read('{"message": "Error: building at STEP: while running runtime: exit status 137", "phase": "building"}')
@@ -281,6 +300,7 @@ def test_images_are_named_as_binderhub_names_them() -> None:
 
 
 def test_a_sessions_token_is_in_its_environment_alone() -> None:
+    """The notebook token in the server's argv."""
     options = {"image": "i", "token": "secret", "repo_url": "u", "binder_request": "v2/gh/o/r/m"}
     environ = session_environ(options)
     assert environ == {"JUPYTER_TOKEN": "secret", "BINDER_REPO_URL": "u", "BINDER_REQUEST": "v2/gh/o/r/m"}

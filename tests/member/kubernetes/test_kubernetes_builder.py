@@ -132,6 +132,7 @@ async def test_watches_that_break_expire_or_lose_events_lose_no_build(tmp_path: 
 
 
 async def test_a_deletion_that_no_watch_tells_ends_the_build(tmp_path: Path) -> None:
+    """The DELETED event that is missed between two watches, and hangs the build for ever."""
     async with cluster(tmp_path) as there:
         builder = await there.builder()
         reader = there.read(builder)
@@ -223,6 +224,7 @@ async def test_an_image_that_is_gone_from_the_registry_is_built_anew(tmp_path: P
 
 
 async def test_a_registry_that_is_broken_is_not_an_image_that_is_missing(tmp_path: Path) -> None:
+    """A registry's error that is read as "image not found"."""
     async with cluster(tmp_path) as there:
         builder = await there.builder()
         there.registry.status = 500

@@ -1,8 +1,10 @@
 """Builds and capacity in a cluster, fake or real.
 
-The real one is used where ``MANYBINDER_TEST_KUBECONFIG`` names a kubeconfig, of someone who may make namespaces; the
-test makes one of its own and removes it.  ``MANYBINDER_TEST_IMAGE`` names an image that its nodes have or can pull,
-with ``/bin/sh`` in it.  Nothing here may hold in the fake cluster alone: no fault is asked for, and no time is exact.
+The real one is used where ``MANYBINDER_TEST_KUBECONFIG`` names a kubeconfig, of someone who may make namespaces and do
+anything in them, and list nodes and all pods; the test makes a namespace of its own and removes it.
+``MANYBINDER_TEST_IMAGE`` names an image that its nodes have or can pull, with ``/bin/sh`` and ``sleep`` in it.  There
+must be room for a few pods of 16 MiB.  Nothing here may hold in the fake cluster alone: no fault is asked for, and no
+time is exact.
 """
 
 import asyncio
@@ -15,23 +17,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.events import Failure
+from contract.signatures import private_pem
+from member import joined
 from member.builders.base import BuildRequest
 from member.builders.kubernetes.builder import KubernetesBuilder
 from member.clients.kubernetes import Kubernetes, KubernetesError
+from member.core import leases
+from member.core.launching import Launch
+from member.engines.cluster_ledger import ClusterLedger
+from member.engines.replicas import Replicas
+from member.joined_secret import JoinedSecret
+from servicekit.tasks import Tasks
 from tests.fakes.kubernetes import FakeKubernetes, Kubelet, node
 from tests.member.kubernetes.kube_harness import Reader, build_request_for, read, settings
+from tests.member.member_harness import order
 
 KUBECONFIG = os.environ.get("MANYBINDER_TEST_KUBECONFIG", "")
 IMAGE = os.environ.get("MANYBINDER_TEST_IMAGE", "")
 
 #: Seconds that a cluster may take for anything that is waited for here.
-PATIENCE_S = 180.0
+PATIENCE_S = 240.0
 
-#: Some seconds of work, and much more than any test waits for.
-LINES = 'for n in 1 2 3 4 5 6 7 8 9 10; do echo "line $n of $#"; sleep 0.15; done'
-LONG = "echo begun; sleep 120"
+#: Some seconds of work, and much more than any test waits for.  Not every sleep knows parts of a second.
+LINES = 'for n in 1 2 3 4 5 6 7 8 9 10; do echo "line $n of $#"; sleep 0.15 2>/dev/null || sleep 1; done'
+LONG = "echo begun; sleep 600"
 
 
 @dataclass
@@ -116,12 +128,15 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             kubeconfig, image = Path(KUBECONFIG), IMAGE
         client = await Kubernetes.connect(kubeconfig)
         stack.push_async_callback(client.close)
-        await client.create("namespaces", None, new("Namespace", namespace))
+        # Build pods run as root, which a cluster may forbid where nothing is said.
+        labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+        await client.create("namespaces", None, new("Namespace", namespace, labels=labels))
         stack.push_async_callback(client.delete, "namespaces", None, namespace)
         # No pod can be made before its controller has made this.
         await until(lambda: is_there(client, "serviceaccounts", namespace, "default"))
         async with contextlib.AsyncExitStack() as builders:
-            start_timeout = "2s" if request.param == "fake" else "45s"
+            # A node may look for a registry that is not there for a minute.
+            start_timeout = "2s" if request.param == "fake" else "120s"
             yield Place(kubeconfig, namespace, client, tmp_path, builders, image, start_timeout)
 
 
@@ -258,3 +273,105 @@ async def test_a_watch_goes_on_where_a_list_has_ended(place: Place) -> None:
     watch = client.watch("configmaps", place.namespace, version, labels="which=mine", window_s=3)
     heard = [(change.type, change.object["metadata"].get("name")) async for change in watch]
     assert [item for item in heard if item[0] != "BOOKMARK"] == [("ADDED", "after"), ("DELETED", "before")]
+
+
+async def test_of_two_changes_of_one_version_one_is_refused(place: Place) -> None:
+    client = place.client
+    made = await client.create("leases", place.namespace, a_lease("mine"))
+    assert made["spec"]["renewTime"] == "2026-01-02T03:04:05.678901Z"
+    version = {"metadata": {"resourceVersion": made["metadata"]["resourceVersion"]}}
+    changed = await client.patch("leases", place.namespace, "mine", {**version, "spec": {"holderIdentity": "one"}})
+    assert changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
+    with pytest.raises(KubernetesError) as caught:
+        await client.patch("leases", place.namespace, "mine", {**version, "spec": {"holderIdentity": "other"}})
+    assert (caught.value.status, caught.value.reason) == (409, "Conflict")
+    # Who names no version changes whatever is there.
+    await client.patch("leases", place.namespace, "mine", {"spec": {"holderIdentity": "third"}})
+    there = await client.get("leases", place.namespace, "mine")
+    assert (there["spec"]["holderIdentity"], there["spec"]["leaseDurationSeconds"]) == ("third", 15)
+
+
+def a_lease(name: str) -> dict[str, Any]:
+    state = leases.ReplicaState(address="http://192.0.2.1:9001")
+    return leases.lease(name, "member", leases.REPLICA, "zero", state, now="2026-01-02T03:04:05.678901Z", duration_s=15)
+
+
+async def replica(place: Place, name: str, tasks: Tasks) -> ClusterLedger:
+    """A replica of a member, which has no more to it."""
+
+    async def state() -> leases.ReplicaState:
+        return leases.ReplicaState(address=f"http://{name}:9001", ok=True)
+
+    client = await Kubernetes.connect(place.kubeconfig)
+    replicas = Replicas(client, place.namespace, "member", name, state=state, tasks=tasks)
+    made = ClusterLedger(client, place.namespace, "member", replicas, tasks)
+    await made.start()
+    return made
+
+
+async def test_replicas_find_each_other_and_share_launches(place: Place) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
+        first, second = [await replica(place, name, tasks) for name in ("a", "b")]
+
+        async def met() -> bool:
+            return [item.address for item in second.others] == ["http://a:9001"] and len(first.others) == 1
+
+        await until(met)
+        assert first.boot_id == second.boot_id
+        mine = order(issued_at=1.0)
+        assert await first.take(mine) is None
+        assert await first.take(mine) is None
+        assert await second.take(mine) == "http://a:9001"
+        assert await second.find(mine.launch_id) == "http://a:9001"
+        assert await second.find("0" * 32) is None
+        launch = Launch(mine, "somebody")
+        assert list(await first.claim(launch)) == []
+        theirs = order(issued_at=1.0)
+        assert await second.take(theirs) is None
+        assert [item.key for item in await second.claim(Launch(theirs, "else"))] == ["somebody"]
+        assert await first.holds(launch)
+        assert not await second.holds(launch)
+        # What one has, the other may have once it says good-bye.
+        await first.close()
+        assert await second.take(mine) is None
+        assert await second.find(mine.launch_id) is None
+
+        async def alone() -> bool:
+            return not second.others
+
+        await until(alone)
+        await second.close()
+    left = (await place.client.list_all("leases", place.namespace)).items
+    assert left == []
+
+
+async def test_a_secret_keeps_what_replicas_have_joined(place: Place) -> None:
+    key = Ed25519PrivateKey.generate()
+    url = "https://binder.example.org/a~b/"
+    known = joined.Joined("m", url, f"{url}api/v1/reports", (key.public_key(),), 1.0, key)
+    places = [place.tmp_path / name for name in ("one", "other")]
+    clients = [await Kubernetes.connect(place.kubeconfig) for _ in places]
+    for client in clients:
+        place.stack.push_async_callback(client.close)
+    kept = [
+        JoinedSecret(client, place.namespace, "federations", directory)
+        for client, directory in zip(clients, places, strict=True)
+    ]
+    for one in kept:
+        await one.settle()
+    joined.keep(places[0], known)
+    for directory in places:
+        joined.fresh_key(directory, "rotate-x")
+    await asyncio.gather(*(one.settle() for one in kept))
+    await asyncio.gather(*(one.settle() for one in kept))
+    assert [len(joined.read_all(directory)) for directory in places] == [1, 1]
+    keys = {private_pem(joined.fresh_key(directory, "rotate-x")) for directory in places}
+    assert len(keys) == 1
+    joined.forget(places[1], known)
+    joined.forget_key(places[1], "rotate-x")
+    await kept[1].settle()
+    await kept[0].settle()
+    assert joined.read_all(places[0]) == []
+    assert not (await place.client.get("secrets", place.namespace, "federations")).get("data")

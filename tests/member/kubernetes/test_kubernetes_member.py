@@ -91,6 +91,13 @@ def test_a_hub_of_the_members_own_is_refused(tmp_path: Path) -> None:
         KubernetesKind().hub(settings(tmp_path, "http://127.0.0.1:9", tmp_path), tmp_path / "member.yaml")
 
 
+def test_credentials_that_no_pod_would_get_are_refused(tmp_path: Path) -> None:
+    tree = settings_tree(tmp_path, "http://127.0.0.1:9", tmp_path)
+    tree["providers"] = {"gl": {"git_credentials": "username=a\npassword=b"}}
+    with pytest.raises(ValidationError, match=r"providers\.gl\.git_credentials: .*builder\.git_credentials_secret"):
+        MemberSettings.model_validate(tree)
+
+
 async def test_a_launch_builds_in_the_cluster_and_its_session_starts_at_the_clusters_hub(tmp_path: Path) -> None:
     script = 'echo \'{"phase": "building", "message": "building $0\\n"}\'; echo "$@"'
     async with cluster(tmp_path) as there, FakeHub() as hub, Kubelet(there.api, NAMESPACE):

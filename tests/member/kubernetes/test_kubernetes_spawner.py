@@ -11,10 +11,10 @@ import yaml
 from kubernetes_asyncio.client import ApiClient
 from tornado import web
 
-from member.hub.kubernetes import BinderSpawner
+from member.hub.kubernetes import BinderSpawner, Trouble, trouble
 from tests.charts.pod_security import offences
+from tests.member.kubernetes.hub_harness import WITHOUT_OURS, write_config
 
-HUB_FILES = Path(__file__).parents[3] / "member" / "hub"
 CHART_VALUES = Path(__file__).parents[3] / "charts" / "member" / "values.yaml"
 
 OPTIONS = {"image": "registry/x:1", "token": "the-visitors", "repo_url": "https://git.example/org/repo"}
@@ -23,9 +23,14 @@ OPTIONS = {"image": "registry/x:1", "token": "the-visitors", "repo_url": "https:
 def spawner(monkeypatch: pytest.MonkeyPatch, options: dict[str, str], **traits: Any) -> BinderSpawner:
     """A spawner whose start makes no pod."""
 
-    async def no_pod(self: Any) -> None:
+    async def no_pod(self: Any) -> str:
         """Nothing."""
+        return "http://192.0.2.1:8888"
 
+    async def answers(url: str) -> bool:
+        return True
+
+    monkeypatch.setattr("member.hub.kubernetes.answers", answers)
     monkeypatch.setattr("kubespawner.KubeSpawner._start", no_pod)
     for client in ("load_config", "shared_client"):
         monkeypatch.setattr(f"kubespawner.spawner.{client}", lambda *_, **__: None)
@@ -90,23 +95,86 @@ async def test_a_start_without_image_or_token_is_refused(monkeypatch: pytest.Mon
         await made.start()
 
 
-async def test_the_files_work_where_a_chart_mounts_them_and_nothing_else_of_ours_is(tmp_path: Path) -> None:
-    own = tmp_path / "manybinder" / "member" / "hub"
-    config = tmp_path / "jupyterhub_config.d" / "manybinder.py"
-    for path in (own, config.parent):
-        path.mkdir(parents=True)
-    for name in ("binder.py", "kubernetes.py"):
-        (own / name).write_text((HUB_FILES / name).read_text())
-    config.write_text((HUB_FILES / "z2jh_config.py").read_text())
-    code = f"""
-import sys
-sys.path = [path for path in sys.path if path != {str(HUB_FILES.parents[1])!r}]
+IMAGE_ABSENT = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+CRASHED = {"terminated": {"exitCode": 1, "reason": "Error", "message": "port 8888 is in use.\n"}}
+PLACED = {"type": "PodScheduled", "status": "True"}
+NO_ROOM = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: 3 Insufficient memory."}
+
+
+def pod(phase: str = "Pending", state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    """A session's pod, with a container of an operator's beside Jupyter's."""
+    entry = {"name": "notebook", "state": state or {}, "lastState": status.pop("last", {})}
+    entries = [{"name": "beside", "state": {"running": {}}}, entry] if state is not None else []
+    return {"metadata": {}, "status": {"phase": phase, "conditions": [PLACED], "containerStatuses": entries, **status}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "message", "patience_s"),
+    [
+        ({}, None, None),
+        (pod(), None, None),
+        (pod("Running", {"running": {}}), None, None),
+        (
+            pod(conditions=[NO_ROOM]),
+            "No node of the cluster has room for the session (0/3 nodes are available: 3 Insufficient memory).",
+            None,
+        ),
+        (
+            pod(state=IMAGE_ABSENT),
+            "The session's image cannot be pulled (ImagePullBackOff: Back-off pulling image).",
+            60,
+        ),
+        (
+            pod(state={"waiting": {"reason": "InvalidImageName"}}),
+            "The session's image cannot be used (InvalidImageName).",
+            0,
+        ),
+        (
+            pod(state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "x" not found'}}),
+            'The session\'s node cannot start its container (CreateContainerConfigError: secret "x" not found).',
+            30,
+        ),
+        (
+            pod(state={"waiting": {"reason": "ContainerCreating"}}),
+            "The session's node is still preparing it (ContainerCreating).",
+            None,
+        ),
+        (
+            pod("Running", {"waiting": {"reason": "CrashLoopBackOff"}}, last=CRASHED),
+            "The session ended while it started (exit status 1). port 8888 is in use.",
+            0,
+        ),
+        (pod("Succeeded", {"terminated": {"exitCode": 0}}), "The session ended while it started (exit status 0).", 0),
+        (
+            pod("Running", {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+            "The session needed more memory than it may have while it started.",
+            0,
+        ),
+        (
+            pod("Failed", reason="OutOfpods", message="Pod was rejected: Node didn't have enough resource: pods"),
+            "The session's node gave it up (OutOfpods: Pod was rejected: Node didn't have enough resource: pods).",
+            0,
+        ),
+        ({"metadata": {"deletionTimestamp": "now"}}, "The session was removed from the cluster while it started.", 0),
+    ],
+)
+def test_what_keeps_a_session_from_starting_is_said_in_plain_words(
+    seen: dict[str, Any], message: str | None, patience_s: float | None
+) -> None:
+    assert trouble(seen, 60) == (Trouble(message, patience_s) if message else None)
+
+
+async def test_the_files_work_where_the_chart_mounts_them_and_nothing_else_of_ours_is(tmp_path: Path) -> None:
+    config = write_config(tmp_path, 1, 2)
+    code = f"""{WITHOUT_OURS}
 from traitlets.config.loader import PyFileConfigLoader
-chosen = PyFileConfigLoader({str(config)!r}).load_config().JupyterHub.spawner_class
-print(chosen.__name__, sys.modules[chosen.__module__].__file__)
+hub = PyFileConfigLoader({str(config)!r}).load_config().JupyterHub
+for chosen in (hub.spawner_class, hub.authenticator_class):
+    print(chosen.__name__, sys.modules[chosen.__module__].__file__)
 """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-c", code), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     said, _ = await process.communicate()
-    assert said.decode() == f"BinderSpawner {own / 'kubernetes.py'}\n"
+    own = config.parent / "manybinder" / "member" / "hub"
+    assert said.decode() == f"BinderSpawner {own / 'kubernetes.py'}\nSessionAuthenticator {own / 'ended.py'}\n"

@@ -76,6 +76,7 @@ async def test_what_needs_an_operator_is_given_up_sooner(
 
 
 async def test_a_pull_that_backs_off_between_tries_has_one_patience(tmp_path: Path) -> None:
+    """The ImagePullBackOff that nobody notices."""
     async with cluster(tmp_path) as there:
         builder = await there.builder()
         reader = there.read(builder)
@@ -170,6 +171,7 @@ def engine(name: str, at: str | None, *, ready: bool = True) -> dict[str, Any]:
 
 
 async def test_sticky_builds_go_to_one_ready_node_and_none_is_needed(tmp_path: Path) -> None:
+    """Sticky builds that crash without builder pods, or with one that has no node."""
     async with cluster(tmp_path) as there:
         builder = await there.builder(sticky=True)
         request = there.request()

@@ -1,0 +1,104 @@
+"""Launches of visitors without JavaScript: a page that refreshes itself, and leads to the session.
+
+The launch page names this one, with its build token; the token is what shows that no other site begins a launch.
+"""
+
+import time
+from dataclasses import replace
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from contract.events import BuildEvent, Failure, Phase, failed
+from frontend.admission import admit, unknown_launch
+from frontend.login import check_intent
+from frontend.notebook_url import notebook_url
+from frontend.pages import PAGES
+from frontend.refusals import Refused
+from gateway.core.launch import Launch
+from gateway.core.ports import LaunchAwayError, LaunchLimitError
+from gateway.web.parts import PARTS
+from gateway.web.visitors import admitted_to, client_of, person_of, visitor_of
+
+#: Seconds after which the page looks again.
+REFRESH = 3
+
+#: Lines of the log that are shown.
+LAST_LINES = 12
+
+_OWN = frozenset({"build_token", "member", "force"})
+_HEADERS = {"Cache-Control": "no-store"}
+
+
+async def begin(request: web.Request) -> web.Response:
+    """Begin a launch, and lead to the page that follows it."""
+    parts = request.app[PARTS]
+    try:
+        client = client_of(request, parts)
+        person = await person_of(request, parts, "plain")
+        admitted = admit(request, parts.site, parts.providers, time.time(), route="plain")
+        if person is not None:
+            check_intent(person, with_token=admitted.with_token)
+        visitor = replace(visitor_of(request, parts, client), user=person.name if person else "")
+        await admitted_to(parts, admitted.spec, client, counted=False)
+        launch = parts.launches.start(admitted.spec, replace(visitor, build_token=True))
+        await parts.launches.keep(launch)
+    except Refused as refused:
+        return _ended(request, refused.event or failed(Failure.USER, "This launch has ended.\n"), "")
+    except LaunchLimitError as error:
+        return _ended(request, failed(Failure.REFUSED, f"{error}\n"), "")
+    query = urlencode([(name, value) for name, value in request.query.items() if name not in _OWN])
+    location = parts.site.path(f"plain-launch/{launch.id}") + (f"?{query}" if query else "")
+    return web.Response(status=303, headers={"Location": location, **_HEADERS})
+
+
+async def follow(request: web.Request) -> web.Response:
+    """Where the launch stands; knowing its id is the authority."""
+    parts = request.app[PARTS]
+    try:
+        launch = await parts.launches.find(request.match_info["launch_id"])
+    except LaunchAwayError:
+        return _page(request, None, "")
+    if launch is None:
+        return _ended(request, unknown_launch(Failure.GATEWAY), "")
+    with parts.launches.watching(launch):
+        final = launch.journal.final
+    again = parts.site.path(f"v2/{launch.spec.raw}") + (f"?{request.query_string}" if request.query_string else "")
+    if final is None:
+        return _page(request, launch, again)
+    if final.phase is not Phase.READY:
+        return _ended(request, final, again)
+    try:
+        target = notebook_url(str(final.fields.get("url", "")), final.fields.get("token"), request.query)
+    except ValueError:
+        return _ended(request, failed(Failure.GATEWAY, "The service named no session that could be opened.\n"), again)
+    return web.Response(status=303, headers={"Location": target, "Referrer-Policy": "no-referrer", **_HEADERS})
+
+
+def _page(request: web.Request, launch: Launch | None, again: str) -> web.Response:
+    lines = [] if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1)).splitlines()
+    return request.app[PAGES].response(
+        "plain.html",
+        headers=_HEADERS,
+        label=launch.spec.raw if launch else "",
+        phase=launch.phase.value if launch else Phase.WAITING.value,
+        member=launch.member if launch else None,
+        log="\n".join(lines[-LAST_LINES:]),
+        refresh=REFRESH,
+        failure="",
+        again=again,
+    )
+
+
+def _ended(request: web.Request, final: BuildEvent, again: str) -> web.Response:
+    return request.app[PAGES].response(
+        "plain.html",
+        headers=_HEADERS,
+        label="",
+        phase=final.phase.value,
+        member=None,
+        log="",
+        refresh=0,
+        failure=final.message.strip(),
+        again=again,
+    )

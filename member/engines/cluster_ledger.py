@@ -1,0 +1,309 @@
+"""Whose each launch is, among the replicas of a member.
+
+A launch is a Lease, whose name is the lock: who finds it taken hands the request on to its holder, or takes it over
+where that one is dead.  Every change of it names the version that it changes, so that of two replicas one learns that
+it is not the other's any more.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from contract.launches import short
+from contract.signatures import SignatureRefusedError
+from member.builders.kubernetes.persistence import persist
+from member.clients.informer import Informer
+from member.clients.kubernetes import Kubernetes, KubernetesError
+from member.core import leases
+from member.core.launching import Launch, LaunchOrder, Outcome, user_name
+from member.core.leases import LaunchState, ReplicaState
+from member.core.ports import LedgerError
+from member.engines.replicas import ALIVE_S, FORGET_S, PATIENCE_S, START_S, Replicas, stamp
+from servicekit.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds for good-byes, and between two looks for what dead replicas have left.
+_CLOSE_S, _SWEEP_EVERY_S = 3.0, 60.0
+
+#: Tries to take a launch that others take and give up at the same time.
+_TRIES = 8
+
+
+@dataclass
+class _Held:
+    """A launch of this replica's, with its Lease as written last; ``lost``: it is another one's by now."""
+
+    version: str
+    state: LaunchState
+    lost: bool = False
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ClusterLedger:
+    """A :class:`member.engines.ledger.Ledger` of Leases."""
+
+    def __init__(self, client: Kubernetes, namespace: str, member: str, replicas: Replicas, tasks: Tasks) -> None:
+        self._client, self._namespace, self._member = client, namespace, member
+        self._replicas, self._tasks = replicas, tasks
+        self._held: dict[str, _Held] = {}
+        self._closed = False
+        self._informer: Informer[Mapping[str, Any]] = Informer(
+            client, "leases", namespace, dict, labels=leases.selector(member, leases.LAUNCH)
+        )
+
+    async def start(self) -> None:
+        """Find the others and their launches; raises :class:`KubernetesError`."""
+        await self._replicas.start()
+        self._tasks.spawn("keep up with replicas' launches", self._informer.run())
+        await self._informer.wait_synced(START_S)
+        self._tasks.every("remove what dead replicas have left", _SWEEP_EVERY_S, self.sweep)
+
+    async def close(self) -> None:
+        """Leave nothing that others would wait for."""
+        self._closed = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await asyncio.gather(self._replicas.leave(), *map(self._give_back, self._held))
+        await self._client.close()
+
+    async def _give_back(self, launch_id: str) -> None:
+        held = self._held[launch_id]
+        # What is being written is written first, and nothing afterwards.
+        async with held.writing:
+            if not held.lost:
+                held.lost = True
+                await self._replicas.delete(self._name(launch_id))
+
+    @property
+    def others(self) -> Sequence[ReplicaState]:
+        """See :class:`member.engines.ledger.Ledger`, as what follows."""
+        return self._replicas.others
+
+    @property
+    def boot_id(self) -> str:
+        """Of all."""
+        return self._replicas.boot_id
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the others are to speak."""
+        return self._replicas.is_quiet
+
+    @property
+    def launches(self) -> Sequence[LaunchState]:
+        """Those of replicas that are alive."""
+        alive = self._replicas.alive - {self._me}
+        there = self._informer.objects.values()
+        return [leases.launch_state(item) for item in there if leases.holder_of(item) in alive]
+
+    async def take(self, order: LaunchOrder) -> str | None:
+        """Make a launch this replica's, unless it is another living one's."""
+        held = self._held.get(order.launch_id)
+        if held is not None and not held.lost:
+            await self._write(order.launch_id, issued_at=max(order.issued_at, held.state.issued_at))
+            if not held.lost:
+                return None
+        state = LaunchState(
+            short=short(order.launch_id),
+            # One of its own, until it claims a server.
+            key=user_name(order.repo_url, order.launch_id, order.attempt),
+            repo=order.repo,
+            user=order.user,
+            image=order.image,
+            build_only=order.build_only,
+            launch_host=order.launch_host,
+            issued_at=order.issued_at,
+        )
+        try:
+            for _ in range(_TRIES):
+                if await self._make(order.launch_id, state):
+                    return None
+                there = await self._get(order.launch_id)
+                if there is None:
+                    continue
+                if leases.holder_of(there) == self._me:
+                    # By a request that came at the same time, or whose answer was lost.
+                    self._held.setdefault(order.launch_id, _Held(_version(there), leases.launch_state(there)))
+                    return None
+                if (address := await self._replicas.address(leases.holder_of(there))) is not None:
+                    return address
+                if await self._take_over(order.launch_id, there, state):
+                    return None
+        except KubernetesError as error:
+            raise LedgerError(str(error)) from error
+        raise LedgerError("a launch is taken and given up by other replicas again and again")
+
+    async def find(self, launch_id: str) -> str | None:
+        """Where a launch is that is not this replica's."""
+        try:
+            there = await self._get(launch_id)
+        except KubernetesError as error:
+            raise LedgerError(str(error)) from error
+        if there is None or leases.holder_of(there) == self._me:
+            return None
+        return await self._replicas.address(leases.holder_of(there))
+
+    async def _make(self, launch_id: str, state: LaunchState) -> bool:
+        name = self._name(launch_id)
+        item = leases.lease(name, self._member, leases.LAUNCH, self._me, state, now=stamp(), duration_s=round(ALIVE_S))
+        try:
+            made = await self._ask(lambda: self._client.create("leases", self._namespace, item))
+        except KubernetesError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            return False
+        self._held[launch_id] = _Held(_version(made), state)
+        return True
+
+    async def _take_over(self, launch_id: str, there: Mapping[str, Any], state: LaunchState) -> bool:
+        """Take the launch of a replica that is dead; false if somebody was faster."""
+        last = leases.launch_state(there)
+        if state.issued_at <= last.issued_at:
+            raise SignatureRefusedError("the launch token was used before, at a replica that has ended since")
+        if last.outcome == Outcome.READY:
+            raise LedgerError("the replica that had this launch has ended, and with it what it knew of the session")
+        body = _change(there, state) | {"spec": {"holderIdentity": self._me, "acquireTime": stamp()}}
+        try:
+            taken = await self._ask(lambda: self._client.patch("leases", self._namespace, self._name(launch_id), body))
+        except KubernetesError as error:
+            if error.status not in (404, 409):
+                raise
+            return False
+        logger.info("launch %s: taken over from %s, which is dead", state.short, leases.holder_of(there))
+        self._held[launch_id] = _Held(_version(taken), state)
+        return True
+
+    async def claim(self, launch: Launch) -> Sequence[LaunchState]:
+        """Said before the others are looked at: of two that claim the last room at once, none overlooks the other."""
+        await self._write(launch.order.launch_id, key=launch.key, claimed=True, outcome="")
+        try:
+            labels = leases.selector(self._member, leases.LAUNCH)
+            items = (await self._ask(lambda: self._client.list_all("leases", self._namespace, labels=labels))).items
+            holders = {leases.holder_of(item) for item in items if leases.launch_state(item).claimed} - {self._me}
+            alive = {holder for holder in holders if await self._replicas.address(holder) is not None}
+        except KubernetesError as error:
+            raise LedgerError(str(error)) from error
+        states = [leases.launch_state(item) for item in items if leases.holder_of(item) in alive]
+        claimed = [state for state in states if state.claimed]
+        if (held := self._held.get(launch.order.launch_id)) is not None and held.lost:
+            raise LedgerError("the launch is another replica's by now")
+        return claimed
+
+    async def release(self, launch: Launch) -> None:
+        """The Hub counts it, or nobody."""
+        with contextlib.suppress(LedgerError):
+            await self._write(launch.order.launch_id, claimed=False)
+
+    async def holds(self, launch: Launch) -> bool:
+        """By the word of the API."""
+        if self._closed:
+            return False
+        try:
+            there = await self._get(launch.order.launch_id)
+        except KubernetesError as error:
+            logger.warning("launch %s: whose it is cannot be told: %s", launch.short, error)
+            return False
+        return there is not None and leases.holder_of(there) == self._me
+
+    def ended(self, launch: Launch) -> None:
+        """Tell in the background."""
+        outcome = launch.outcome.value if launch.outcome else ""
+        self._tasks.spawn(f"note the end of launch {launch.short}", self._note_end(launch, outcome))
+
+    async def _note_end(self, launch: Launch, outcome: str) -> None:
+        with contextlib.suppress(LedgerError):
+            await self._write(launch.order.launch_id, outcome=outcome, claimed=False)
+
+    def forgotten(self, launch: Launch) -> None:
+        """Remove its Lease, in the background."""
+        held = self._held.pop(launch.order.launch_id, None)
+        if held is not None and not held.lost:
+            name = self._name(launch.order.launch_id)
+            self._tasks.spawn(f"forget launch {launch.short}", self._replicas.delete(name, held.version))
+
+    async def sweep(self) -> None:
+        """Remove what dead replicas have left."""
+        await self._replicas.sweep()
+        for item in list(self._informer.objects.values()):
+            if not self._replicas.knows(leases.holder_of(item)) and _age_s(item) > FORGET_S:
+                await self._replicas.delete(str(item["metadata"]["name"]), _version(item))
+
+    async def _write(self, launch_id: str, **changes: Any) -> None:
+        """Change the state of a launch that is this replica's; raises :class:`LedgerError`."""
+        held = self._held.get(launch_id)
+        if held is None:
+            return
+        async with held.writing:
+            if held.lost:
+                return
+            state = replace(held.state, **changes)
+            if state == held.state:
+                return
+            body = {
+                "metadata": {"resourceVersion": held.version, "annotations": {leases.STATE: leases.dump(state)}},
+                "spec": {"renewTime": stamp()},
+            }
+            name = self._name(launch_id)
+            try:
+                changed = await self._ask(lambda: self._client.patch("leases", self._namespace, name, body))
+            except KubernetesError as error:
+                if error.status not in (404, 409):
+                    raise LedgerError(str(error)) from error
+                await self._reread(launch_id, held)
+                return
+            held.version, held.state = _version(changed), state
+
+    async def _reread(self, launch_id: str, held: _Held) -> None:
+        """After a change that found another version: of a try whose answer was lost, or another replica's."""
+        try:
+            there = await self._get(launch_id)
+        except KubernetesError as error:
+            raise LedgerError(str(error)) from error
+        if there is not None and leases.holder_of(there) == self._me:
+            held.version, held.state = _version(there), leases.launch_state(there)
+            return
+        held.lost = True
+        logger.warning("launch %s: another replica has taken it over", held.state.short)
+
+    async def _get(self, launch_id: str) -> Mapping[str, Any] | None:
+        name = self._name(launch_id)
+        try:
+            return await self._ask(lambda: self._client.get("leases", self._namespace, name))
+        except KubernetesError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _name(self, launch_id: str) -> str:
+        return leases.launch_name(self._member, launch_id)
+
+    @property
+    def _me(self) -> str:
+        return self._replicas.identity
+
+    @staticmethod
+    async def _ask(ask: Callable[[], Awaitable[T]]) -> T:
+        return await persist(ask, for_s=PATIENCE_S)
+
+
+def _change(there: Mapping[str, Any], state: LaunchState) -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": _version(there), "annotations": {leases.STATE: leases.dump(state)}}}
+
+
+def _version(item: Mapping[str, Any]) -> str:
+    return str(item["metadata"]["resourceVersion"])
+
+
+def _age_s(item: Mapping[str, Any]) -> float:
+    try:
+        renewed = datetime.datetime.fromisoformat(str(item["spec"]["renewTime"]))
+        return (datetime.datetime.now(datetime.UTC) - renewed).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return 0.0

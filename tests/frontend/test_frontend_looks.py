@@ -1,0 +1,174 @@
+"""How pages look, weigh and read: every state in light and dark, on a desktop and a phone.
+
+Pictures are written to ``screenshots/``, for people to look through.
+"""
+
+import gzip
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, Request, Route, expect
+
+from contract.events import BuildEvent, Failure, Phase, event, failed
+from tests import axe
+from tests.played import Service
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+
+PICTURES = Path(__file__).parents[2] / "screenshots"
+
+#: Compressed, all that a page needs at first (bytes).
+BUDGET = 150 * 1024
+
+LAUNCH = "v2/gh/binder-examples/requirements/HEAD?labpath=notebooks%2Findex.ipynb"
+USUAL = {"building": 95.0, "launching": 7.0}
+BEGUN = event(Phase.WAITING, "Looking for the repository...\n", launch_id="0123456789ab")
+TAKEN = event(Phase.WAITING, "Waiting for build to start...\n", member="alps", attempt=1, why="cold", usual_s=USUAL)
+BUILDS = event(Phase.BUILDING, "".join(f"Step {n}/20: RUN something\n" for n in range(30)), member="alps", attempt=1)
+PIP = "ERROR: No matching distribution found for nunpy==1.0 (from -r requirements.txt (line 3))\n"
+
+STATES: dict[str, list[BuildEvent]] = {
+    "asking": [],
+    "queue": [BEGUN, event(Phase.WAITING, "Waiting\n", reason="waiting", position=3, eta_s=80.0)],
+    "waiting": [BEGUN, TAKEN],
+    "building": [BEGUN, TAKEN, BUILDS],
+    "starting-warm": [
+        BEGUN,
+        event(Phase.BUILT, "Found\n", member="alps", attempt=1, why="warm", usual_s={"launching": 7.0}),
+    ],
+    "moved": [
+        BEGUN,
+        TAKEN,
+        event(
+            Phase.WAITING, "alps cannot be reached. The launch goes on.\n", member="alps", attempt=1, reason="connect"
+        ),
+        event(Phase.BUILDING, "Step 1\n", member="fjord", attempt=2, why="pull"),
+    ],
+    "failed-fault": [
+        BEGUN,
+        TAKEN,
+        event(Phase.BUILDING, PIP),
+        failed(Failure.USER, "The build failed: exit code 1.\n"),
+    ],
+    "failed-build": [BEGUN, TAKEN, BUILDS, failed(Failure.USER, "postBuild ended with status 3\n")],
+    "failed-not-found": [
+        BEGUN,
+        failed(Failure.USER, "Could not resolve ref for gh:binder-examples/requirments/HEAD.\n", reason="not_found"),
+    ],
+    "failed-full": [BEGUN, failed(Failure.REFUSED, "No member can take it now.\n", reason="full", retry_after_s=30)],
+    "failed-held": [
+        BEGUN,
+        failed(
+            Failure.USER, "It is tried again in 60 s.\n", reason="held", retry_after_s=60, log_url="https://m.example/l"
+        ),
+    ],
+    "failed-ours": [BEGUN, TAKEN, BUILDS, failed(Failure.MEMBER, "The launch has failed 3 times.\n", member="alps")],
+    "failed-forbidden": [failed(Failure.REFUSED, "This repository is not launched here.\n", status_code=403)],
+    "failed-limited": [failed(Failure.REFUSED, "Too many.\n", status_code=429, retry_after_s=12)],
+    "cancelled": [BEGUN, failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled")],
+}
+
+
+async def _home_filled(page: Page) -> None:
+    await page.get_by_label("Repository", exact=True).fill(
+        "https://github.com/org/repo/blob/main/notebooks/index.ipynb"
+    )
+    await expect(page.locator("#understood")).to_contain_text("org/repo at main")
+    await page.get_by_text("More choices").click()
+    await page.get_by_text("Share it").click()
+
+
+async def _home_wrong(page: Page) -> None:
+    await page.get_by_label("Repository", exact=True).fill("/home/me/notebooks")
+    await expect(page.locator("#understood")).to_contain_text("computer")
+
+
+async def _nothing(page: Page) -> None:
+    """As it is loaded."""
+
+
+PAGES: dict[str, tuple[str, Callable[[Page], Awaitable[None]]]] = {
+    "home": ("", _nothing),
+    "home-filled": ("", _home_filled),
+    "home-wrong": ("", _home_wrong),
+    "home-error": ("launch?repo=x+y", _nothing),
+    "about": ("about", _nothing),
+    "not-found": ("nothing", _nothing),
+    "bad-link": ("v2/gh/org/repo", _nothing),
+}
+
+
+async def _look(page: Page, name: str, script: str) -> list[str]:
+    """Take a page's pictures, and gather what is wrong with it."""
+    problems = []
+    for scheme in ("light", "dark"):
+        for device, width, height in (("desktop", 1280, 800), ("phone", 360, 740)):
+            await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+            await page.set_viewport_size({"width": width, "height": height})
+            await page.screenshot(path=PICTURES / f"{name}-{device}-{scheme}.png", full_page=True)
+            where = f"{name}, {device}, {scheme}"
+            problems += [f"{where}: {line}" for line in await axe.violations(page, script)]
+            if await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+                problems.append(f"{where}: wider than the window")
+    return problems
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> str:
+    PICTURES.mkdir(exist_ok=True)
+    return axe.script(tmp_path_factory.mktemp("axe"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_pages(service: Service, page: Page, name: str, script: str) -> None:
+    route, prepare = PAGES[name]
+    await page.set_extra_http_headers({"Accept": "text/html,*/*"})
+    await page.goto(service.url + route)
+    await prepare(page)
+    assert await _look(page, name, script) == []
+
+
+@pytest.mark.parametrize("name", STATES)
+async def test_launches(service: Service, page: Page, name: str, script: str) -> None:
+    await page.goto(service.url + LAUNCH)
+    await service.tell(*STATES[name])
+    if name.startswith("failed") or name == "cancelled":
+        await expect(page.get_by_role("alert")).to_be_visible()
+    elif STATES[name]:
+        await expect(page.locator("#log-box")).to_be_visible()
+    assert await _look(page, f"launch-{name}", script) == []
+
+
+@pytest.mark.parametrize("route", ["", LAUNCH, "about"])
+async def test_what_a_first_visit_costs(service: Service, page: Page, route: str) -> None:
+    sizes: dict[str, int] = {}
+    wanted = re.compile(re.escape(service.url))
+
+    async def finished(request: Request) -> None:
+        response = await request.response()
+        if response is not None and wanted.match(request.url) and "/build/" not in request.url:
+            sizes[request.url] = len(gzip.compress(await response.body()))
+
+    page.on("requestfinished", finished)
+    await page.add_init_script(
+        """window.shifts = [];
+        new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((entry) => entry.value)))
+          .observe({ type: "layout-shift", buffered: true });"""
+    )
+    await page.goto(service.url + route, wait_until="load")
+    await page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    assert 0 < sum(sizes.values()) < BUDGET, sizes
+    assert not [url for url in sizes if "log-viewer" in url], "the viewer of logs is loaded when it is wanted"
+    assert await page.evaluate("window.shifts.reduce((sum, value) => sum + value, 0)") < 0.01
+
+
+@pytest.mark.parametrize("route", ["", LAUNCH])
+async def test_the_first_paint_waits_for_no_script(service: Service, page: Page, route: str) -> None:
+    held: list[Route] = []
+    await page.route(re.compile(r"\.js"), held.append)
+    await page.goto(service.url + route, wait_until="commit")
+    await page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert held, "and there were scripts to wait for"

@@ -1,0 +1,89 @@
+"""The home page in a real browser: a link is understood while it is typed, shared, and remembered."""
+
+import pytest
+from playwright.async_api import Page, expect
+
+from contract.events import Phase, event
+from tests.played import Service
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+LINK = "https://github.com/org/repo/blob/main/notebooks/index.ipynb"
+
+
+async def test_a_link_is_understood_while_it_is_typed(service: Service, page: Page) -> None:
+    await page.goto(service.url)
+    repository, understood = page.get_by_label("Repository", exact=True), page.locator("#understood")
+    await repository.fill(LINK)
+    await expect(understood).to_have_text("GitHub: org/repo at main, opens notebooks/index.ipynb")
+    await page.get_by_label("Branch, tag or commit").fill("v1.0")
+    await expect(understood).to_have_text("GitHub: org/repo at v1.0, opens notebooks/index.ipynb")
+    await page.get_by_label("Branch, tag or commit").fill("")
+    await page.get_by_label("File to open").fill("other.ipynb")
+    await expect(understood).to_have_text("GitHub: org/repo at main, opens other.ipynb")
+    await repository.fill("/home/me/notebooks")
+    await expect(understood).to_contain_text("cannot be launched")
+    await expect(repository).to_have_attribute("aria-invalid", "true")
+    await repository.fill("org/repo")
+    await expect(understood).to_contain_text("org/repo at HEAD")
+    await expect(repository).not_to_have_attribute("aria-invalid", "true")
+
+
+async def test_a_badge_is_copied(service: Service, page: Page) -> None:
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.goto(service.url)
+    await page.get_by_label("Repository", exact=True).fill(LINK)
+    await page.get_by_text("Share it").click()
+    url = "http://127.0.0.1:1/v2/gh/org/repo/main?labpath=notebooks%2Findex.ipynb"
+    badge = "http://127.0.0.1:1/badge_logo.svg"
+    for name, text in (
+        ("Link", url),
+        ("Markdown", f"[![Binder]({badge})]({url})"),
+        ("reStructuredText", f".. image:: {badge}\n   :target: {url}"),
+        ("HTML", f'<a href="{url}"><img src="{badge}" alt="Launch Binder"></a>'),
+    ):
+        button = page.get_by_role("button", name=f"Copy: {name}")
+        await button.click()
+        await expect(button).to_have_text("Copied")
+        assert await page.evaluate("navigator.clipboard.readText()") == text
+    await expect(page.locator("#badge-link img")).to_be_visible()
+
+
+async def test_launches_are_remembered_here_and_forgotten_on_wish(service: Service, page: Page) -> None:
+    await page.goto(service.url)
+    await expect(page.get_by_role("heading", name="You launched lately")).to_be_hidden()
+    await page.goto(f"{service.url}v2/gh/org/repo/main?labpath=a.ipynb")
+    await service.tell(event(Phase.LAUNCHING, "Launching\n"), service.ready())
+    await page.wait_for_url("**/user/visitor/**")
+    await page.goto(service.url)
+    link = page.get_by_role("link", name="org/repo", exact=True)
+    await expect(link).to_have_attribute("href", "/v2/gh/org/repo/main?labpath=a.ipynb")
+    await page.get_by_role("button", name="Forget these").click()
+    await expect(link).to_be_hidden()
+    await page.reload()
+    await expect(page.get_by_role("heading", name="You launched lately")).to_be_hidden()
+
+
+async def test_the_whole_form_by_keyboard(service: Service, page: Page) -> None:
+    await page.goto(service.url)
+    await expect(page.get_by_label("Repository", exact=True)).to_be_focused()
+    await page.keyboard.type("org/repo")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("main")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("a.ipynb")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")  # opens "More choices"
+    await page.get_by_label("Open it in").select_option("notebook")
+    await page.get_by_role("button", name="Launch").focus()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/v2/gh/org/repo/main?filepath=a.ipynb")
+
+
+async def test_a_page_in_german_speaks_it_throughout(service: Service, page: Page) -> None:
+    await page.set_extra_http_headers({"Accept-Language": "de"})
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.BUILDING, "Step 1\n", member="alps", why="cold"))
+    await expect(page.get_by_role("status")).to_have_text("Die Umgebung wird gebaut")
+    await expect(page.locator("#member")).to_have_text("auf alps: dort ist Platz, die Umgebung zu bauen")
+    await expect(page.get_by_role("button", name="Abbrechen")).to_be_visible()

@@ -1,0 +1,121 @@
+"""One style for all commands: results on standard output, colours on terminals only, JSON everywhere, completion."""
+
+import asyncio
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from manybinder.cli import cli
+from manybinder.errors import Exit
+from manybinder.terminal import STATE, table
+from tests.fakes.gateway import FakeGateway
+from tests.manybinder.test_cli_client import MEMBERS, manybinder
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FakeGateway]:
+    async with FakeGateway() as gateway:
+        gateway.members = MEMBERS
+        yield gateway
+
+
+async def on_a_terminal(*arguments: str, **environ: str) -> bytes:
+    """What a command prints on one."""
+    master, slave = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "manybinder", *arguments),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**kept, "TERM": "xterm-256color", "COLUMNS": "120", **environ},
+    )
+    os.close(slave)
+    seen = b""
+    # A terminal whose other end is closed is read to its end, and then fails.
+    while True:
+        try:
+            chunk = await asyncio.wait_for(asyncio.to_thread(os.read, master, 4096), 150)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(master)
+    assert await asyncio.wait_for(process.wait(), 60) == Exit.DONE
+    return seen
+
+
+@pytest.mark.slow  # processes
+async def test_colours_are_for_terminals_and_not_where_somebody_wants_none(gateway: FakeGateway) -> None:
+    arguments = ("status", "--gateway", gateway.url)
+    assert b"\x1b[31munreachable" in await on_a_terminal(*arguments)
+    assert b"\x1b[3" not in await on_a_terminal(*arguments, NO_COLOR="1")
+    assert "\x1b" not in (await manybinder(*arguments)).out
+
+
+async def test_the_state_in_one_line_stands_above_the_members(gateway: FakeGateway) -> None:
+    gateway.status = {"level": "partly", "text": "1 of 2 members take launches; \x1b[31mmember-2 is unreachable."}
+    result = await manybinder("status", "--gateway", gateway.url)
+    first, second, titles, *members = result.out.splitlines()
+    assert first.rstrip() == "1 of 2 members take launches; member-2 is unreachable."
+    assert (second.strip(), titles.split()[0], len(members)) == ("", "MEMBER", 2)
+
+
+def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_json_is_everywhere_and_every_command_has_a_sentence_of_help() -> None:
+    commands = dict(_commands(cli))
+    asked = {name for name in commands if name.startswith("admin ")} | {"launch", "status", "explain", "simulate"}
+    for name in asked:
+        assert any("--json" in parameter.opts for parameter in commands[name].params), name
+    for name, command in commands.items():
+        assert command.help, name
+        assert command.help.partition("\n")[0].endswith("."), name
+
+
+def test_the_exit_codes_and_the_commands_are_those_of_the_docs() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    assert {int(code) for code in Exit} == {
+        int(line.split("|")[1]) for line in docs.splitlines() if line.startswith("| ") and line[2].isdigit()
+    }
+    for name in cli.commands:
+        assert f"`{name}" in docs, name
+
+
+@pytest.mark.slow  # processes
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    program = Path(sys.executable).parent / "manybinder"
+    script = subprocess.run([program, "completion", shell], capture_output=True, text=True, timeout=150, check=True)
+    assert "_MANYBINDER_COMPLETE" in script.stdout
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script.stdout, text=True, timeout=60, check=True)
+    if shell == "bash":
+        environ = {**os.environ, "_MANYBINDER_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+        for words, found in (("manybinder admin dr", "plain,drain\n"), ("manybinder status --wa", "plain,--watch\n")):
+            given = {**environ, "COMP_WORDS": words}
+            done = subprocess.run([program], capture_output=True, text=True, timeout=150, env=given, check=True)
+            assert done.stdout == found
+
+
+def test_a_table_shows_strangers_words_without_what_a_terminal_would_obey() -> None:
+    made = table(("NAME", STATE), [["a\x1b[2Jb", "failing"], [1, "else"]])
+    assert [str(cell) for cell in made.columns[0].cells] == ["ab", "1"]
+    assert [str(getattr(cell, "spans", "")) for cell in made.columns[1].cells] == [
+        "[Span(0, 7, 'red')]",
+        "[Span(0, 4, 'yellow')]",
+    ]

@@ -1,0 +1,530 @@
+"""Leaving a BinderHub: its configurations, shaped like real ones, as settings that our own parsers take."""
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+
+from contract.repos import repo_key
+from contract.signatures import private_pem
+from gateway.settings import GatewaySettings
+from manybinder.errors import CommandError, Exit
+from manybinder.migrate import convert as to
+from manybinder.migrate import reading
+from manybinder.migrate.assemble import assemble
+from manybinder.migrate.chart_values import REDIRECTOR, VALUES
+from manybinder.migrate.command import migrate
+from manybinder.migrate.convert import PROVIDERS
+from manybinder.migrate.draft import Target
+from manybinder.migrate.reading import Source
+from manybinder.migrate.rows import Added, PythonObject
+from manybinder.migrate.traits import PARENTS, TRAITS, row_of
+from manybinder.migrate.writing import report_lines, settings_text
+from member.core.images import image_name
+from member.settings import MemberSettings
+from servicekit.config import load, parse
+from servicekit.schema import settings_schema
+
+FILES = Path(__file__).parent / "binderhubs"
+CHART = Path(__file__).parents[2] / "charts" / "member"
+
+Printed = tuple[dict[str, Any], str, str]
+
+
+def names(file: str) -> list[str]:
+    return [line for line in (FILES / file).read_text().splitlines() if not line.startswith("#")]
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """A directory with every secret that settings may name."""
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    for row in TRAITS.values():
+        if row.file:
+            (directory / row.file).write_text("a secret")
+    (directory / "launch-signing-key.pem").write_text(private_pem(Ed25519PrivateKey.generate()))
+    return directory
+
+
+@pytest.fixture
+def run(secrets: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def convert(*files: Path, to: Target | None = None) -> Printed:
+        assert migrate(files, to, str(secrets)) == Exit.DONE
+        out, err = capsys.readouterr()
+        return yaml.safe_load(out), out, err
+
+    return convert
+
+
+@pytest.fixture
+def campus(tmp_path: Path) -> Path:
+    path = tmp_path / "binderhub_config.py"
+    path.write_text((FILES / "campus_config.py.txt").read_text())
+    return path
+
+
+def taken(model: Any, text: str, directory: Path) -> Any:
+    path = directory / "settings.yaml"
+    path.write_text(text)
+    return load(model, path, environ={})
+
+
+# The tables.
+
+
+def test_every_trait_has_a_row() -> None:
+    for name in names("traits.txt"):
+        row = TRAITS[name]
+        assert row.moved_to in TRAITS if row.moved_to else row.says or row.member or row.gateway, name
+
+
+def test_no_row_is_of_a_trait_that_is_not_there() -> None:
+    known = {*names("traits.txt")}
+    assert {name for name in TRAITS if not name.startswith("Application.")} == known
+    assert {name.partition(".")[0] for name in known} >= {
+        parent for parents in PARENTS.values() for parent in parents
+    } - {"Application"}
+
+
+def test_every_value_of_the_charts_has_a_row() -> None:
+    for file, table in (("chart_values.txt", VALUES), ("redirector_values.txt", REDIRECTOR)):
+        for name in names(file):
+            parts = name.split(".")
+            assert any(".".join(parts[:n]) in table for n in range(1, len(parts) + 1)) or name == "hosts", name
+
+
+def has(schema: dict[str, Any], path: str) -> bool:
+    """Whether a JSON Schema has a property, in any of the kinds that there are."""
+
+    def find(node: dict[str, Any], parts: list[str]) -> bool:
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        options = [*node.get("anyOf", []), *node.get("oneOf", []), *node.get("allOf", [])]
+        if not parts:
+            return True
+        properties = node.get("properties", {})
+        if parts[0] in properties and find(properties[parts[0]], parts[1:]):
+            return True
+        return any(find(option, parts) for option in options)
+
+    return find(schema, path.split("."))
+
+
+def test_every_row_leads_to_a_setting_that_there_is() -> None:
+    member, gateway = settings_schema(MemberSettings, ""), settings_schema(GatewaySettings, "")
+    values = yaml.safe_load((CHART / "values.schema.yaml").read_text())
+    for name, row in {**TRAITS, **VALUES, **REDIRECTOR}.items():
+        for prefix in PROVIDERS:
+            assert not row.member or has(member, row.member.replace("{provider}", prefix)), name
+            assert not row.gateway or has(gateway, row.gateway.replace("{provider}", prefix)), name
+        if row.values not in ("", "-") and not row.values.startswith("config."):
+            assert has(values, row.values), name
+
+
+def test_images_are_called_as_the_docs_say() -> None:
+    text = (CHART.parents[1] / "docs" / "leaving-binderhub.md").read_text()
+    assert f"`{image_name('i-', repo_key('https://github.com/org/repo'), '<commit>')}`" in text
+
+
+# A campus' BinderHub.
+
+
+def test_a_python_configuration_becomes_settings_of_a_member(run: Any, campus: Path, secrets: Path) -> None:
+    _, text, _ = run(campus)
+    found = taken(MemberSettings, text, campus.parent)
+    assert found.hub.public_url == "https://hub.binder.campus.example/"
+    assert found.hub.url == "http://proxy-public.binder.svc/"
+    assert found.hub.api_token.get_secret_value() == "a secret"
+    assert found.listen.port == 8000
+    assert found.registry.url == "https://registry.campus.example:5000"
+    assert found.image_prefix == "registry.campus.example:5000/binder/r2d-"
+    assert found.builder.kind == "kubernetes"
+    assert (found.builder.slots, found.builder.memory, found.builder.timeout) == (4, 3 * 2**30, 5400)
+    assert found.builder.sticky
+    assert "campus-theme" in found.builder.appendix
+    assert found.builder.env == {"HTTPS_PROXY": "http://proxy.campus.example:3128"}
+    assert (found.sessions.limit, found.sessions.per_repo, found.sessions.per_repo_higher) == (150, 20, 60)
+    assert (found.admission.rate_limit.launches, found.admission.rate_limit.per) == (30, 1800)
+    assert [(ban.kind, ban.value, ban.reason) for ban in found.admission.bans] == [
+        ("network", "192.0.2.0/24", "crypto miners"),
+        ("network", "2001:db8::/32", "scrapers"),
+    ]
+    assert found.launch.timeout == 900
+    assert found.log_level == "debug"
+    # What is added to a list is added to what holds for every provider.
+    assert found.providers.gh.banned_specs == ("^evil/.*", "^spam/.*")
+    assert found.providers.gh.quota("campus/intro-1/main").limit == 200
+    assert found.providers.gh.quota("campus/other/main").higher
+    assert found.providers.zenodo.banned_specs == ("^evil/.*",)
+    assert not found.providers.figshare.enabled
+    assert found.providers.gl.host == "gitlab.campus.example"
+    assert found.providers.git.allowed_protocols == {"https"}
+
+
+def test_what_cannot_be_carried_over_is_named(run: Any, campus: Path) -> None:
+    _, text, said = run(campus)
+    decide, secret, none, unread = (
+        said.partition(f"{heading}:\n")[2] for heading in ("To decide", "printed", "equivalent", "in the settings")
+    )
+    assert "Launcher.pre_launch_hook: `launch.hook.python`" in decide
+    assert "public_url: " in decide
+    assert re.search(r"DockerRegistry\.password: Put it into .*/registry-password \(registry\.password_file\)", secret)
+    assert "BinderHub.template_path: " in none
+    assert "HubOAuth.hub_host: " in none
+    assert "binderhub_config.py, line 9: with: FileNotFoundError: No such file or directory: /etc/binderhub" in unread
+    assert "line 54: c.GitLabRepoProvider.private_token: NameError" in unread
+    assert "line 71: if: KeyError: CAMPUS_BINDER_MODE" in unread
+    for line in said.splitlines():
+        assert f"# {line}\n" in text
+
+
+def test_secrets_are_not_printed(run: Any, campus: Path) -> None:
+    for printed in (run(campus), run(campus, to="chart"), run(campus, to="gateway")):
+        assert "s3cret" not in "".join(printed[1:])
+        assert "5ec4e7" not in "".join(printed[1:])
+    for target in ("member", "chart", "gateway"):
+        printed = run(FILES / "common_values.yaml", FILES / "member_values.yaml", to=target)
+        assert "s3cret" not in "".join(printed[1:])
+
+
+# Values of the chart.
+
+
+def test_values_of_the_chart_become_values_of_ours(run: Any) -> None:
+    tree, _, said = run(FILES / "common_values.yaml", FILES / "member_values.yaml")
+    assert tree["config"]["public_url"] == "https://one.binder.example.org/"
+    assert tree["config"]["name"] == "one"
+    assert tree["config"]["hub"] == {"public_url": "https://hub.one.binder.example.org"}
+    assert tree["config"]["sessions"] == {"limit": 300, "per_repo": 100, "per_repo_higher": 200}
+    builder = tree["config"]["builder"]
+    assert builder["image_prefix"] == "builds/i-"
+    assert (builder["memory_request"], builder["memory"], builder["disk"]) == ("2G", "2G", "2G")
+    assert builder["repo2docker_args"] == ["--Repo2Docker.default_buildpack=None"]
+    assert tree["registry"] == {
+        "url": "https://oci.one.binder.example.org",
+        "username": "robot",
+        "createSecrets": False,
+    }
+    # Two engines share neither a socket nor a directory.
+    assert builder["engine"] == "dind"
+    assert builder["socket"] == "/var/run/manybinder-dind/docker.sock"
+    assert tree["dind"]["hostLibDir"] == "/mnt/disk/dind-manybinder"
+    assert tree["dind"]["image"] == {"tag": "27.5.1-dind"}
+    assert tree["imageCleaner"]["thresholdHigh"] == 40_000_000_000
+    assert tree["priorityClassName"] == "binder-core"
+    assert tree["ingress"]["hosts"] == ["one.binder.example.org"]
+    assert tree["ingress"]["tls"] == [{"secretName": "member-tls", "hosts": ["one.binder.example.org"]}]
+    assert tree["ingress"]["annotations"]["kubernetes.io/tls-acme"] == "true"
+    assert tree["ingress"]["annotations"]["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+    assert tree["config"]["providers"]["git"]["banned_specs"] == ["^evil/.*", "^spam/.*"]
+    hub = tree["jupyterhub"]
+    assert hub["singleuser"]["memory"] == {"guarantee": "450M", "limit": "2G"}
+    assert hub["cull"] == {"every": 660, "timeout": 600, "maxAge": 21600}
+    assert hub["hub"]["config"]["BinderSpawner"] == {"cors_allow_origin": "*"}
+    assert "loadRoles" not in hub["hub"] or not hub["hub"]["loadRoles"]
+    assert "EventLog.handlers_maker" in said
+    assert "extraConfig.01-eventlog, line 1: import: ModuleNotFoundError" in said
+    assert "gcr.io" in said
+    assert "grafana, prometheus" in said
+    assert "BinderHub.banner_message" in said
+
+
+def test_values_of_the_chart_become_settings_of_a_member(run: Any, tmp_path: Path) -> None:
+    _, text, _ = run(FILES / "common_values.yaml", FILES / "member_values.yaml", to="member")
+    found = taken(MemberSettings, text, tmp_path)
+    assert found.public_url == "https://one.binder.example.org/"
+    assert found.builder.engine == "dind"
+    assert found.registry.username == "robot"
+    assert found.registry.password.get_secret_value() == "a secret"
+
+
+def test_a_federations_redirector_becomes_a_gateway(run: Any, tmp_path: Path) -> None:
+    _, text, said = run(FILES / "common_values.yaml", FILES / "prod_values.yaml", to="gateway")
+    found = taken(GatewaySettings, text, tmp_path)
+    assert found.public_url == "https://binder.example.org/"
+    assert [(member.name, member.url, member.kind, member.weight) for member in found.members] == [
+        ("one", "https://one.binder.example.org/", "binderhub", 50),
+        ("two", "https://two.binder.example.org/", "binderhub", 20),
+        ("asleep", "https://three.binder.example.org/", "binderhub", 0),
+    ]
+    assert found.routing.policy == "rendezvous"
+    assert (found.probes.timeout, found.probes.unhealthy_after) == (5, 5)
+    assert "all who help" in found.banner
+    assert found.admission.quotas.per_repo == 100
+    assert found.providers.gh.quota("workshop/2026/main").limit == 300
+    assert "federationRedirect.hosts.one.prime: " in said
+    assert "federationRedirect.hosts.two.versions: It is asked at https://two.binder.example.org/versions." in said
+
+
+def test_the_redirectors_own_file(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"hosts": {"One": {"url": "http://one.example", "weight": 1, "prime": true}}, "pod_headroom": 5}')
+    _, text, said = run(path)
+    found = taken(GatewaySettings, text, tmp_path)
+    assert [(member.name, member.url) for member in found.members] == [("one", "http://one.example/")]
+    assert "public_url: " in said
+
+
+def test_one_binderhub_becomes_the_first_member_of_a_gateway(run: Any, tmp_path: Path) -> None:
+    _, text, _ = run(FILES / "common_values.yaml", FILES / "member_values.yaml", to="gateway")
+    (member,) = taken(GatewaySettings, text, tmp_path).members
+    assert (member.name, member.url, member.kind) == ("one", "https://one.binder.example.org/", "binderhub")
+    assert member.origins == ("https://hub.one.binder.example.org",)
+
+
+def test_one_bound_of_a_build_draws_the_other_along(run: Any, tmp_path: Path) -> None:
+    small = run(written(tmp_path, "c.BuildExecutor.memory_limit = '512M'"))[0]["builder"]
+    assert (small["memory"], small["memory_request"]) == ("512Mi", "512Mi")
+    large = run(written(tmp_path, "c.KubernetesBuildExecutor.resources = {'requests': {'memory': '8G'}}"))[0]["builder"]
+    assert (large["memory"], large["memory_request"]) == ("8G", "8G")
+
+
+# Python that is run.
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "binderhub_config.py"
+    path.write_text(text)
+    return path
+
+
+def test_what_a_configuration_does_ends_with_it(run: Any, tmp_path: Path) -> None:
+    tree, _, said = run(
+        written(
+            tmp_path,
+            "import sys, threading, time\n"
+            "print('noise'); print('noise', file=sys.stderr)\n"
+            "threading.Thread(target=time.sleep, args=[3600]).start()\n"
+            "c = get_config()\n"
+            "c.BinderHub.port = 4711\n"
+            "sys.exit('enough')\n"
+            "from binderhub.build_local import LocalRepo2dockerBuild\n"
+            "c.BinderHub.build_class = LocalRepo2dockerBuild\n",
+        )
+    )
+    assert tree["listen"]["port"] == 4711
+    assert tree["builder"]["kind"] == "container"
+    assert "line 6: expr: SystemExit" in said
+
+
+def test_a_configuration_that_loads_another(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text("c.BinderHub.port = 4711\nc.BinderHub.per_repo_quota = nothing\n")
+    tree, _, said = run(written(tmp_path, "load_subconfig('base.py')\nc.BinderHub.pod_quota = c.BinderHub.port\n"))
+    assert tree["listen"]["port"] == 4711
+    assert tree["sessions"]["limit"] == 4711
+    assert "base.py, line 2: c.BinderHub.per_repo_quota: NameError" in said
+
+
+def test_a_configuration_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "DEADLINE_S", 0.5)
+    with pytest.raises(CommandError, match="did not come to its end within"):
+        migrate([written(tmp_path, "while True: pass\n")], None, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.py", "import os\nos._exit(3)\n", "ended the program"),
+        ("a.yaml", "a: [\n", "a.yaml, line 2: not readable as YAML"),
+        ("a.yaml", "- a list\n", "expected a mapping"),
+        ("a.yaml", "colour: red\n", "neither values of BinderHub's chart"),
+        ("a.yaml", None, "No such file"),
+    ],
+)
+def test_files_that_are_of_no_use(tmp_path: Path, name: str, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(CommandError, match=re.escape(said)):
+        migrate([tmp_path / name], None, "")
+
+
+def test_python_that_is_none_is_named(run: Any, tmp_path: Path) -> None:
+    _, _, said = run(written(tmp_path, "c.BinderHub.port = = 1\n"))
+    assert "binderhub_config.py, line 1: it is no Python" in said
+
+
+# Whatever a configuration holds, what is printed is taken by the settings' own parsers.
+
+_ATOMS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**7),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(
+        ["https://a.example/b", "registry.example:5000/x/y-", "org/x-", "4G", "2Gi", "100m", "^a/(", "dind"]
+    ),
+    st.sampled_from(
+        ["unix:///run/x.sock", "host", "https://u:p@a.example", "192.0.2.0/24", "binderhub.build.X", "\x07\n# x"]
+    ),
+    st.builds(
+        PythonObject, st.sampled_from(["class", "function", "bytes"]), st.just("binderhub.registry.DockerRegistry")
+    ),
+)
+_VALUES = st.recursive(
+    _ATOMS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.one_of(st.text(max_size=8), st.sampled_from(["limits", "memory", "gh", "on", "1"])), inner, max_size=3
+        ),
+    ),
+    max_leaves=6,
+)
+_TEXTS = st.sampled_from(["", "a", "x/y", "^org/.*", "(", "git", "https", "A B", "{hostname}"])
+#: By converter, what somebody who means it would write.
+_MEANT: dict[Any, st.SearchStrategy[Any]] = {
+    to.text: _TEXTS,
+    to.texts: st.lists(_TEXTS, max_size=3),
+    to.address: st.sampled_from(["https://a.example", "http://b.example:8000/c/", "https://u:p@a.example/", "ftp://x"]),
+    to.flag: st.booleans(),
+    to.count: st.sampled_from([0, 1, 8080, 10**6, "40e9", 2.0]),
+    to.seconds: st.sampled_from([0, 60, 0.5, 10**9, "30"]),
+    to.quota: st.sampled_from([0, 1, 100, None]),
+    to.sessions: st.sampled_from([0, 1, 100, None]),
+    to.binary_size: st.sampled_from([0, "1G", "512M", 2**40, "0.5K"]),
+    to.image_prefix: st.sampled_from(
+        ["", "x-", "org/x-", "gcr.io/p/X-", "localhost:5000/a_b-", "a.example/", "a.b:c/d"]
+    ),
+    to.registry: st.sampled_from(["https://index.docker.io/v1/", "http://gcr.io", "quay.io", "https://u:p@q.example"]),
+    to.labels: st.dictionaries(_TEXTS, st.sampled_from(["a", True, 1]), max_size=2),
+    to.mapping: st.dictionaries(_TEXTS, _TEXTS, max_size=2),
+    to.objects: st.lists(st.dictionaries(st.sampled_from(["name", "key"]), _TEXTS, max_size=2), max_size=2),
+    to.docker_host: st.sampled_from([None, "/var/run/docker.sock", "unix:///var/run/dind/docker.sock", "run/x", "/x"]),
+    to.banned_networks: st.dictionaries(st.sampled_from(["192.0.2.0/24", "::/0", "nowhere"]), _TEXTS, max_size=3),
+    to.spec_config: st.lists(
+        st.fixed_dictionaries({"pattern": _TEXTS, "config": st.dictionaries(st.just("quota"), st.integers(-1, 9))}),
+        max_size=3,
+    ),
+    to.resources: st.dictionaries(
+        st.sampled_from(["requests", "limits"]),
+        st.dictionaries(
+            st.sampled_from(["memory", "cpu", "ephemeral-storage"]), st.sampled_from(["1", "2G", "100m", 4]), max_size=3
+        ),
+        max_size=2,
+    ),
+    to.providers: st.dictionaries(
+        st.sampled_from(["gh", "git", "ghe"]),
+        st.just(PythonObject("class", "binderhub.repoproviders.GitHubRepoProvider")),
+    ),
+    to.build_class: st.sampled_from(
+        ["binderhub.build.KubernetesBuildExecutor", "binderhub.build_local.LocalRepo2dockerBuild"]
+    ),
+    to.registry_class: st.sampled_from(["binderhub.registry.GoogleArtifactRegistry", "mine.Registry"]),
+}
+
+
+def of(name: str) -> st.SearchStrategy[Any]:
+    row = TRAITS[TRAITS[name].moved_to or name]
+    return st.one_of(_MEANT.get(row.convert, _VALUES), _VALUES, st.builds(Added, _VALUES))
+
+
+#: A trait is configured at its class, or at one below.
+_GIVEN = st.sampled_from(sorted(TRAITS)).flatmap(
+    lambda name: st.tuples(
+        st.sampled_from([cls for cls in (*PARENTS, name.partition(".")[0]) if row_of(cls, name.partition(".")[2])]),
+        st.just(name.partition(".")[2]),
+        of(name),
+    )
+)
+
+
+def by_class(given: list[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for cls, name, value in given:
+        found.setdefault(cls, {})[name] = value
+    return found
+
+
+_TRAITS = st.lists(_GIVEN, max_size=25).map(by_class)
+
+
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *sections, key = path.split(".")
+        place = tree
+        for name in sections:
+            place = place[name] if isinstance(place.get(name), dict) else place.setdefault(name, {})
+            if not isinstance(place, dict):
+                break
+        else:
+            place[key] = value
+    return tree
+
+
+_SCHEMA = Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
+_DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+_DATA = _VALUES.filter(lambda value: "PythonObject" not in repr(value))
+_CHART = st.lists(
+    st.sampled_from([*sorted(VALUES), "jupyterhub", "jupyterhub.hub", "nothing"]).flatmap(
+        lambda name: st.tuples(
+            st.just(name), st.one_of(_MEANT.get(VALUES[name].convert, _DATA) if name in VALUES else _DATA, _DATA)
+        )
+    ),
+    max_size=20,
+).map(dict)
+_REDIRECTOR = st.dictionaries(
+    st.sampled_from([*sorted(REDIRECTOR), "hosts", "hosts.one", "hosts.one.url", "hosts.one.weight"]), _DATA, max_size=8
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    traits=_TRAITS,
+    values=_CHART,
+    redirector=st.none() | _REDIRECTOR,
+    target=st.sampled_from(["member", "chart", "gateway"]),
+)
+def test_whatever_is_printed_is_taken(traits: Any, values: Any, redirector: Any, target: Target) -> None:
+    source = Source(["a.yaml"], traits, nested(values), redirector and nested(redirector))
+    draft = assemble(source, target, PurePosixPath("/secrets"))
+    text = settings_text(draft, source.names)
+    tree = yaml.safe_load(text)
+    assert repr(tree) == repr(tree | draft.tree)
+    assert all("\n" not in line for line in report_lines(draft))
+    model: Any = GatewaySettings if target == "gateway" else MemberSettings
+    if target == "chart":
+        assert not [error.message for error in _SCHEMA.iter_errors(over(_DEFAULTS, tree))]
+        tree = {"schema": 1, "data_dir": "data", "listen": {}, **tree["config"]}
+        tree["listen"]["port"] = 9001
+        tree["hub"]["url"] = "http://hub:8081/"
+        tree["builder"]["kind"] = "kubernetes"
+    parse(model, yaml.safe_dump(with_secrets(tree)), "printed", {})
+
+
+def over(below: Any, above: Any) -> Any:
+    """Values over a chart's own, as Helm merges them."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    merged = {**below, **{key: over(below.get(key), value) for key, value in above.items()}}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def with_secrets(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [with_secrets(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    key = private_pem(Ed25519PrivateKey.generate())
+    return {
+        name.removesuffix("_file") if str(value).startswith("/secrets/") else name: with_secrets(value)
+        if not str(value).startswith("/secrets/")
+        else key
+        for name, value in tree.items()
+    }
+
+
+def test_traits_hold_for_classes_below() -> None:
+    assert row_of("GistRepoProvider", "banned_specs") is TRAITS["RepoProvider.banned_specs"]
+    assert row_of("KubernetesBuildExecutor", "appendix") is TRAITS["BuildExecutor.appendix"]
+    assert row_of("BinderHub", "log_level") is TRAITS["Application.log_level"]
+    assert row_of("BinderHub", "nothing") is None
