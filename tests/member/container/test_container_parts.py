@@ -194,6 +194,14 @@ def test_what_the_member_finds_wrong_here_goes_before_what_a_log_says() -> None:
     assert "more memory than a build may" in str(error)
     error = why(1, log, "this member is short of disk")
     assert (error.failure, str(error)) == (Failure.MEMBER, "The build failed: this member is short of disk.")
+    log = Repo2dockerLog()
+    said = "Error during build: Command '['git', 'reset', '--hard', 'x']' died with <Signals.SIGXFSZ: 25>."
+    log.read(json.dumps({"message": said, "phase": "failed"}))
+    error = why(1, log, "")
+    assert (error.failure, str(error)) == (
+        Failure.USER,
+        "The build was ended: it wrote more than it may into one file.",
+    )
     assert str(why(3, Repo2dockerLog(), "")) == "The build failed: repo2docker ended with status 3."
 
 
