@@ -292,7 +292,7 @@ async def test_a_file_that_is_too_large_is_told_as_what_it_is(tmp_path: Path, ar
     write = f"dd if=/dev/zero of={tmp_path}/large bs=64k count=64 status=none"
     command = [word.format(write) for word in argv]
     invocation = detect(tmp_path, "off").invocation(command, View(), limits)
-    with pytest.raises(LimitExceededError, match="it wrote more than 0.0 GiB to disk"):
+    with pytest.raises(LimitExceededError, match=r"it wrote more than 0\.0 GiB to disk"):
         await warden.run(warden.Command(invocation, PLAIN, limits, []))
 
 
