@@ -28,8 +28,8 @@ def kubernetes_cpu(value: Any) -> float:
 def image_prefix(value: Any) -> Several:
     """``registry.example.org/group/prefix-``: the registry's host is a setting of its own here.
 
-    What comes before the first slash is a registry if it could be a host (Docker's rule), else a name at Docker Hub.  Names of
-    images are in lower case, as BinderHub makes them.
+    What comes before the first slash is a registry if it could be a host (Docker's rule), else a name at Docker Hub.
+    Names of images are in lower case, as BinderHub makes them.
     """
     prefix = to.text(value).lower()
     host, slash, rest = prefix.partition("/")
