@@ -28,6 +28,12 @@ def _image(value: Any) -> dict[str, Any]:
     return found
 
 
+def _replicas(value: Any) -> Several:
+    number = to.count(value)
+    # A volume is one pod's.
+    return Several({"replicas": number, **({"persistence.enabled": False} if number > 1 else {})})
+
+
 def _resources(value: Any) -> dict[str, Any]:
     given = {key: to.mapping(item) for key, item in to.mapping(value).items() if item}
     if given.keys() - {"requests", "limits"}:
@@ -93,8 +99,8 @@ def _engine(name: str, directory: str) -> dict[str, Row]:
 
 #: A row for each value of BinderHub's chart.
 VALUES: Mapping[str, Row] = {
-    "pdb": none("There is one member: podDisruptionBudget.enabled would keep its node from being drained."),
-    "replicas": none("One member serves, and an update replaces it: builds and sessions go on.", 1),
+    "pdb": none("Of several replicas one may be away at a time: podDisruptionBudget.enabled."),
+    "replicas": equivalent(values="replicas", convert=_replicas),
     "resources": equivalent(values="resources", convert=_resources, silent=({},)),
     "rbac": none("charts/member makes the rights that it lists."),
     "nodeSelector": equivalent(values="nodeSelector", convert=to.labels, silent=({},)),
@@ -157,7 +163,7 @@ VALUES: Mapping[str, Row] = {
         silent=({}, []),
     ),
     "podAnnotations": equivalent(values="podAnnotations", convert=to.labels, silent=({},)),
-    "hpa": none("One member serves, and is not scaled."),
+    "hpa": none("Members are not scaled by themselves: see `replicas`."),
     "networkPolicy": decision(
         "charts/member has policies of its own: networkPolicy, jupyterhub.singleuser.networkPolicy."
     ),

@@ -307,7 +307,8 @@ def test_what_helm_says_of_a_release(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert tree["config"]["builder"]["engine"] == "pink"
     assert tree["pink"] == {"hostLibDir": "/var/lib/pink/storage-manybinder"}
     assert "USER" not in out + err
-    assert "replicas: " in err
+    assert (tree["replicas"], tree["persistence"]) == (2, {"enabled": False})
+    assert "image.repository: " in err
 
 
 # Python that is run.
