@@ -86,7 +86,12 @@ class Browser:
     """Keeps cookies and follows redirects; use as an asynchronous context manager."""
 
     async def __aenter__(self) -> Self:
-        self.http = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), headers={"Accept": "text/html"})
+        self.http = aiohttp.ClientSession(
+            cookie_jar=aiohttp.CookieJar(unsafe=True),
+            headers={"Accept": "text/html"},
+            # As browsers do: an address is what it was.
+            requote_redirect_url=False,
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
