@@ -27,7 +27,14 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
     except ProviderError as error:
         status = 404 if isinstance(error, UnknownProviderError) else 400
         title = pages.text("This link cannot be launched")
-        return pages.response("error.html", status=status, headers=_HEADERS, title=title, message=str(error))
+        return pages.response(
+            "error.html",
+            status=status,
+            headers=_HEADERS,
+            title=title,
+            message=str(error),
+            change_url=_change_url(request, site),
+        )
     description = _description(pages, spec)
     label = label_of(spec)
     title = f"{description['displayName']}: {path_spec.partition('/')[2]}"
@@ -40,7 +47,6 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
     build_url = f"{site.public_url}build/{path_spec}"
     if site.require_build_token:
         build_url += f"?build_token={quote(token, safe='')}"
-    here = request.rel_url.raw_path_qs
     query = request.query
     return pages.response(
         "launch.html",
@@ -65,9 +71,15 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         og_title=title,
         curl=f"curl -N -H 'Accept: text/event-stream' {shlex.quote(build_url)}",
         command=f"manybinder launch {_named(pages, spec)} --gateway {shlex.quote(site.public_url)}",
-        change_url=f"{site.path('')}?{urlencode({'repo': site.public_url + (site.route_of(here) or '')})}",
+        change_url=_change_url(request, site),
         plain_url=_plain_url(request, site, path_spec, token),
     )
+
+
+def _change_url(request: web.Request, site: Site) -> str:
+    """The home page, with this page's link in its form."""
+    link = site.public_url + (site.route_of(request.rel_url.raw_path_qs) or "")
+    return f"{site.path('')}?{urlencode({'repo': link})}"
 
 
 def _plain_url(request: web.Request, site: Site, path_spec: str, token: str) -> str:

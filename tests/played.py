@@ -17,6 +17,7 @@ from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.journal import Journal
 from contract.launches import launch_id
 from frontend.admission import admit, unknown_launch
+from frontend.face import FaceLink, FaceSettings
 from frontend.middlewares import install
 from frontend.refusals import Refused, refusal
 from frontend.routes import add_routes
@@ -30,6 +31,15 @@ expect.set_options(timeout=30_000)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+#: What routing believes, as a gateway tells it.
+MEMBERS = [
+    {"name": "alps", "available": True, "state": "available", "believed_free": 12},
+    {"name": "fjord", "available": True, "state": "available", "believed_free": None},
+    {"name": "mesa", "available": True, "state": "full", "believed_free": 0},
+    {"name": "delta", "available": False, "state": "draining", "believed_free": 3},
+]
 
 
 @dataclass
@@ -69,12 +79,29 @@ class Service:
         return event(Phase.READY, "server running\n", url=f"{self.url}user/visitor/", token="secret")
 
 
+async def federation(_: web.Request) -> web.Response:
+    return web.json_response({"members": MEMBERS})
+
+
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     service = Service()
     session = aiohttp.ClientSession()
     providers = Providers(ProvidersSettings(), session)
-    site = Site("Test", "http://127.0.0.1:1/", "s" * 32, "1", require_build_token=True, confirm_cross_site=True)
+    face = FaceSettings(
+        elsewhere=(FaceLink(text="mybinder.org", url="https://mybinder.org/"),),
+        report_url="https://tracker.example/new?project=binder",
+    )
+    site = Site(
+        "Test",
+        "http://127.0.0.1:1/",
+        "s" * 32,
+        "1",
+        require_build_token=True,
+        confirm_cross_site=True,
+        federation=True,
+        face=face,
+    )
 
     async def build(request: web.Request) -> web.StreamResponse:
         service.builds += 1
@@ -112,6 +139,7 @@ async def service() -> AsyncIterator[Service]:
     add_routes(app, site, providers)
     app.router.add_get("/build/{provider}/{spec:.+}", build)
     app.router.add_delete("/api/v1/launches/{launch}", cancel)
+    app.router.add_get("/api/v1/federation", federation)
     app.router.add_get("/user/{rest:.*}", visit)
     server = TestServer(app)
     await server.start_server()

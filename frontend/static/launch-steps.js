@@ -49,7 +49,9 @@ export class Steps {
     const last = this.now;
     this.leave("");
     this.show();
-    if (state === "failed" && last) this.items[last].dataset.state = "failed";
+    if (state !== "failed" || !last) return;
+    this.items[last].dataset.state = "failed";
+    this.items[last].querySelector(".note").textContent = _("stopped here");
   }
 
   /** Seconds since the launch began. */

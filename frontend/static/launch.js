@@ -35,6 +35,9 @@ const WHY = {
   again: _("the others have failed too, and it may succeed this time"),
 };
 
+// Failures of which the log says no more than the message.
+const TOLD_IN_FULL = ["cancelled", "abandoned", "forbidden", "limited", "full", "not_found"];
+
 // For the service to take note that a launch is cancelled.
 const CANCEL_TIMEOUT_MS = 5000;
 
@@ -109,6 +112,7 @@ function fail(event) {
   const { kind, title, advice } = explainFailure(event, fault, config);
   end("failed");
   showStatus("");
+  element("launch").dataset.kind = kind;
   element("failure-title").textContent = title;
   element("failure-message").textContent = event.message.trim();
   if (kind === "fault") showFault(fault);
@@ -118,7 +122,7 @@ function fail(event) {
   element("failure-hint").replaceChildren(...advice.map(asItem));
   element("advice").hidden = !advice.length;
   element("failure").hidden = false;
-  element("retry").hidden = false;
+  element("retry").hidden = kind === "forbidden";
   // Without the fragment: a link to where the page is already would lead nowhere.
   element("retry").href = window.location.pathname + window.location.search;
   element("change").hidden = !["not_found", "fault", "repository"].includes(kind);
@@ -129,7 +133,7 @@ function fail(event) {
     element("report").hidden = false;
   }
   showInTab("failed", title);
-  if (kind !== "cancelled") log.open();
+  if (!TOLD_IN_FULL.includes(kind)) log.open();
 }
 
 function asItem(advice) {

@@ -17,7 +17,7 @@ export function showMembers(list, line, address) {
     }
     if (!Array.isArray(members)) return;
     list.replaceChildren(...members.map(asItem));
-    const available = members.filter((member) => member.available).length;
+    const available = members.filter(isOpen).length;
     line.textContent = _("%(available)s of %(all)s take launches.", { available, all: members.length });
   };
   look();
@@ -25,14 +25,19 @@ export function showMembers(list, line, address) {
   document.addEventListener("visibilitychange", look);
 }
 
+// A full member may be sent a launch too, but comes last: for a visitor it is full.
+function isOpen(member) {
+  return member.available && member.state === "available";
+}
+
 function asItem(member) {
   const item = document.createElement("li");
   const name = document.createElement("span");
   name.textContent = member.name;
-  name.className = member.available ? "good" : "bad";
+  name.className = isOpen(member) ? "good" : "bad";
   const state = document.createElement("span");
   state.className = "state";
-  state.textContent = !member.available ? stateOf(member) : Number.isInteger(member.believed_free)
+  state.textContent = !isOpen(member) ? stateOf(member) : Number.isInteger(member.believed_free)
     ? _("%(free)s free", { free: member.believed_free })
     : _("open");
   item.append(name, " ", state);
@@ -40,6 +45,16 @@ function asItem(member) {
 }
 
 function stateOf(member) {
-  const words = { full: _("full"), draining: _("draining"), unreachable: _("not reachable"), ejected: _("resting") };
+  const words = {
+    full: _("full"),
+    draining: _("draining"),
+    suspended: _("suspended"),
+    pending: _("not let in yet"),
+    unknown: _("not seen yet"),
+    failing: _("failing"),
+    unreachable: _("not reachable"),
+    ejected: _("resting"),
+    half_open: _("coming back"),
+  };
   return words[member.state] ?? member.state;
 }

@@ -49,7 +49,8 @@ def test_german_is_complete(package: str) -> None:
     with (SOURCES / package / "catalogues" / "de.po").open("rb") as file:
         known = {message.id: message for message in read_po(file, locale="de") if message.id}
     assert wanted, "texts were found"
-    assert wanted == {message_id if isinstance(message_id, str) else message_id[0] for message_id in known}
+    missing = wanted - {message_id if isinstance(message_id, str) else message_id[0] for message_id in known}
+    assert not missing, "make catalogues adds them"
     for message_id, message in known.items():
         assert message.string, message_id
         assert not message.fuzzy, message_id

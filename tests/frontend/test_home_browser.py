@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import Page, expect
 
-from contract.events import Phase, event
+from contract.events import Failure, Phase, event, failed
 from tests.played import Service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -87,3 +87,22 @@ async def test_a_page_in_german_speaks_it_throughout(service: Service, page: Pag
     await expect(page.get_by_role("status")).to_have_text("Die Umgebung wird gebaut")
     await expect(page.locator("#member")).to_have_text("auf alps: dort ist Platz, die Umgebung zu bauen")
     await expect(page.get_by_role("button", name="Abbrechen")).to_be_visible()
+
+
+async def test_where_launches_go_now(service: Service, page: Page) -> None:
+    await page.goto(service.url)
+    members = page.locator("#members-list li")
+    await expect(members).to_have_text(["alps 12 free", "fjord open", "mesa full", "delta draining"])
+    await expect(page.locator("#members-count")).to_have_text("2 of 4 take launches.")
+
+
+async def test_a_full_federation_names_others_and_a_failure_of_ours_is_reported_here(
+    service: Service, page: Page
+) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(failed(Failure.REFUSED, "No member can take it.\n", reason="full", retry_after_s=30))
+    other = page.get_by_role("link", name="Try at mybinder.org")
+    await expect(other).to_have_attribute("href", "https://mybinder.org/v2/gh/org/repo/main")
+    report = await page.get_by_role("link", name="Report this").get_attribute("href")
+    assert report is not None
+    assert report.startswith("https://tracker.example/new?project=binder&title=")
