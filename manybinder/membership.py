@@ -72,13 +72,17 @@ async def join(settings: MemberSettings, url: str, token: JoinToken, share: floa
 
 async def _join(settings: MemberSettings, url: str, token: JoinToken, share: float, kept: Keeping) -> Exit:
     data_dir, say = settings.data_dir, for_people().print
+    purpose = f"join-{_mark(token)}"
+    if used_here(data_dir, token) is None:
+        _kept(lambda: joined.fresh_key(data_dir, purpose))
+        # Of replicas that join at one time, all go on with the key that was the first.
+        await _settled(kept)
     if (before := used_here(data_dir, token)) is not None:
+        # Perhaps just now, by another replica.
+        joined.forget_key(data_dir, purpose)
+        await _settled(kept)
         say(f"{before.member} has joined {before.issuer} with this token already")
         return Exit.DONE
-    purpose = f"join-{_mark(token)}"
-    _kept(lambda: joined.fresh_key(data_dir, purpose))
-    # Of replicas that join at one time, all go on with the key that was the first.
-    await _settled(kept)
     key = _kept(lambda: joined.fresh_key(data_dir, purpose))
     request = JoinRequest(
         member=token.member,

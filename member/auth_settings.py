@@ -36,8 +36,8 @@ class AuthenticatorSecret(Section):
     trait: str = Field(pattern=_TRAIT)
     """Of which class and trait it is (``GenericOAuthenticator.client_secret``)."""
 
-    value: SecretStr
-    """Give it as ``value_file``."""
+    secret: SecretStr
+    """Give it as ``secret_file``."""
 
 
 class AuthenticatorSettings(Section):
@@ -65,5 +65,5 @@ class AuthenticatorSettings(Section):
         found = {owner: dict(traits) for owner, traits in self.config.items()}
         for item in self.secrets:
             owner, _, trait = item.trait.partition(".")
-            found.setdefault(owner, {})[trait] = item.value.get_secret_value()
+            found.setdefault(owner, {})[trait] = item.secret.get_secret_value()
         return found

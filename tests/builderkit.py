@@ -142,17 +142,30 @@ class RunningSession:
 
 @asynccontextmanager
 async def session(
-    data_dir: Path, image: str, place: Path, environ: dict[str, str] | None = None, **sections: Any
+    data_dir: Path,
+    image: str,
+    place: Path,
+    environ: dict[str, str] | None = None,
+    *,
+    singleuser: bool = False,
+    **sections: Any,
 ) -> AsyncIterator[RunningSession]:
-    """Start a session as the spawner does, wait until it answers, and stop it at the end."""
+    """Start a session as the spawner does, wait until it answers, and stop it at the end.
+
+    ``singleuser``: it asks the Hub who its visitor is, which ``environ`` names.
+    """
     port = free_port()
     place.mkdir(parents=True, exist_ok=True)
     (place / "member.yaml").write_text(yaml.safe_dump({"schema": 1, **settings_tree(data_dir, **sections)}))
     arguments = ["--image", image, "--port", str(port), "--base-url", "/user/someone/", "--name", "someone"]
+    given = {"JUPYTER_TOKEN": TOKEN, "JUPYTERHUB_API_TOKEN": "hub-secret"}
+    if singleuser:
+        arguments.append("--singleuser")
+        given = {"JUPYTERHUB_API_TOKEN": TOKEN, "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{port}/user/someone/"}
     with (place / "session.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - starting one takes a moment
             [sys.executable, "-m", "member.session", "--config", str(place / "member.yaml"), *arguments],
-            env={**os.environ, "JUPYTER_TOKEN": TOKEN, "JUPYTERHUB_API_TOKEN": "hub-secret", **(environ or {})},
+            env={**os.environ, **given, **(environ or {})},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

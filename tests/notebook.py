@@ -44,7 +44,7 @@ class Notebook:
         async with asyncio.timeout(deadline_s):
             kernel = await self.start_kernel()
             url = f"{self.url}api/kernels/{kernel}/channels?token={self.token}"
-            async with self._http.ws_connect(url, max_msg_size=0) as socket:
+            async with self._http.ws_connect(url, headers=self._headers(), max_msg_size=0) as socket:
                 message_id = uuid.uuid4().hex
                 await socket.send_str(json.dumps(_execute_request(message_id, code)))
                 return await _output(socket, message_id)

@@ -77,7 +77,12 @@ FILES = (
     Row("no-files", {}),
 )
 
-HUGE_ROW = Row("huge", {"README": "x", "zeros": b"\0" * HUGE}, refused="The build was ended: it wrote more than")
+#: Disk is looked at every second, which a build has to take.
+HUGE_ROW = Row(
+    "huge",
+    {"zeros": b"\0" * HUGE, "postBuild": "#!/bin/sh\nsleep 120\n"},
+    refused="The build was ended: it wrote more than",
+)
 NO_COMMITS = Row("no-commits", {"README": "x"}, refused="HEAD", special=_without_commits)
 
 #: What says how an environment is made.

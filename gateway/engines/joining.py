@@ -4,6 +4,7 @@ Every request is signed by the member's own key; what a join token allows is kep
 is used once, whichever replica hears of it first.
 """
 
+import asyncio
 import logging
 import secrets
 import time
@@ -85,6 +86,7 @@ class Joining:
         self._keys, self._guard, self._alerts, self._issuer, self._wall = keys, guard, alerts, issuer, wall
 
         self._heard_at = 0.0
+        self._joining = asyncio.Lock()
 
     def make_token(self, offer: Offer) -> tuple[JoinToken, Change]:
         """A new join token, and the record to write of it; raises :class:`JoinRefusedError`."""
@@ -107,6 +109,11 @@ class Joining:
         """
         token, request = self._read(bearer, body)
         await self._hear_others()
+        # One after the other: replicas of a member may join at the same time, with one key.
+        async with self._joining:
+            return await self._join(token, request, address)
+
+    async def _join(self, token: JoinToken, request: JoinRequest, address: str) -> str:
         offer = self._offer(token)
         key = fingerprint(request.key)
         if offer.used_by and offer.used_by != key:

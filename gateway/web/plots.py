@@ -24,11 +24,12 @@ class PlotBar:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Bars over a stretch of time; ``said`` tells in words what they show."""
+    """Bars over a stretch of time; ``share`` is how much of it was well, ``said`` tells in words what they show."""
 
     bars: Sequence[PlotBar]
     count: int
     first: str
+    share: str
     said: str
 
 
@@ -43,7 +44,8 @@ def plot(bars: Sequence[Bar], what: str) -> Plot:
         else:
             drawn.append(PlotBar(x, 1, kind, _HEIGHTS[kind], _title(bar, kind)))
     first = _moment(bars[0]) if bars else ""
-    return Plot(drawn, len(bars), first, _said(total(bars), what, bars))
+    share = total(bars).share_well
+    return Plot(drawn, len(bars), first, "" if share is None else percent(share), _said(total(bars), what, bars))
 
 
 def _kind(seconds: Seconds) -> str:

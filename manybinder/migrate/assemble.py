@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from contract.units import parse_size
 from manybinder.migrate import convert as to
+from manybinder.migrate import convert_builds as builds
 from manybinder.migrate.chart_values import VALUES
 from manybinder.migrate.checked import leave_out_what_does_not_fit
 from manybinder.migrate.draft import Draft, Target
@@ -65,6 +66,8 @@ def assemble(source: Source, target: Target, secrets: PurePosixPath) -> Draft:
 def _values(draft: Draft, values: Mapping[str, Any], above: str = "") -> None:
     for key, value in values.items():
         path = f"{above}.{key}" if above else str(key)
+        if path in ("dind", "pink") and values.get("imageBuilderType", path) != path:
+            continue  # the engine is another
         row = VALUES.get(path)
         if row and draft.target != "chart" and not row.path(draft.target):
             draft.passed_over += 1
@@ -82,9 +85,12 @@ def _values(draft: Draft, values: Mapping[str, Any], above: str = "") -> None:
 def _traits(draft: Draft, traits: Mapping[str, Mapping[str, Any]]) -> None:
     for subject, cls, name, value in sorted(_renamed(traits), key=lambda item: generality(item[1])):
         row = row_of(cls, name)
-        if row is None:
-            what = "trait" if cls in CLASSES else "class"
-            draft.note("none", subject, f"BinderHub (of April 2026) has no such {what}.")
+        if row is None and cls in ("HubOAuth", "HubAuth"):
+            draft.note("none", cls, "The member speaks to its Hub by what `hub` and `auth` say.")
+        elif row is None and cls not in CLASSES:
+            draft.note("none", cls, "BinderHub (of April 2026) has no such class.")
+        elif row is None:
+            draft.note("none", subject, "BinderHub (of April 2026) has no such trait.")
         elif PROVIDER in row.member:
             for prefix in prefixes_of(cls):
                 draft.apply(row, subject, value, prefix)
@@ -137,7 +143,7 @@ def _registry(draft: Draft, source: Source) -> None:
 
 def _host(url: str) -> str:
     try:
-        return urlsplit(str(to.registry(url).settings["registry.url"])).netloc
+        return urlsplit(str(builds.registry(url).settings["registry.url"])).netloc
     except UnfitError:
         return ""
 

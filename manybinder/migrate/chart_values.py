@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from manybinder.migrate import convert as to
+from manybinder.migrate import convert_builds as builds
 from manybinder.migrate.rows import Row, Several, UnfitError, decision, equivalent, none
+from manybinder.migrate.secrecy import is_secret
 
 _OWN = "charts/member has its own."
 _GONE = "BinderHub's chart has given it up too."
@@ -59,7 +61,7 @@ def _environment(value: Any) -> list[dict[str, Any]]:
     for name, item in given.items():
         if isinstance(item, Mapping):
             found.append({"name": name, **{key: part for key, part in item.items() if key != "name"}})
-        elif to.is_secret(name):
+        elif is_secret(name):
             raise UnfitError(f"the value of {name} sounds secret: name a Secret (valueFrom)")
         else:
             found.append({"name": name, "value": str(item)})
@@ -78,7 +80,7 @@ def _engine(name: str, directory: str) -> dict[str, Row]:
         f"{name}.enabled": none(_GONE),
         f"{name}.initContainers": none("The engine's pods have none.", []),
         f"{name}.daemonset.image": equivalent(values=f"{name}.image", convert=_image),
-        f"{name}.daemonset.extraArgs": equivalent(values=f"{name}.extraArgs", convert=to.texts),
+        f"{name}.daemonset.extraArgs": equivalent(values=f"{name}.extraArgs", convert=to.public_texts),
         f"{name}.daemonset.lifecycle": none("The engine's pods have none.", {}),
         f"{name}.daemonset.extraVolumes": decision("The engine's pods take none: configure it by extraArgs.", []),
         f"{name}.daemonset.extraVolumeMounts": decision("The engine's pods take none: configure it by extraArgs.", []),
@@ -98,7 +100,7 @@ VALUES: Mapping[str, Row] = {
     "nodeSelector": equivalent(values="nodeSelector", convert=to.labels, silent=({},)),
     "tolerations": equivalent(values="tolerations", convert=_tolerations),
     "image": none("The image is the member's: make it (make images), and give image.repository."),
-    "registry.url": equivalent("registry.url", to.registry, values="registry.url", silent=(None, "")),
+    "registry.url": equivalent("registry.url", builds.registry, values="registry.url", silent=(None, "")),
     "registry.username": equivalent("registry.username", to.text, values="registry.username", silent=(None, "")),
     "registry.password": equivalent("registry.password", values="-", file="registry-password", silent=(None, "")),
     "service.type": equivalent(values="service.type", convert=to.one_of("ClusterIP", "NodePort", "LoadBalancer")),

@@ -84,9 +84,10 @@ def _leave_out(draft: Draft, location: Sequence[int | str], message: str) -> Non
     parents: list[tuple[Any, int | str]] = []
     # A problem of a whole section names what is wrong in it, which may be a default.
     section = _at(config, location)
-    words = re.findall(r"[a-z_]+", message.removeprefix("Value error, "))
-    named = next((word for word in words if isinstance(section, dict) and word in section), words[0] if words else "")
-    for part in (*location, named):
+    words = [word.strip(".") for word in re.findall(r"[a-z_.]+", message.removeprefix("Value error, "))]
+    known = isinstance(section, dict)
+    named = next((word for word in words if known and word.partition(".")[0] in section), words[0] if words else "")
+    for part in (*location, *named.split(".")):
         if isinstance(place, list) and isinstance(part, int) and part < len(place):
             parents.append((place, part))
         elif isinstance(place, dict) and f"{part}_file" in place:
@@ -97,7 +98,7 @@ def _leave_out(draft: Draft, location: Sequence[int | str], message: str) -> Non
             break
         place = parents[-1][0][parents[-1][1]]
     path = ".".join(str(part) for part in location) or named
-    if (instead := _PLACEHOLDERS.get(tuple(str(part) for part in location))) is not None:
+    if (instead := _PLACEHOLDERS.get(tuple(path.split(".")))) is not None:
         draft.put(f"{'config.' if draft.target == 'chart' else ''}{path}", instead)
     elif not parents and draft.target == "chart" and location[:1] == ("registry",):
         draft.tree["registry"] = {"url": "https://registry.example.org"}

@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from contract.units import format_duration, format_exact_size, parse_size
+from contract.units import format_duration, format_exact_size
 from manybinder.migrate.rows import Added, PythonObject, Several, UnfitError, unchanged
-
-#: Names of variables and keys whose values are most likely secret.
-SECRET_NAME = re.compile(r"(?i)token|secret|passw|credential|api_?key|private_?key|auth$|access_?key|cryptkeeper")
+from manybinder.migrate.secrecy import holds_secret, is_secret
 
 #: Classes of BinderHub's providers, by their prefix.
 PROVIDERS = {
@@ -100,22 +98,6 @@ def binary_size(value: Any) -> str:
     return format_exact_size(int(found))
 
 
-def kubernetes_size(value: Any) -> str:
-    """A Kubernetes quantity of bytes."""
-    try:
-        parse_size(value) if isinstance(value, str) else count(value)
-    except ValueError:
-        return format_exact_size(count(value))
-    return value if isinstance(value, str) else format_exact_size(count(value))
-
-
-def kubernetes_cpu(value: Any) -> float:
-    """A Kubernetes quantity of cores."""
-    if isinstance(value, str) and value.endswith("m"):
-        return number(value[:-1]) / 1000
-    return number(value)
-
-
 def log_level(value: Any) -> str:
     """A level of Python's logging, as number or name."""
     names = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "error"}
@@ -187,47 +169,21 @@ def environment(value: Any) -> dict[str, str]:
     return {name: str(item) for name, item in plain.items()}
 
 
-def is_secret(name: str) -> bool:
-    """Whether what bears such a name had better not be printed."""
-    return SECRET_NAME.search(name) is not None
+def public_text(value: Any) -> str:
+    """A text that holds no secret, as far as one can tell."""
+    if holds_secret(text(value)):
+        raise UnfitError("it seems to hold a secret: look through it, and carry it over by hand")
+    return text(value)
 
 
-def image_prefix(value: Any) -> Several:
-    """``registry.example.org/group/prefix-``: the registry's host is a setting of its own here.
-
-    What comes before the first slash is a registry if it could be a host (Docker's rule), else a name at Docker Hub.
-    """
-    host, slash, rest = text(value).partition("/")
-    if not slash:
-        return Several({"builder.image_prefix": value} if value else {})
-    if "." not in host and ":" not in host and host != "localhost":
-        host, rest = "index.docker.io", value
-    return Several({"registry.url": f"https://{host}", "builder.image_prefix": rest})
+def public_texts(value: Any) -> list[str]:
+    """A list of those."""
+    return [public_text(item) for item in texts(value)]
 
 
-def registry(value: Any) -> Several:
-    """The registry's address, without the path that Docker's configuration has."""
-    parts = urlsplit(address(value if "://" in str(value) else f"https://{value}"))
-    host = "index.docker.io" if parts.netloc in ("registry-1.docker.io", "docker.io") else parts.netloc
-    return Several({"registry.url": f"{parts.scheme}://{host}"})
-
-
-def registry_class(value: Any) -> Several:
-    """How credentials for the registry come about."""
-    name = class_name(value)
-    if name == "GoogleArtifactRegistry":
-        return Several({"registry.auth": "google"})
-    if name == "DockerRegistry":
-        return Several({})
-    raise UnfitError("registry.auth knows password, google (Artifact Registry) and ecr (Amazon's)")
-
-
-def build_class(value: Any) -> Several:
-    """What builds."""
-    kinds = {"KubernetesBuildExecutor": "kubernetes", "LocalRepo2dockerBuild": "container"}
-    if (kind := kinds.get(class_name(value))) is None:
-        raise UnfitError("builder.kind knows kubernetes, container (repo2docker on this machine) and process")
-    return Several({"builder.kind": kind})
+def joined(value: Any) -> str:
+    """Pieces of HTML in the order of their keys."""
+    return "\n".join(text(item) for _, item in sorted(mapping(value).items()))
 
 
 def class_name(value: Any) -> str:
@@ -262,41 +218,6 @@ def spec_config(value: Any) -> list[dict[str, Any]]:
 def banned_networks(value: Any) -> list[dict[str, str]]:
     """Networks and their labels, as bans."""
     return [{"kind": "network", "value": key, "reason": str(item)} for key, item in mapping(value).items()]
-
-
-def docker_host(value: Any) -> Several:
-    """The engine's socket on the node."""
-    if value is None:
-        return Several({"builder.engine": "none"})
-    path = text(value).removeprefix("unix://")
-    usual = {
-        "/var/run/docker.sock": "host",
-        "/var/run/dind/docker.sock": "dind",
-        "/var/run/pink/podman.sock": "pink",
-    }
-    if path in usual:
-        return Several({"builder.engine": usual[path]})
-    return Several({"builder.engine": "pink" if "podman" in path else "host", "builder.socket": path})
-
-
-def resources(value: Any) -> Several:
-    """Requests and limits of build pods."""
-    names = {
-        ("requests", "memory"): ("builder.memory_request", kubernetes_size),
-        ("limits", "memory"): ("builder.memory", kubernetes_size),
-        ("requests", "cpu"): ("builder.cpu_request", kubernetes_cpu),
-        ("limits", "cpu"): ("builder.cpu", kubernetes_cpu),
-        ("requests", "ephemeral-storage"): ("builder.disk_request", kubernetes_size),
-        ("limits", "ephemeral-storage"): ("builder.disk", kubernetes_size),
-    }
-    found: dict[str, Any] = {}
-    for kind, amounts in mapping(value).items():
-        for name, amount in mapping(amounts or {}).items():
-            if (kind, name) not in names:
-                raise UnfitError("build pods ask for memory, cpu and ephemeral-storage")
-            path, convert = names[kind, name]
-            found[path] = convert(amount)
-    return Several(found)
 
 
 def sessions(value: Any) -> int:

@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from manybinder.migrate.convert import is_secret
 from manybinder.migrate.draft import Draft
+from manybinder.migrate.secrecy import holds_secret, is_secret
 
 #: What charts/member itself says of the Hub, or its spawner does; by path, with a sentence.
 _LEFT_OUT = {
     "custom": "zero-to-jupyterhub has given it up too.",
-    "hub.config.BinderSpawner.auth_enabled": "There is no login of visitors here.",
-    "hub.services.binder": "charts/member says who the member is to the Hub.",
-    "hub.loadRoles.binder": "charts/member says what the member may do at the Hub.",
     "hub.extraConfig.0-binderspawnermixin": "The spawner is ours.",
     "hub.extraConfig.00-binder": "The spawner is ours.",
     "singleuser.cmd": "The spawner starts JupyterLab, or a notebook server.",
@@ -24,6 +21,8 @@ _REVIEW = {
     "hub.extraVolumes": "It comes along: make what it names in the new namespace.",
     "hub.existingSecret": "It comes along: make that Secret in the new namespace.",
 }
+#: What the member must be allowed at the Hub.
+_SCOPES = ("servers", "admin:users", "read:users", "list:users")
 _PULLS_WITH = "manybinder-registry"
 
 
@@ -42,6 +41,8 @@ def add_hub_values(draft: Draft, given: Mapping[str, Any]) -> None:
     if values:
         draft.put("jupyterhub", values, "jupyterhub")
     _pull_secrets(draft)
+    _rights(draft)
+    _idle(draft)
     _origins(draft)
 
 
@@ -49,6 +50,22 @@ def _pull_secrets(draft: Draft) -> None:
     path = "jupyterhub.singleuser.image.pullSecrets"
     if isinstance(there := draft.get(path), list) and _PULLS_WITH not in there:
         draft.put(path, [*there, _PULLS_WITH], "with the Secret of charts/member")
+
+
+def _rights(draft: Draft) -> None:
+    """A list of one's own takes the place of the chart's."""
+    for name, needed in (("scopes", _SCOPES), ("services", ("binder",))):
+        path = f"jupyterhub.hub.loadRoles.binder.{name}"
+        there = draft.get(path)
+        if isinstance(there, list) and (missing := [item for item in needed if item not in there]):
+            draft.put(path, [*there, *missing], "with what the member needs")
+
+
+def _idle(draft: Draft) -> None:
+    """Here sessions end themselves when nobody uses them; the culler is for what is left over."""
+    cull = draft.tree_at("jupyterhub.cull")
+    if (timeout := cull.pop("timeout", None)) is not None:
+        draft.put("jupyterhub.hub.config.BinderSpawner.idle_timeout", timeout, "jupyterhub.cull.timeout")
 
 
 def _origins(draft: Draft) -> None:
@@ -71,11 +88,27 @@ def _copy(draft: Draft, given: Mapping[str, Any], above: str) -> dict[str, Any]:
                 _secret(draft, path)
             else:
                 found[str(key)] = _copy(draft, value, path)
-        elif is_secret(str(key)) and value not in (None, "", [], False, True):
+        elif (is_secret(str(key)) and value not in (None, "", [], False, True)) or (
+            isinstance(value, str) and _is_code(path) and holds_secret(value)
+        ):
             _secret(draft, path)
+        elif isinstance(value, list):
+            found[str(key)] = [item for item in value if not _is_secret_item(draft, path, item)]
         else:
             found[str(key)] = value
     return found
+
+
+def _is_code(path: str) -> bool:
+    return ".extraConfig." in path or ".extraFiles." in path
+
+
+def _is_secret_item(draft: Draft, path: str, item: Any) -> bool:
+    """A variable, with its value beside its name."""
+    secret = isinstance(item, Mapping) and is_secret(str(item.get("name"))) and isinstance(item.get("value"), str)
+    if secret:
+        _secret(draft, f"{path}: {item['name']}")
+    return secret
 
 
 def _secret(draft: Draft, path: str) -> None:

@@ -7,6 +7,7 @@ Source: BinderHub's classes as of commit b9fad995 of jupyterhub/binderhub (April
 from collections.abc import Mapping
 
 from manybinder.migrate import convert as to
+from manybinder.migrate import convert_builds as builds
 from manybinder.migrate.rows import PROVIDER, Row, decision, equivalent, moved, none
 
 #: Classes that are configured with traits of other classes too, and those; the nearest comes first.
@@ -24,15 +25,14 @@ PARENTS: Mapping[str, tuple[str, ...]] = {
     **{cls: ("RepoProvider",) for cls in to.PROVIDERS.values() if cls != "GistRepoProvider"},
 }
 
-_LOGIN = "There is no login of visitors here: who needs one keeps that BinderHub."
-_PAGES = "Pages have no templates and scripts of your own; the gateway has `about` and `banner`."
-_STATIC = "Serve your own files by the web server in front."
+_TEMPLATES = "Templates and files of your own go into `face.directory`, and build on ours (docs/pages.md)."
 _GIT = (
-    "Builds clone with the credentials of a Secret in their namespace: "
-    "`builder.git_credentials_secret: {name: …, key: …}` (Kubernetes)."
+    "Builds clone with `git_credentials` of the providers gh, gl and git; in a cluster with those of a Secret, "
+    "`builder.git_credentials_secret` (docs/providers.md)."
 )
 _PUSH = "Credentials for a push are `builder.push_secret` or `builder.registry_credentials_secret`, a Secret of yours."
 _HELPER = "There is no registry helper: `registry.auth` fetches tokens for Google's and Amazon's registries."
+_AT_THE_HUB = "Set it at the Hub: our spawner has the same trait."
 _RETRIES = "Questions to the Hub are asked again by themselves; `launch.retries` counts starts of a server."
 
 _BINDERHUB = {
@@ -44,14 +44,28 @@ _BINDERHUB = {
     ),
     "banner_message": equivalent(gateway="banner", elsewhere="The gateway's pages show it (`banner`).", silent=("",)),
     "default_opengraph_title": equivalent(gateway="name", elsewhere="Pages are called by the gateway's `name`."),
-    "extra_header_html": none(_PAGES, {}),
-    "extra_footer_scripts": none(_PAGES, {}),
+    "extra_header_html": equivalent(
+        "face.head_html",
+        to.joined,
+        gateway="face.head_html",
+        says="Scripts run only if `face.csp` allows them (docs/pages.md).",
+        silent=({},),
+    ),
+    "extra_footer_scripts": decision(
+        "Scripts of your own go into `face.head_html`, in script elements that `face.csp` allows (docs/pages.md).", {}
+    ),
     "base_url": none("The path of `public_url` says it.", "/"),
     "badge_base_url": none("Badges lead to the `public_url` of the page that shows them: the gateway's.", ""),
     "cors_allow_origin": equivalent(
         "security.cors_allow_origin", to.text, gateway="security.cors_allow_origin", silent=("",)
     ),
-    "auth_enabled": none(_LOGIN, False),
+    "auth_enabled": equivalent(
+        "auth_enabled",
+        to.flag,
+        says="The Hub has to know the member as a service that people log in to (docs/authentication.md).",
+        elsewhere="With a gateway, it logs people in: visitors.oidc (docs/authentication.md).",
+        silent=(False,),
+    ),
     "port": equivalent("listen.port", to.count, gateway="listen.port", values="-"),
     "appendix": moved("BuildExecutor.appendix"),
     "sticky_builds": moved("KubernetesBuildExecutor.sticky_builds"),
@@ -59,9 +73,9 @@ _BINDERHUB = {
         "Without a registry only one engine has the images: builder.kind container can do so.",
         True,
     ),
-    "build_class": equivalent("builder.kind", to.build_class, values="-"),
+    "build_class": equivalent("builder.kind", builds.build_class, values="-"),
     "build_cleaner_class": none("The builder removes its own pods.", None, "binderhub.build.KubernetesCleaner"),
-    "registry_class": equivalent("registry.auth", to.registry_class, values="config.registry.auth"),
+    "registry_class": equivalent("registry.auth", builds.registry_class, values="config.registry.auth"),
     "health_handler_class": none("Checks are the member's own."),
     "per_repo_quota": equivalent("sessions.per_repo", to.quota, gateway="admission.quotas.per_repo"),
     "pod_quota": moved("LaunchQuota.total_quota"),
@@ -71,7 +85,7 @@ _BINDERHUB = {
     "launch_quota_class": none("Quotas are the member's own, whatever runs sessions."),
     "log_tail_lines": moved("KubernetesBuildExecutor.log_tail_lines"),
     "push_secret": moved("BuildExecutor.push_secret"),
-    "image_prefix": equivalent("builder.image_prefix", to.image_prefix),
+    "image_prefix": equivalent("builder.image_prefix", builds.image_prefix),
     "build_memory_request": moved("KubernetesBuildExecutor.memory_request"),
     "build_memory_limit": moved("BuildExecutor.memory_limit"),
     "debug": equivalent("log_level", to.debug, gateway="log_level"),
@@ -96,10 +110,10 @@ _BINDERHUB = {
     "builder_required": none("A member whose builder does not answer says so in its health, and runs on.", True),
     "ban_networks": equivalent("admission.bans", to.banned_networks, gateway="admission.bans", silent=({},)),
     "tornado_settings": decision("Further headers and the like are for the proxy in front.", {}),
-    "template_variables": none(_PAGES, {}),
-    "template_path": none(_PAGES, "/etc/binderhub/templates"),
-    "extra_static_path": none(_STATIC, ""),
-    "extra_static_url_prefix": none(_STATIC, "/extra_static/"),
+    "template_variables": decision(_TEMPLATES, {}),
+    "template_path": decision(_TEMPLATES, "/etc/binderhub/templates"),
+    "extra_static_path": decision(_TEMPLATES, ""),
+    "extra_static_url_prefix": none("Files of your own are among ours: /static/.", "/extra_static/"),
     "normalized_origin": none("Launch events name the host of `public_url`.", ""),
     "enable_api_only_mode": equivalent("enable_api_only_mode", to.flag),
 }
@@ -109,16 +123,16 @@ _BUILD = {
     "BuildExecutor.push_secret": equivalent("builder.push_secret", to.text, values="-", silent=("",)),
     "BuildExecutor.registry_credentials": decision(_PUSH, {}),
     "BuildExecutor.memory_limit": equivalent("builder.memory", to.binary_size, silent=(0,)),
-    "BuildExecutor.appendix": equivalent("builder.appendix", to.text),
+    "BuildExecutor.appendix": equivalent("builder.appendix", to.public_text),
     "BuildExecutor.builder_info": none("`/versions` tells the builder's versions by itself."),
-    "BuildExecutor.repo2docker_extra_args": equivalent("builder.repo2docker_args", to.texts),
+    "BuildExecutor.repo2docker_extra_args": equivalent("builder.repo2docker_args", to.public_texts),
     "KubernetesBuildExecutor.push_secret": equivalent("builder.push_secret", to.text, values="-", silent=("",)),
     "KubernetesBuildExecutor.registry_credentials": decision(_PUSH, {}),
     "KubernetesBuildExecutor.namespace": equivalent("builder.namespace", to.text, values="-"),
     "KubernetesBuildExecutor.build_image": equivalent("builder.image", to.text),
     "KubernetesBuildExecutor.image_pull_secrets": equivalent("builder.image_pull_secrets", to.secret_names),
-    "KubernetesBuildExecutor.docker_host": equivalent("builder.engine", to.docker_host),
-    "KubernetesBuildExecutor.resources": equivalent("builder.memory", to.resources),
+    "KubernetesBuildExecutor.docker_host": equivalent("builder.engine", builds.docker_host),
+    "KubernetesBuildExecutor.resources": equivalent("builder.memory", builds.resources),
     "KubernetesBuildExecutor.memory_request": equivalent("builder.memory_request", to.binary_size, silent=(0,)),
     "KubernetesBuildExecutor.node_selector": equivalent("builder.node_selector", to.labels),
     "KubernetesBuildExecutor.extra_envs": equivalent(
@@ -130,15 +144,15 @@ _BUILD = {
 }
 
 _LAUNCH = {
-    "BinderSpawnerMixin.auth_enabled": none(_LOGIN, False),
-    "BinderSpawnerMixin.cors_allow_origin": decision("Set it at the Hub: our spawner has the same trait.", ""),
+    "BinderSpawnerMixin.auth_enabled": decision(_AT_THE_HUB, False),
+    "BinderSpawnerMixin.cors_allow_origin": decision(_AT_THE_HUB, ""),
     "EventLog.handlers_maker": decision(
         "A gateway keeps a public archive of launch events, a member a log of its own (docs/launch-events.md): "
         "what reads your handlers' output is to read these.",
         None,
     ),
-    "Launcher.allow_named_servers": none(_LOGIN, False),
-    "Launcher.named_server_limit_per_user": none(_LOGIN, 0),
+    "Launcher.allow_named_servers": equivalent("auth.use_named_servers", to.flag),
+    "Launcher.named_server_limit_per_user": equivalent("auth.named_server_limit_per_user", to.count),
     "Launcher.retries": none(_RETRIES, 4),
     "Launcher.retry_delay": none(_RETRIES, 4),
     "Launcher.pre_launch_hook": decision(
@@ -157,7 +171,7 @@ _LAUNCH = {
 }
 
 _REGISTRY = {
-    "DockerRegistry.url": equivalent("registry.url", to.registry, values="registry.url"),
+    "DockerRegistry.url": equivalent("registry.url", builds.registry, values="registry.url"),
     "DockerRegistry.auth_config_url": none("`registry.username` and its password are not looked up in a file."),
     "DockerRegistry.docker_config_path": decision("Give the user and the password in it as `registry` says."),
     "DockerRegistry.token_url": none("The registry says where tokens are to be had (WWW-Authenticate).", ""),
@@ -209,6 +223,9 @@ _APPLICATION = {
     **{f"Application.{name}": none("--check-config checks.", False) for name in ("show_config", "show_config_json")},
 }
 
+#: BinderHub's side of a login, which is JupyterHub's.
+_LOGIN = {"HubOAuth.oauth_client_id": equivalent("auth.oauth_client_id", to.text)}
+
 #: A row for each trait, by class and name.
 TRAITS: Mapping[str, Row] = {
     **{f"BinderHub.{name}": row for name, row in _BINDERHUB.items()},
@@ -217,6 +234,7 @@ TRAITS: Mapping[str, Row] = {
     **_REGISTRY,
     **_PROVIDERS,
     **_APPLICATION,
+    **_LOGIN,
 }
 
 

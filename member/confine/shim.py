@@ -21,13 +21,17 @@ def main() -> int:
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, _end)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    command = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, setsid=True)
+    # Python ignores them for itself.
+    defaults = (signal.SIGPIPE, signal.SIGXFSZ)
+    command = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, setsid=True, setsigdef=defaults)
     while True:
         pid, status = os.wait()
         if pid == command:
             break
     _kill_all()
-    return os.waitstatus_to_exitcode(status) & 0xFF
+    code = os.waitstatus_to_exitcode(status)
+    # As a shell tells it.
+    return 128 - code if code < 0 else code
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:

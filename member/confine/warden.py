@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at the processes.
 INTERVAL_S = 1.0
+
+#: Of a command that the kernel has ended for the size of one file, by itself or under a shell.
+_FILE_TOO_LARGE = (-signal.SIGXFSZ, 128 + signal.SIGXFSZ)
 
 OnLine = Callable[[str], Awaitable[None]]
 
@@ -77,9 +81,16 @@ async def run(command: Command, on_line: OnLine | None = None) -> int:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()  # a watcher's is an error if a limit is broken, the reader's if its caller fails
-        return waiting.result()
+        status = waiting.result()
+        if status in _FILE_TOO_LARGE:
+            raise LimitExceededError(_wrote_too_much(command.limits))
+        return status
     finally:
         await _end(process, tasks)
+
+
+def _wrote_too_much(limits: Limits) -> str:
+    return f"it wrote more than {limits.disk / 2**30:.1f} GiB to disk"
 
 
 async def _end(process: asyncio.subprocess.Process, tasks: list[asyncio.Task[Any]]) -> None:
@@ -139,6 +150,6 @@ async def _watch_disk(command: Command) -> None:
         await asyncio.sleep(pause)
         begun = time.monotonic()
         if await disk_usage(command.watched) > command.limits.disk:
-            raise LimitExceededError(f"it wrote more than {command.limits.disk / 2**30:.1f} GiB to disk")
+            raise LimitExceededError(_wrote_too_much(command.limits))
         # Counting many files takes a while; at most a tenth of the time goes into it.
         pause = max(INTERVAL_S, 9 * (time.monotonic() - begun))

@@ -38,7 +38,7 @@ def server_argv(notebook: Notebook) -> list[str]:
         "ServerApp.root_dir": notebook.home,
         # The proxy hands the visitor's Host on; what asks for the token needs no check of it.
         "ServerApp.allow_remote_access": True,
-        # And whether the visitor came by TLS: cookies are then for TLS alone.
+        # And whether the visitor came by TLS: the login cookie is then for TLS alone.
         "ServerApp.trust_xheaders": True,
         # Over TCP, any other session could listen to a kernel's output on loopback.
         "KernelManager.transport": "ipc",

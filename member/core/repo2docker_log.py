@@ -30,6 +30,9 @@ _OWN_MEMBERS = re.compile(
     re.IGNORECASE,
 )
 
+#: And of the engine's client, which has said itself why it failed.
+_CLIENT_FAILED = re.compile(r"Error during build: Command '\['(?:docker|podman)', ")
+
 _CLONE_FAILED = "Error during build: Failed to clone repository from "
 
 #: Git's word on a server that cannot be reached or is broken; one that refuses answers 4xx.
@@ -74,7 +77,7 @@ class Repo2dockerLog:
     def __init__(self) -> None:
         self._last: deque[str] = deque(maxlen=_REMEMBERED)
         self._own: bool | None = None
-        """Whether repo2docker's last word is that the member is at fault; ``None`` if there was none."""
+        """Whether repo2docker's last word is that the member is at fault; ``None`` if there was none of its own."""
         self._engine: bool | None = None
         """Whether all of the engine's errors were the member's; ``None`` if there was none."""
         self._foreign = self._unreachable = self._killed = False
@@ -100,7 +103,8 @@ class Repo2dockerLog:
     @property
     def failure(self) -> Failure:
         """Whose failure it is that repo2docker has failed."""
-        by_engine = self._engine is True and not self._foreign
+        # Of another last word than one on its client, the engine's errors are not the cause.
+        by_engine = self._engine is True and not self._foreign and self._own is not False
         return Failure.MEMBER if self._own or by_engine else Failure.USER
 
     @property
@@ -120,6 +124,8 @@ class Repo2dockerLog:
 
     def _hear_repo2docker(self, text: str) -> None:
         # Of what is fetched, only the repository itself was asked for by us: its submodules it names itself.
+        if _CLIENT_FAILED.match(text):
+            return
         clone = text.startswith(_CLONE_FAILED) and self._unreachable
         self._own = clone or _OWN_MEMBERS.match(text) is not None
 

@@ -28,8 +28,8 @@ _OPTIONS = (
 class SessionError(web.HTTPError):
     """A session cannot start; the Hub tells ``jupyterhub_message`` to whoever waits for it.
 
-    A refusal, as far as the Hub is concerned: of failures without a reason it ends after a few in a row
-    (``consecutive_failure_limit``), and every other launch with it.
+    A refusal rather than an error, which JupyterHub 6 counts: it ends after a few of them in a row, where it is told to
+    (``consecutive_failure_limit``), and every other launch with it.  JupyterHub 5 counts refusals too.
     """
 
     def __init__(self, message: str) -> None:

@@ -53,6 +53,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         config(providers={"gh": {"access_token": "x"}}),
         "config.providers.gh.access_token would stand in a ConfigMap, where it is not secret",
     ),
+    (config(auth_enabled=True), "BinderSpawner.auth_enabled go together"),
+    (hub(config={"BinderSpawner": {"auth_enabled": True}}), "BinderSpawner.auth_enabled go together"),
     (registry(url=""), "registry.url is not set"),
     (registry(url="registry.example.org"), "/registry/url"),
     (registry(username=""), "registry.password is set, and registry.username is not"),

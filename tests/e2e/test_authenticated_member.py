@@ -25,7 +25,7 @@ def settings(base: Path, tmp: Path, **auth: Any) -> dict[str, Any]:
     authenticator = {
         "name": "shared-password",
         "config": {"Authenticator": {"allow_all": True}},
-        "secrets": [{"trait": "SharedPasswordAuthenticator.user_password", "value_file": str(password)}],
+        "secrets": [{"trait": "SharedPasswordAuthenticator.user_password", "secret_file": str(password)}],
     }
     return {
         "auth_enabled": True,

@@ -85,7 +85,7 @@ async def test_a_nested_dockerfile_brings_a_session(
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (HUGE_ROW, HUGE_ROW.refused),
+        (Row("huge", {**HUGE_ROW.files, "Dockerfile": f"{DOCKERFILE}RUN sleep 120\n"}), HUGE_ROW.refused),
         (Row("no-instruction", {"Dockerfile": "FROM scratch\nNONSENSE\n"}), "NONSENSE"),
         (Row("no-such-image", {"Dockerfile": "FROM localhost/none:1\n"}), "localhost/none:1"),
         # Whatever it prints: the failure is its own, and no other member is tried.

@@ -1,5 +1,6 @@
 """The images of gateway and member: built by ``make images`` on a base that is made here, run as a cluster does."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -12,15 +13,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from containerkit import BASE, REPOSITORY, Podman, debian, podman, why_not
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from federation import free_port
 
+from tests.fakes.kubernetes import FakeKubernetes
+
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2700),
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "it works"),
 ]
 
@@ -34,8 +38,9 @@ RUN = (
 
 #: What says which packages of which versions are there.
 PACKAGES = """
-import importlib.metadata, json
-print(json.dumps({each.name.lower().replace("_", "-"): each.version for each in importlib.metadata.distributions()}))
+import importlib.metadata, json, re
+found = importlib.metadata.distributions()
+print(json.dumps({re.sub("[-_.]+", "-", each.name).lower(): each.version for each in found}))
 """
 
 
@@ -63,7 +68,7 @@ def make_images(engine: Podman) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout[-5000:]
     return done.stdout
@@ -94,11 +99,10 @@ def settings(config: Path, program: str, port: int) -> None:
     }
     key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (config / "launch-signing-key.pem").write_bytes(key)
-    for name, content in ((f"{program}.yaml", tree), ("kubeconfig", _KUBECONFIG)):
-        (config / name).write_text(json.dumps(content))
+    (config / f"{program}.yaml").write_text(json.dumps(tree))
 
 
-#: The member's Hub and cluster do not answer: nothing is launched here.
+#: The member's Hub does not answer: nothing is launched here.
 _SECTIONS = {
     "gateway": {"signing_key_file": "/etc/manybinder/config/launch-signing-key.pem"},
     "member": {
@@ -108,21 +112,20 @@ _SECTIONS = {
         "builder": {"kind": "kubernetes", "namespace": "builds", "kubeconfig": "/etc/manybinder/config/kubeconfig"},
     },
 }
-_KUBECONFIG = {
-    "apiVersion": "v1",
-    "kind": "Config",
-    "current-context": "none",
-    "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:1"}}],
-    "users": [{"name": "none", "user": {"token": "none"}}],
-    "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none", "namespace": "builds"}}],
-}
 
 
 @pytest.mark.parametrize("name", ["gateway", "member"])
-def test_the_image_runs_as_a_user_of_no_rights_and_answers(engine: Podman, name: str, tmp_path: Path) -> None:
-    port = free_port()
-    config = tmp_path / "config"
+async def test_the_image_runs_as_a_user_of_no_rights_and_answers(engine: Podman, name: str, tmp_path: Path) -> None:
+    config, port = tmp_path / "config", free_port()
     settings(config, name, port)
+    # A member listens once it knows its cluster.
+    async with FakeKubernetes() as cluster:
+        cluster.namespace("builds")
+        cluster.kubeconfig(config / "kubeconfig")
+        await asyncio.to_thread(_run, engine, name, config, port)
+
+
+def _run(engine: Podman, name: str, config: Path, port: int) -> None:
     mounts = (f"--volume={config}:/etc/manybinder/config:ro", "--volume=/var/lib/manybinder")
     assert engine.run("image", "inspect", "--format={{.Config.User}}", tag(name)).strip() == "1000:1000"
     command = (name, "--config", f"/etc/manybinder/config/{name}.yaml")
@@ -130,8 +133,8 @@ def test_the_image_runs_as_a_user_of_no_rights_and_answers(engine: Podman, name:
     container = engine.run(*RUN, "--detach", *mounts, tag(name)).strip()
     try:
         assert _livez(port, lambda: engine.run("logs", container)) == 200
-        (user,) = engine.run("top", container, "hpid", "huser").splitlines()[1:2]
-        assert user.split()[1] == "1000"
+        main = psutil.Process(int(engine.run("inspect", "--format={{.State.Pid}}", container)))
+        assert {each.uids().real for each in (main, *main.children(recursive=True))} == {1000}
         engine.run("stop", "--time=60", container)
         # It ends by itself when it is asked to.
         assert engine.run("inspect", "--format={{.State.ExitCode}}", container).strip() == "0"

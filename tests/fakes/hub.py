@@ -108,6 +108,9 @@ class FakeHub:
         app.router.add_get(f"{api}oauth2/authorize", self._authorize)
         app.router.add_post(f"{api}oauth2/token", self._token)
         app.router.add_get(f"{api}user", self._user)
+        # What a single-user server asks besides.
+        app.router.add_get("/hub/api", self._version)
+        app.router.add_post(f"{api}users/{{user}}/activity", self._active)
         app.router.add_get("/hub/login", self._login)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
@@ -270,6 +273,10 @@ class FakeHub:
         if server is None or not server.ready:
             raise web.HTTPFound("/hub/login")
         return web.json_response({"version": "2.21.1"})
+
+    async def _active(self, request: web.Request) -> web.Response:
+        self.asked.append(f"activity {request.match_info['user']}")
+        return web.Response(status=204)
 
     async def _authorize(self, request: web.Request) -> web.Response:
         query = dict(request.query)

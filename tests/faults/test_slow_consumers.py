@@ -80,7 +80,7 @@ async def test_five_hundred_slow_and_dead_consumers_for_a_minute(tmp_path: Path)
         member.lines = 400
         member.line = "x" * 8000
         member.knobs.gate_at = 400
-        watching = asyncio.create_task(running.launch())
+        watching = asyncio.create_task(running.launch(patience=550))
         async with asyncio.timeout(120):
             while len(member.sent) < 399:
                 await asyncio.sleep(0.05)

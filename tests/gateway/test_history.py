@@ -27,6 +27,7 @@ from gateway.core.transitions import ProbeResult
 from gateway.engines.chronicle import Chronicle
 from gateway.engines.fleet import Fleet
 from gateway.engines.records import Records
+from gateway.web.plots import percent, plot
 
 GOOD, DEAD = ProbeResult(True, True), ProbeResult(False, False, "It could not be reached: connection refused.")
 KEY = Ed25519PrivateKey.generate()
@@ -312,3 +313,21 @@ def test_an_incident_of_a_kind_that_is_not_known_is_passed_over() -> None:
     assert incidents(book) == []
     assert Incident("m", 0, 0.0, None, ()).title == "m is "
     assert lasted(history.Condition.OUT, 5).known == 5
+
+
+def test_a_plot_says_in_words_what_its_bars_show_and_hides_no_trouble() -> None:
+    def bar(n: int, *seconds: float) -> history.Bar:
+        return history.Bar(BEGIN + n * 900, BEGIN + (n + 1) * 900, Seconds(*seconds))
+
+    drawn = plot([bar(0), bar(1), bar(2, 900), bar(3, 890, 10), bar(4, 0, 0, 900)], "The last hour")
+    assert [(item.kind, item.x, item.width) for item in drawn.bars] == [
+        *(("gap", 0, 2), ("well", 2, 1), ("trouble", 3, 1), ("out", 4, 1))
+    ]
+    assert drawn.bars[2].title == "00:45 UTC: in rotation 14 min, in trouble 10 s"
+    assert drawn.share == "99.44 %"
+    assert drawn.said == (
+        "The last hour: in rotation 99.44 % of the time that is known; in trouble for 10 s; taken out for 15 min"
+    )
+    assert plot([bar(0)], "The last hour").said.startswith("The last hour: nothing is known; not watched for 15 min")
+    assert percent(0.999999) == "99.99 %"
+    assert percent(1.0) == "100 %"

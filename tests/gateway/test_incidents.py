@@ -60,10 +60,10 @@ class Federation:
         _, text = await self.get("api/v1/federation")
         return {member["name"]: member for member in json.loads(text)["members"]}
 
-    async def launch(self, spec: str = SPEC) -> list[BuildEvent]:
-        """All events of a launch, in one stream."""
+    async def launch(self, spec: str = SPEC, patience: float = 150) -> list[BuildEvent]:
+        """All events of a launch, in one stream, which may last ``patience`` seconds."""
         events = []
-        async with asyncio.timeout(150), self.open(spec) as response:
+        async with asyncio.timeout(patience), self.open(spec) as response:
             assert response.status == 200, await response.text()
             parser = sse.Parser()
             async for chunk in response.content.iter_any():

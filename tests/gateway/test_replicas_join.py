@@ -68,6 +68,14 @@ async def test_replicas_that_join_at_one_time_are_one_member(
     assert len(keys) == 1
     (member,) = (await ask(gateway, "GET", "members")).body["members"]
     assert member["joined"]["keys"] == list(keys)
+    # And so does one that has looked before the others had joined.
+    slow = replica(api, tmp_path / "slow", fake.url)
+    (secret,) = api.store.all("secrets", "default")
+    api.store.put("secrets", "default", {**secret, "data": {}})
+    async with membership._open(slow) as looked:
+        api.store.put("secrets", "default", {**api.store.all("secrets", "default")[0], "data": secret["data"]})
+        assert await membership._join(slow, gateway.url, token, 1.0, looked) is Exit.DONE
+    assert joined.read_all(slow.data_dir)[0].token == kept[0][0].token
     # What is no longer needed is nowhere.
     (secret,) = api.store.all("secrets", "default")
     assert sorted(secret["data"]) == [f"127.0.0.1-{port}.json"]

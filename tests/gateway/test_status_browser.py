@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from axe import script, violations
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from gateway.core.history import (
     DAY,
@@ -28,10 +28,13 @@ from tests.gateway.test_operators import ADMIN, BOSS, ask
 
 __all__ = ["page"]
 
+# How long a page takes says how busy the machine is.
+expect.set_options(timeout=60_000)
+
 #: Not kept: for people to look through.
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starter, page: Page) -> None:
@@ -56,6 +59,20 @@ async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starte
     assert errors == []
     await gateway.runner.cleanup()
     await expect(page.locator("#connection")).to_contain_text("does not answer", timeout=60_000)
+
+
+async def test_the_page_goes_on_after_an_answer_that_is_no_stream(start: Starter, page: Page) -> None:
+    gateway = await start.gateway(2)
+    answers = iter([503, 502])
+
+    async def in_between(route: Route) -> None:
+        status = next(answers, 0)
+        await (route.fulfill(status=status, body="starting") if status else route.continue_())
+
+    await page.route("**/api/v1/federation/events", in_between)
+    await page.goto(f"{gateway.url}status")
+    await expect(page.locator("#connection")).to_contain_text("does not answer")
+    await expect(page.locator("#connection")).to_contain_text("follows the federation by itself", timeout=60_000)
 
 
 async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, page: Page) -> None:

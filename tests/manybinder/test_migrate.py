@@ -15,8 +15,10 @@ from jsonschema import Draft7Validator
 from contract.repos import repo_key
 from contract.signatures import private_pem
 from gateway.settings import GatewaySettings
+from manybinder.cli import cli
 from manybinder.errors import CommandError, Exit
 from manybinder.migrate import convert as to
+from manybinder.migrate import convert_builds as builds
 from manybinder.migrate import reading
 from manybinder.migrate.assemble import assemble
 from manybinder.migrate.chart_values import REDIRECTOR, VALUES
@@ -88,7 +90,7 @@ def test_every_trait_has_a_row() -> None:
 
 def test_no_row_is_of_a_trait_that_is_not_there() -> None:
     known = {*names("traits.txt")}
-    assert {name for name in TRAITS if not name.startswith("Application.")} == known
+    assert {name for name in TRAITS if not name.startswith(("Application.", "HubOAuth."))} == known
     assert {name.partition(".")[0] for name in known} >= {
         parent for parents in PARENTS.values() for parent in parents
     } - {"Application"}
@@ -159,6 +161,9 @@ def test_a_python_configuration_becomes_settings_of_a_member(run: Any, campus: P
     ]
     assert found.launch.timeout == 900
     assert found.log_level == "debug"
+    assert found.auth_enabled
+    assert found.auth.use_named_servers
+    assert "stats.campus.example" in found.face.head_html
     # What is added to a list is added to what holds for every provider.
     assert found.providers.gh.banned_specs == ("^evil/.*", "^spam/.*")
     assert found.providers.gh.quota("campus/intro-1/main").limit == 200
@@ -177,11 +182,11 @@ def test_what_cannot_be_carried_over_is_named(run: Any, campus: Path) -> None:
     assert "Launcher.pre_launch_hook: `launch.hook.python`" in decide
     assert "public_url: " in decide
     assert re.search(r"DockerRegistry\.password: Put it into .*/registry-password \(registry\.password_file\)", secret)
-    assert "BinderHub.template_path: " in none
-    assert "HubOAuth.hub_host: " in none
+    assert "BinderHub.template_path: " in decide
+    assert "HubOAuth: " in none
     assert "binderhub_config.py, line 9: with: FileNotFoundError: No such file or directory: /etc/binderhub" in unread
-    assert "line 54: c.GitLabRepoProvider.private_token: NameError" in unread
-    assert "line 71: if: KeyError: CAMPUS_BINDER_MODE" in unread
+    assert "line 57: c.GitLabRepoProvider.private_token: NameError" in unread
+    assert "line 74: if: KeyError: CAMPUS_BINDER_MODE" in unread
     for line in said.splitlines():
         assert f"# {line}\n" in text
 
@@ -227,9 +232,15 @@ def test_values_of_the_chart_become_values_of_ours(run: Any) -> None:
     assert tree["config"]["providers"]["git"]["banned_specs"] == ["^evil/.*", "^spam/.*"]
     hub = tree["jupyterhub"]
     assert hub["singleuser"]["memory"] == {"guarantee": "450M", "limit": "2G"}
-    assert hub["cull"] == {"every": 660, "timeout": 600, "maxAge": 21600}
-    assert hub["hub"]["config"]["BinderSpawner"] == {"cors_allow_origin": "*"}
-    assert "loadRoles" not in hub["hub"] or not hub["hub"]["loadRoles"]
+    assert hub["cull"] == {"every": 660, "maxAge": 21600}
+    assert hub["hub"]["config"]["BinderSpawner"] == {
+        "cors_allow_origin": "*",
+        "auth_enabled": False,
+        "idle_timeout": 600,
+    }
+    assert hub["hub"]["config"]["GenericOAuthenticator"] == {"token_url": "https://login.example.org/token"}
+    assert hub["hub"]["loadRoles"]["binder"]["scopes"] == ["servers", "admin:users", "read:users", "list:users"]
+    assert hub["hub"]["extraEnv"] == [{"name": "LANGUAGE", "value": "de"}]
     assert "EventLog.handlers_maker" in said
     assert "extraConfig.01-eventlog, line 1: import: ModuleNotFoundError" in said
     assert "gcr.io" in said
@@ -285,6 +296,18 @@ def test_one_bound_of_a_build_draws_the_other_along(run: Any, tmp_path: Path) ->
     assert (small["memory"], small["memory_request"]) == ("512Mi", "512Mi")
     large = run(written(tmp_path, "c.KubernetesBuildExecutor.resources = {'requests': {'memory': '8G'}}"))[0]["builder"]
     assert (large["memory"], large["memory_request"]) == ("8G", "8G")
+
+
+def test_what_helm_says_of_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("USER-SUPPLIED VALUES:\nimageBuilderType: pink\nreplicas: 2\n")
+    assert cli.main(["migrate", str(path)], standalone_mode=False) == Exit.DONE
+    out, err = capsys.readouterr()
+    tree = yaml.safe_load(out)
+    assert tree["config"]["builder"]["engine"] == "pink"
+    assert tree["pink"] == {"hostLibDir": "/var/lib/pink/storage-manybinder"}
+    assert "USER" not in out + err
+    assert "replicas: " in err
 
 
 # Python that is run.
@@ -391,20 +414,24 @@ _MEANT: dict[Any, st.SearchStrategy[Any]] = {
     to.quota: st.sampled_from([0, 1, 100, None]),
     to.sessions: st.sampled_from([0, 1, 100, None]),
     to.binary_size: st.sampled_from([0, "1G", "512M", 2**40, "0.5K"]),
-    to.image_prefix: st.sampled_from(
+    builds.image_prefix: st.sampled_from(
         ["", "x-", "org/x-", "gcr.io/p/X-", "localhost:5000/a_b-", "a.example/", "a.b:c/d"]
     ),
-    to.registry: st.sampled_from(["https://index.docker.io/v1/", "http://gcr.io", "quay.io", "https://u:p@q.example"]),
+    builds.registry: st.sampled_from(
+        ["https://index.docker.io/v1/", "http://gcr.io", "quay.io", "https://u:p@q.example"]
+    ),
     to.labels: st.dictionaries(_TEXTS, st.sampled_from(["a", True, 1]), max_size=2),
     to.mapping: st.dictionaries(_TEXTS, _TEXTS, max_size=2),
     to.objects: st.lists(st.dictionaries(st.sampled_from(["name", "key"]), _TEXTS, max_size=2), max_size=2),
-    to.docker_host: st.sampled_from([None, "/var/run/docker.sock", "unix:///var/run/dind/docker.sock", "run/x", "/x"]),
+    builds.docker_host: st.sampled_from(
+        [None, "/var/run/docker.sock", "unix:///var/run/dind/docker.sock", "run/x", "/x"]
+    ),
     to.banned_networks: st.dictionaries(st.sampled_from(["192.0.2.0/24", "::/0", "nowhere"]), _TEXTS, max_size=3),
     to.spec_config: st.lists(
         st.fixed_dictionaries({"pattern": _TEXTS, "config": st.dictionaries(st.just("quota"), st.integers(-1, 9))}),
         max_size=3,
     ),
-    to.resources: st.dictionaries(
+    builds.resources: st.dictionaries(
         st.sampled_from(["requests", "limits"]),
         st.dictionaries(
             st.sampled_from(["memory", "cpu", "ephemeral-storage"]), st.sampled_from(["1", "2G", "100m", 4]), max_size=3
@@ -415,10 +442,10 @@ _MEANT: dict[Any, st.SearchStrategy[Any]] = {
         st.sampled_from(["gh", "git", "ghe"]),
         st.just(PythonObject("class", "binderhub.repoproviders.GitHubRepoProvider")),
     ),
-    to.build_class: st.sampled_from(
+    builds.build_class: st.sampled_from(
         ["binderhub.build.KubernetesBuildExecutor", "binderhub.build_local.LocalRepo2dockerBuild"]
     ),
-    to.registry_class: st.sampled_from(["binderhub.registry.GoogleArtifactRegistry", "mine.Registry"]),
+    builds.registry_class: st.sampled_from(["binderhub.registry.GoogleArtifactRegistry", "mine.Registry"]),
 }
 
 

@@ -367,7 +367,7 @@ def test_an_image_without_the_single_user_server_is_another_one(tmp_path: Path) 
 def test_the_hub_that_a_member_runs_lets_people_log_in_and_start_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = {"trait": "SharedPasswordAuthenticator.user_password", "value": "a long password"}
+    secret = {"trait": "SharedPasswordAuthenticator.user_password", "secret": "a long password"}
     config = {"Authenticator": {"allow_all": True}}
     authenticator = {"name": "shared-password", "config": config, "secrets": [secret]}
     managed = {"hub_port": 1, "proxy_port": 2, "proxy_api_port": 3, "authenticator": authenticator}

@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 
-import aiohttp
 import pytest
 
 from contract.events import BuildEvent, Failure, Phase
 from member.builders.base import BuildFailedError
-from member.clients.hub import HubBusyError, HubClient, HubError
 from member.core.builds import BuildLimits
 from member.core.launching import Launch, Outcome, user_name
 from member.engines.reaper import Reaper
-from tests.fakes.hub import FakeHub, FakeServer
+from tests.fakes.hub import FakeServer
 from tests.member.member_harness import COMMIT, Rig, build_request, order, rig, until
 
 
@@ -386,25 +384,6 @@ async def test_every_way_to_end_is_counted() -> None:
         }
         assert times == {"success": 1, "failure": None, "cancelled": 1}
         assert made.gauge("binderhub_inprogress_launches") == 0
-
-
-async def test_a_token_that_the_hub_refuses_is_looked_up_again() -> None:
-    async with FakeHub() as hub, aiohttp.ClientSession() as http:
-        now = [hub.token]
-        client = HubClient(http, hub.url, hub.token, 20, renewed=lambda: now[0])
-        await client.start("user-1", {"image": "i", "token": "t"})
-        hub.token = "new"
-        with pytest.raises(HubError, match="does not accept this member's token"):
-            await client.users()
-        now[0] = "new"
-        # Whoever follows a start asks for it again.
-        with pytest.raises(HubBusyError, match="new token"):
-            _ = [message async for message in client.progress("user-1")]
-        hub.token = now[0] = "newer"
-        assert [user.name for user in await client.users()] == ["user-1"]
-        asked = len(hub.asked)
-        await client.users()
-        assert len(hub.asked) == asked + 1
 
 
 async def test_users_are_read_page_by_page() -> None:

@@ -143,21 +143,6 @@ async def test_a_password_is_given_where_the_registry_wants_it(http: aiohttp.Cli
         await client(http, fake, username="robot", password="wrong").exists(IMAGE)
 
 
-async def test_a_password_that_is_renewed_in_its_file_is_used(
-    http: aiohttp.ClientSession, fake: FakeRegistry, tmp_path: Path
-) -> None:
-    file = tmp_path / "password"
-    file.write_text("secret\n")
-    fake.login, fake.basic, fake.manifests[IMAGE] = ("robot", "secret"), True, OCI
-    registry = client(http, fake, username="robot", password_file=str(file))
-    assert await registry.exists(IMAGE)
-    fake.login = ("robot", "another")
-    with pytest.raises(RegistryError, match="does not let us in"):
-        await registry.exists(IMAGE)
-    file.write_text("another\n")
-    assert await registry.exists(IMAGE)
-
-
 @pytest.mark.parametrize("login", [{}, {"username": "robot", "password": "wrong"}])
 async def test_who_gets_no_token_is_told_so(
     http: aiohttp.ClientSession, fake: FakeRegistry, login: dict[str, str]

@@ -157,6 +157,15 @@ def test_before_the_engine_it_is_repo2dockers_last_word(lines: list[str], failur
     assert _log(*lines).failure is failure
 
 
+def test_repo2dockers_last_word_goes_before_what_looks_like_the_engines() -> None:
+    lines = [_line("Using DockerBuildPack builder\n"), _line(f"{_MEMBERS[0][0]}\n")]
+    of_the_client = "Error during build: Command '['docker', 'buildx', 'build']' returned non-zero exit status 1."
+    assert _log(*lines, _line(of_the_client, "failed")).failure is Failure.MEMBER
+    # Of an engine that is asked through its API there is no client, and commands' output has no marks.
+    through_api = "The command '/bin/sh -c echo' returned a non-zero code: 1"
+    assert _log(*lines, _line(through_api, "failed")).failure is Failure.USER
+
+
 _PIECES = st.sampled_from([*(line for lines in _MEMBERS for line in lines), "\r", "\n", "\r\n", '": ', "Killed", " "])
 _HOSTILE = st.lists(_PIECES | st.text(max_size=8), max_size=12).map("".join)
 

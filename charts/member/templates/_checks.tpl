@@ -94,6 +94,9 @@
 {{/* A parent chart cannot compute the values of the charts it depends on: what must be there is looked for. */}}
 {{- define "member.checks.hub" -}}
 {{- $hub := .Values.jupyterhub.hub -}}
+{{- if ne (eq (toString .Values.config.auth_enabled) "true") (eq (toString (dig "config" "BinderSpawner" "auth_enabled" false $hub)) "true") -}}
+{{- fail "\nconfig.auth_enabled and jupyterhub.hub.config.BinderSpawner.auth_enabled go together: both are true where visitors log in" -}}
+{{- end -}}
 {{- $role := dig "loadRoles" "binder" dict $hub -}}
 {{- if not (has "binder" ($role.services | default list)) -}}
 {{- fail "\njupyterhub.hub.loadRoles.binder.services lacks binder: the member would have no rights at the Hub" -}}
@@ -130,7 +133,7 @@
 
 {{/* A ConfigMap is no place for a secret: each may stand in a file, whose name is the setting's with "_file". */}}
 {{- define "member.checks.secrets" -}}
-{{- $secrets := list "access_token" "api_token" "app_private_key" "build_token_secret" "client_secret" "git_credentials" "password" "private_token" "report_key" -}}
+{{- $secrets := list "access_token" "api_token" "app_private_key" "build_token_secret" "client_secret" "git_credentials" "password" "private_token" "report_key" "secret" -}}
 {{- $path := .path -}}
 {{- if kindIs "map" .value -}}
 {{- range $key, $value := .value -}}

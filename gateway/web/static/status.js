@@ -3,6 +3,7 @@
 
 const OLDEST_MS = 30_000; // ages are told in words, which grow old
 const PAUSE_MS = 400;
+const AGAIN_MS = 3000;
 
 const live = document.getElementById("live");
 const headline = document.getElementById("headline");
@@ -50,12 +51,20 @@ async function refresh() {
   busy = false;
 }
 
-const stream = new EventSource(live.dataset.events);
-stream.addEventListener("federation", () => {
-  say(connection, connection.dataset.live);
-  refresh();
-});
-stream.addEventListener("error", () => say(connection, connection.dataset.lost));
+function follow() {
+  const stream = new EventSource(live.dataset.events);
+  stream.addEventListener("federation", () => {
+    say(connection, connection.dataset.live);
+    refresh();
+  });
+  stream.addEventListener("error", () => {
+    say(connection, connection.dataset.lost);
+    // A broken stream is opened again by the browser; after an answer that is none (a gateway that starts) it gives up.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MS * (1 + Math.random()));
+  });
+}
+
+follow();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
 });

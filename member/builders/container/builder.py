@@ -102,6 +102,7 @@ class ContainerBuilder:
             logger.info("ended %d processes of builds that an earlier run has left", left)
         await asyncio.to_thread(_clear, self._builds_dir)
         logger.info("builds with %s at %s", await client.version(), found.url)
+        logger.info("the engine does not limit what sessions write: the member looks once a minute")
         if self._unlimited:
             logger.warning("the engine limits no %s: one session can take all of this machine", self._lacks)
 

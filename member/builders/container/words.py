@@ -12,6 +12,8 @@ def why(status: int, log: Repo2dockerLog, trouble: str) -> BuildFailedError:
     """
     if trouble:
         return BuildFailedError(Failure.MEMBER, f"The build failed: {trouble}.")
+    if "Signals.SIGXFSZ" in log.reason:
+        return BuildFailedError(log.failure, "The build was ended: it wrote more than it may into one file.")
     if log.killed:
         return BuildFailedError(Failure.USER, "The build was ended: a step of it took more memory than a build may.")
     return BuildFailedError(

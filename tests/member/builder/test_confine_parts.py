@@ -286,6 +286,16 @@ async def test_a_cancellation_that_comes_with_the_end_of_a_command_is_not_lost(t
         assert not late, f"cancelled {steps} steps after the command's end, and went on"
 
 
+@pytest.mark.parametrize("argv", [["/bin/sh", "-c", "exec {0}"], ["/bin/sh", "-c", "{0}; exit $?"]])
+async def test_a_file_that_is_too_large_is_told_as_what_it_is(tmp_path: Path, argv: list[str]) -> None:
+    limits = Limits(2**30, 200, 2**20, deadline_s=60)
+    write = f"dd if=/dev/zero of={tmp_path}/large bs=64k count=64 status=none"
+    command = [word.format(write) for word in argv]
+    invocation = detect(tmp_path, "off").invocation(command, View(), limits)
+    with pytest.raises(LimitExceededError, match=r"it wrote more than 0\.0 GiB to disk"):
+        await warden.run(warden.Command(invocation, PLAIN, limits, []))
+
+
 async def test_processes_are_watched_while_files_are_counted(tmp_path: Path) -> None:
     limits = Limits(2**30, 200, 2**30, deadline_s=3)
     invocation = detect(tmp_path, "off").invocation(["/bin/sleep", "98724"], View(), limits)

@@ -5,13 +5,13 @@ import json
 import socketserver
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builderkit import settings_tree
+from builderkit import settings, settings_tree
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +26,7 @@ from member.builders.container.client import unlimited
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
 from member.builders.container.repo2docker import Engine, arguments, command
+from member.builders.container.sessions import Sessions
 from member.builders.container.words import why
 from member.builders.lab_extension import extension_files
 from member.confine.confinement import Confinement, Mode
@@ -193,6 +194,14 @@ def test_what_the_member_finds_wrong_here_goes_before_what_a_log_says() -> None:
     assert "more memory than a build may" in str(error)
     error = why(1, log, "this member is short of disk")
     assert (error.failure, str(error)) == (Failure.MEMBER, "The build failed: this member is short of disk.")
+    log = Repo2dockerLog()
+    said = "Error during build: Command '['git', 'reset', '--hard', 'x']' died with <Signals.SIGXFSZ: 25>."
+    log.read(json.dumps({"message": said, "phase": "failed"}))
+    error = why(1, log, "")
+    assert (error.failure, str(error)) == (
+        Failure.USER,
+        "The build was ended: it wrote more than it may into one file.",
+    )
     assert str(why(3, Repo2dockerLog(), "")) == "The build failed: repo2docker ended with status 3."
 
 
@@ -327,3 +336,35 @@ def test_a_session_loads_the_extension_that_warns_of_its_end(tmp_path: Path) -> 
     # Where nothing can be written, the session starts all the same.
     done = subprocess.run(argv, capture_output=True, text=True, check=True, env={"TMPDIR": str(tmp_path / "none")})
     assert done.stdout == "--no-browser|--a=b c|"
+
+
+class _Engine:
+    """Knows the containers that it is told of, in the words of Podman's and Docker's API."""
+
+    def __init__(self, *containers: dict[str, Any]) -> None:
+        self._containers = containers
+        self.removed: list[str] = []
+
+    async def containers(self, label: str, *, sizes: bool = False) -> Sequence[dict[str, Any]]:
+        assert (label, sizes) == ("org.manybinder.session-of=member-1", True)
+        return self._containers
+
+    async def remove_container(self, identifier: str) -> None:
+        self.removed.append(identifier)
+
+
+async def test_a_session_goes_that_has_ended_or_written_too_much_in_its_volumes_too(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "file").write_bytes(b"x" * 3 * 2**20)
+    volume = [{"Type": "volume", "Source": str(tmp_path / "volume"), "Destination": "/data"}]
+    engine = _Engine(
+        {"Id": "created", "State": "created", "SizeRw": None, "Mounts": None},
+        {"Id": "small", "State": "running", "SizeRw": 2**20, "Mounts": []},
+        {"Id": "ended", "State": "exited", "SizeRw": 0},
+        {"Id": "large", "State": "running", "SizeRw": 5 * 2**20, "Mounts": []},
+        {"Id": "both", "State": "running", "SizeRw": 2 * 2**20, "Mounts": volume},
+    )
+    section = {"kind": "container"}
+    limits = settings(tmp_path, builder=section, sessions={"disk": "4Mi"})
+    await Sessions(engine, limits).clean()  # type: ignore[arg-type]  # all that this asks of an engine
+    assert engine.removed == ["ended", "large", "both"]

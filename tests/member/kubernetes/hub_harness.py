@@ -55,7 +55,7 @@ c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
 c.JupyterHub.db_url = "sqlite:///jupyterhub.sqlite"
 c.JupyterHub.services = [dict(given, name=name) for name, given in get_config("hub.services").items()]
 c.JupyterHub.load_roles = [dict(given, name=name) for name, given in get_config("hub.loadRoles").items()]
-c.Spawner.consecutive_failure_limit = 5
+c.Spawner.consecutive_failure_limit = get_config("hub.consecutiveFailureLimit", 5)
 c.Spawner.cmd = "jupyterhub-singleuser"
 c.KubeSpawner.namespace = "hub"
 c.KubeSpawner.uid, c.KubeSpawner.fs_gid = 1000, 100

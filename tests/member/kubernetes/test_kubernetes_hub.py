@@ -6,7 +6,7 @@ Once with what the Hub of zero-to-jupyterhub 4.4 holds (JupyterHub 5), once with
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -144,7 +144,7 @@ async def test_what_keeps_a_session_from_starting_is_said_in_plain_words_and_lea
         await until_no_pod(cluster)
         for user in await hub.client.users():
             await hub.client.remove(user.name)
-        # The Hub ends itself after five failures in a row of which it knows no reason.
+        # It would end itself, and all launches with it.
         assert "consecutive spawns failed" not in hub.log
 
 
@@ -153,34 +153,41 @@ async def test_a_pod_that_is_taken_away_while_it_starts_fails_the_launch_at_once
 ) -> None:
     kubelet = Kubelet(cluster, "hub")
 
-    async def begun(hub: ClusterHub, user: str) -> str:
-        """The name of the pod of a session that has a node."""
+    async def fails(hub: ClusterHub, user: str, end: Callable[[str], object], said: str) -> None:
+        """Start a session, end its pod by its name, and see what the Hub says of it."""
         await hub.client.start(user, OPTIONS)
         async with asyncio.timeout(60):
             while not cluster.store.all("pods", "hub"):
                 await asyncio.sleep(0.1)
         (pod,) = cluster.store.all("pods", "hub")
-        kubelet.schedule(pod["metadata"]["name"], "node-1")
-        return str(pod["metadata"]["name"])
-
-    async def fails(hub: ClusterHub, user: str, said: str) -> None:
+        name = pod["metadata"]["name"]
+        kubelet.schedule(name, "node-1")
+        messages = hub.client.progress(user)
         async with asyncio.timeout(150):
+            await anext(messages)
+            end(name)
             with pytest.raises(SpawnFailedError, match=said):
-                _ = [message async for message in hub.client.progress(user)]
+                _ = [message async for message in messages]
+        await until_no_pod(cluster)
 
-    async with cluster_hub(python, tmp_path / "hub", cluster.kubeconfig(tmp_path / "kubeconfig")) as hub:
-        kubelet.evict(await begun(hub, "evicted"), "The node was low on resource: memory.")
-        await fails(hub, "evicted", r"node gave it up \(Evicted: The node was low on resource: memory\)")
-        await until_no_pod(cluster)
-        kubelet.refuse(await begun(hub, "refused"), "node-1", "OutOfpods")
-        await fails(hub, "refused", r"node gave it up \(OutOfpods: Pod was rejected")
-        await until_no_pod(cluster)
-        # Somebody deletes it, as a drain of its node does; it is gone once its node has let go of it.
-        name = await begun(hub, "deleted")
+    def delete(name: str) -> None:
+        """As a drain of its node does; it is gone once its node has let go of it."""
         cluster.change("pods", "hub", name, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
-        before = cluster.asked["delete pods"]
+        letting_go.append(asyncio.create_task(let_go(name, cluster.asked["delete pods"])))
+
+    async def let_go(name: str, before: int) -> None:
         async with asyncio.timeout(150):
             while cluster.asked["delete pods"] == before:
                 await asyncio.sleep(0.1)
         kubelet.remove(name)
-        await fails(hub, "deleted", "was removed from the cluster while it started")
+
+    letting_go: list[asyncio.Task[None]] = []
+
+    async with cluster_hub(python, tmp_path / "hub", cluster.kubeconfig(tmp_path / "kubeconfig")) as hub:
+        message = "The node was low on resource: memory."
+        said = r"node gave it up \(Evicted: The node was low on resource: memory\)"
+        await fails(hub, "evicted", lambda name: kubelet.evict(name, message), said)
+        said = r"node gave it up \(OutOfpods: Pod was rejected"
+        await fails(hub, "refused", lambda name: kubelet.refuse(name, "node-1", "OutOfpods"), said)
+        await fails(hub, "deleted", delete, "was removed from the cluster while it started")
+        await asyncio.gather(*letting_go)
