@@ -294,6 +294,8 @@ async def test_status_watches_until_it_is_interrupted(gateway: FakeGateway) -> N
         sys.executable,
         *("-m", "manybinder", "status", "--watch", "--json", "--gateway", gateway.url),
         stdout=asyncio.subprocess.PIPE,
+        # What runs in the background of a shell ignores it, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     async with asyncio.timeout(150):
