@@ -210,10 +210,17 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
         tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
-        await ledger.start()
+        try:
+            await ledger.start()
+        except KubernetesError as error:
+            await end()
+            raise CannotStartError(f"replicas: {error}") from error
         tasks.every("settle what was joined with the other replicas", SETTLE_EVERY_S, settle)
         federations.start(tasks, reporter)
         yield
+        await end()
+
+    async def end() -> None:
         await launches.close()
         await ledger.close()
         await kept.close()

@@ -102,7 +102,8 @@ class JoinedSecret:
         there = await self._read()
         told, here = _texts(there), self._here()
         # At the beginning the Secret is right, if there is one: what is here may be of long ago.
-        base = self._base if self._base is not None else here if there is not None else {}
+        # One that is not there (any more) takes nothing with it: keys that a gateway knows cannot be had again.
+        base = {} if there is None else here if self._base is None else self._base
         wanted = _merged(base, here, told)
         if wanted != told and not await self._put(there, told, wanted):
             return False

@@ -127,8 +127,9 @@ class HubClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeout.total, sock_read=60)
         address = f"{self._api}{self._server(user, server)}/progress"
         try:
+            sent = self._token
             async with self._session.get(address, headers=self._authorization(), timeout=timeout) as response:
-                if response.status in (401, 403) and self._has_new_token():
+                if response.status in (401, 403) and self._has_other_token(sent):
                     raise HubBusyError("the Hub has a new token for this member")
                 if response.status != 200:
                     raise _refusal("follow the start of a server", response.status, await response.text())
@@ -206,10 +207,13 @@ class HubClient:
     def _authorization(self) -> dict[str, str]:
         return {"Authorization": f"token {self._token}"}
 
-    def _has_new_token(self) -> bool:
+    def _has_other_token(self, refused: str) -> bool:
         """Whether there is another token than the one that the Hub has refused; it is used from now on."""
+        if self._token != refused:
+            # Another request, made at the same time, has found it.
+            return True
         new = self._renewed() if self._renewed else ""
-        if new in ("", self._token):
+        if new in ("", refused):
             return False
         self._token = new
         return True
@@ -224,6 +228,7 @@ class HubClient:
         retry: tuple[int, ...] = (),
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
+        sent = self._token
         try:
             async with self._session.request(
                 method,
@@ -237,7 +242,7 @@ class HubClient:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise HubBusyError(f"the Hub does not answer: {_describe(error)}") from error
-        if status in (401, 403) and self._has_new_token():
+        if status in (401, 403) and self._has_other_token(sent):
             return await self._once(method, path, accept=accept, body=body, retry=retry, headers=headers)
         if status in accept:
             try:

@@ -53,6 +53,8 @@ class ClusterLedger:
         self._client, self._namespace, self._member = client, namespace, member
         self._replicas, self._tasks = replicas, tasks
         self._held: dict[str, _Held] = {}
+        self._suspects: set[str] = set()
+        """Leases of this replica's that no launch was of, at the last sweep."""
         self._closed = False
         self._informer: Informer[Mapping[str, Any]] = Informer(
             client, "leases", namespace, dict, labels=leases.selector(member, leases.LAUNCH)
@@ -130,7 +132,9 @@ class ClusterLedger:
                     continue
                 if leases.holder_of(there) == self._me:
                     # By a request that came at the same time, or whose answer was lost.
-                    self._held.setdefault(order.launch_id, _Held(_version(there), leases.launch_state(there)))
+                    held = self._held.get(order.launch_id)
+                    if held is None or held.lost:
+                        self._held[order.launch_id] = _Held(_version(there), leases.launch_state(there))
                     return None
                 if (address := await self._replicas.address(leases.holder_of(there))) is not None:
                     return address
@@ -229,8 +233,20 @@ class ClusterLedger:
             self._tasks.spawn(f"forget launch {launch.short}", self._replicas.delete(name, held.version))
 
     async def sweep(self) -> None:
-        """Remove what dead replicas have left."""
+        """Remove what dead replicas have left; and of this one's what no launch is of, at two sweeps in a row.
+
+        So is a Lease whose client went away while it was made, or that could not be removed in time.
+        """
         await self._replicas.sweep()
+        held = {self._name(launch_id) for launch_id in self._held}
+        mine = {
+            str(item["metadata"]["name"]): _version(item)
+            for item in self._informer.objects.values()
+            if leases.holder_of(item) == self._me
+        }
+        doomed, self._suspects = self._suspects & (mine.keys() - held), mine.keys() - held
+        for name in doomed:
+            await self._replicas.delete(name, mine[name])
         for item in list(self._informer.objects.values()):
             if not self._replicas.knows(leases.holder_of(item)) and _age_s(item) > FORGET_S:
                 await self._replicas.delete(str(item["metadata"]["name"]), _version(item))

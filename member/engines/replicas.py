@@ -28,6 +28,9 @@ CHECK = "Replicas"
 #: Seconds between two signs of life, and without one after which a replica is dead.
 RENEW_S, ALIVE_S = 3.0, 15.0
 
+#: Seconds that one sign of life may take: there is time for more before this replica is thought dead.
+_RENEW_WITHIN_S = 5.0
+
 #: Seconds for which the API may be in trouble before a question is given up, and for the first lists.
 PATIENCE_S, START_S = 10.0, 30.0
 
@@ -89,13 +92,14 @@ class Replicas:
     async def renew(self) -> None:
         """Give a sign of life."""
         try:
-            async with self._renewing:
+            async with self._renewing, asyncio.timeout(_RENEW_WITHIN_S):
                 if not self._left:
                     await self._renew()
-        except KubernetesError as error:
+        except (KubernetesError, TimeoutError) as error:
+            why = str(error) or f"the Kubernetes API does not answer within {_RENEW_WITHIN_S:g} s"
             if not self._error:
-                logger.warning("this replica cannot say that it is there: %s", error)
-            self._error = str(error)
+                logger.warning("this replica cannot say that it is there: %s", why)
+            self._error = why
 
     async def _renew(self) -> None:
         state = await self._state()

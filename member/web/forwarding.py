@@ -24,6 +24,9 @@ HEADER = "Manybinder-Passed-On"
 #: Seconds for a connection to another replica, and without a byte from it (streams bring a comment every 25 s).
 _CONNECT_S, _SILENCE_S = 5.0, 60.0
 
+#: Seconds for which the log of a build may have nothing to say: it is text, and brings no comments.
+_QUIET_LOG_S = 3600.0
+
 #: Headers of one connection, not of the message (RFC 9110, 7.6.1); and what the server writes itself.
 _OF_THE_CONNECTION = frozenset(
     name.lower()
@@ -56,12 +59,12 @@ class Forwarding:
             return await _relay(request, answer)
 
     async def first_that_knows(self, request: web.Request) -> web.StreamResponse | None:
-        """The answer of the first replica that knows what is asked for; ``None`` where none does."""
+        """The answer of the first replica that knows the log that is asked for; ``None`` where none does."""
         if self.was_passed_on(request):
             return None
         for other in self._others():
             try:
-                async with self._ask(request, other.address) as answer:
+                async with self._ask(request, other.address, silence_s=_QUIET_LOG_S) as answer:
                     if answer.status != 404:
                         return await _relay(request, answer)
             except UnreachedError as error:
@@ -85,11 +88,11 @@ class Forwarding:
 
     @asynccontextmanager
     async def _ask(
-        self, request: web.Request, address: str, body: bytes | None = None
+        self, request: web.Request, address: str, body: bytes | None = None, *, silence_s: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = _of_the_message(request.headers)
         headers[HEADER] = "1"
-        within = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
+        within = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=silence_s or _SILENCE_S)
         try:
             answer = await self._session.request(
                 request.method,

@@ -67,6 +67,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "nothing keeps sessions away from the cloud's metadata",
     ),
     (hub(services={"binder": None}), "/jupyterhub/hub/services/binder"),
+    (hub(existingSecret="hub-of-ours"), "give the same one as jupyterhub.hub.services.binder.apiToken"),
     (hub(loadRoles={"binder": {"services": []}}), "loadRoles.binder.services lacks binder"),
     (hub(loadRoles={"binder": {"scopes": ["servers"]}}), "loadRoles.binder.scopes lacks admin:users"),
     (

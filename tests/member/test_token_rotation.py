@@ -1,5 +1,6 @@
 """Tokens and passwords in files that are replaced while a member runs: the new ones count, without a restart."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,6 +59,14 @@ async def test_a_hub_that_refuses_a_token_is_asked_with_the_one_that_is_there_no
             assert [message async for message in messages]
         await client.remove("somebody")
         assert hub.users == {}
+
+
+async def test_of_requests_that_are_refused_together_each_is_made_with_the_new_token(tmp_path: Path) -> None:
+    given = settings(tmp_path)
+    async with FakeHub(token="second") as hub, aiohttp.ClientSession() as http:
+        client = HubClient(http, hub.url, "first", 20, renewed=lambda: given.hub.secret_now("api_token"))
+        (tmp_path / "token").write_text("second\n")
+        assert await asyncio.gather(*(client.users() for _ in range(3))) == [[], [], []]
 
 
 @pytest.mark.parametrize("basic", [False, True])

@@ -97,6 +97,9 @@
 {{- if ne (eq (toString .Values.config.auth_enabled) "true") (eq (toString (dig "config" "BinderSpawner" "auth_enabled" false $hub)) "true") -}}
 {{- fail "\nconfig.auth_enabled and jupyterhub.hub.config.BinderSpawner.auth_enabled go together: both are true where visitors log in" -}}
 {{- end -}}
+{{- if and $hub.existingSecret (not $hub.services.binder.apiToken) -}}
+{{- fail (printf "\njupyterhub.hub.existingSecret is %q: a token of the member in it (hub.services.binder.apiToken) goes before the one in the Hub's own Secret, which is what the member reads; give the same one as jupyterhub.hub.services.binder.apiToken, or take existingSecret out" $hub.existingSecret) -}}
+{{- end -}}
 {{- $role := dig "loadRoles" "binder" dict $hub -}}
 {{- if not (has "binder" ($role.services | default list)) -}}
 {{- fail "\njupyterhub.hub.loadRoles.binder.services lacks binder: the member would have no rights at the Hub" -}}

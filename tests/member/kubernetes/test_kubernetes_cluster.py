@@ -369,6 +369,12 @@ async def test_a_secret_keeps_what_replicas_have_joined(place: Place) -> None:
     assert [len(joined.read_all(directory)) for directory in places] == [1, 1]
     keys = {private_pem(joined.fresh_key(directory, "rotate-x")) for directory in places}
     assert len(keys) == 1
+    # A Secret that somebody has deleted takes no key with it.
+    await place.client.delete("secrets", place.namespace, "federations")
+    for one in (*kept, *kept):
+        await one.settle()
+    assert {private_pem(joined.fresh_key(directory, "rotate-x")) for directory in places} == keys
+    assert (await place.client.get("secrets", place.namespace, "federations"))["data"]
     joined.forget(places[1], known)
     joined.forget_key(places[1], "rotate-x")
     await kept[1].settle()

@@ -23,10 +23,11 @@ from gateway.core.fleet import Member as RegisteredMember
 from gateway.core.fleet import MemberView
 from gateway.core.settings import HealthSettings
 from gateway.core.transitions import check_report, reported
-from member.app import make_app
+from member.app import CannotStartError, make_app
 from member.core import leases
 from member.engines import cluster_ledger, replicas
 from member.settings import MemberSettings
+from member.web import forwarding
 from member.web.parts import PARTS
 from tests.fakes.hub import TOKEN, FakeHub
 from tests.fakes.kubernetes import Kubelet
@@ -88,7 +89,11 @@ class Member:
         }
         app = await make_app(MemberSettings.model_validate(tree))
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1, access_log=None)
-        await runner.setup()
+        try:
+            await runner.setup()
+        except CannotStartError:
+            await runner.cleanup()
+            raise
         await web.TCPSite(runner, "127.0.0.1", port).start()
         made = Replica(f"http://127.0.0.1:{port}/", app, runner)
         self.running.append(made)
@@ -317,7 +322,8 @@ async def test_what_one_replica_is_told_the_others_hear(tmp_path: Path) -> None:
             assert refused.fields["failure"] == Failure.REFUSED
 
 
-async def test_a_builds_log_is_read_at_any_replica(tmp_path: Path) -> None:
+async def test_a_builds_log_is_read_at_any_replica(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarding, "_SILENCE_S", 0.5)
     async with member(tmp_path) as it, Kubelet(it.there.api, NAMESPACE):
         first, second = await it.pair()
         claims = it.claims(repo_url=build_request_for("other").repo_url)
@@ -330,6 +336,12 @@ async def test_a_builds_log_is_read_at_any_replica(tmp_path: Path) -> None:
             async with it.http.get(f"{second.url}{path}?follow=false") as log:
                 assert log.status == 200
                 assert "Waiting for build" in await log.text()
+            # A build may be silent for long.
+            async with it.http.get(f"{second.url}{path}") as log:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(3):
+                        while True:
+                            assert await log.content.readany()
             async with it.http.get(f"{second.url}api/v1/builds/{'0' * 32}/log") as log:
                 assert log.status == 404
 
@@ -361,3 +373,48 @@ async def test_what_a_dead_replica_has_left_is_removed(tmp_path: Path, monkeypat
         it.there.api.store.put("leases", NAMESPACE, gone)
         await it.replica("member-a")
         await until(lambda: not it.leases(leases.LAUNCH))
+
+
+async def test_a_lease_that_no_launch_is_of_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_ledger, "_SWEEP_EVERY_S", 0.3)
+    async with member(tmp_path) as it:
+        first = await it.replica("member-a")
+        it.hub.gate = asyncio.Event()
+        task = asyncio.create_task(it.events(first, it.claims()))
+        await until(lambda: it.hub.count("progress"))
+        (mine,) = it.leases(leases.LAUNCH)
+        # As one whose client went away while it was made.
+        left = leases.lease(
+            leases.launch_name("member-1", "0" * 32),
+            "member-1",
+            leases.LAUNCH,
+            leases.holder_of(mine),
+            leases.LaunchState(short="x", key="x"),
+            now=replicas.stamp(),
+            duration_s=15,
+        )
+        it.there.api.store.put("leases", NAMESPACE, left)
+        name = mine["metadata"]["name"]
+        await until(lambda: [item["metadata"]["name"] for item in it.leases(leases.LAUNCH)] == [name])
+        it.hub.gate.set()
+        assert (await task)[-1].phase is Phase.READY
+
+
+async def test_one_that_may_make_no_lease_says_so_and_does_not_start(tmp_path: Path) -> None:
+    async with member(tmp_path) as it:
+        it.there.api.forbidden.add("create leases")
+        with pytest.raises(CannotStartError, match=r"replicas: .*403.*leases"):
+            await it.replica("member-a")
+
+
+async def test_a_sign_of_life_that_hangs_does_not_hold_the_next_one_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "RENEW_S", 0.2)
+    monkeypatch.setattr(replicas, "_RENEW_WITHIN_S", 0.5)
+    async with member(tmp_path) as it:
+        await it.replica("member-a")
+        before = it.there.api.asked["patch leases"]
+        it.there.api.delay_s = 3600.0
+        await until(lambda: it.there.api.asked["patch leases"] >= before + 3)
+        it.there.api.delay_s = 0.0
