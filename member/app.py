@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 
 import aiohttp
@@ -210,11 +210,7 @@ async def make_app(settings: MemberSettings) -> web.Application:
         tasks.every("enforce bans", ENFORCE_EVERY_S, bans.enforce)
         tasks.every("forget old builds", _CLEAN_EVERY_S, builds.forget_old)
         tasks.every("remove old images", _CLEAN_EVERY_S, builder.clean)
-        try:
-            await ledger.start()
-        except KubernetesError as error:
-            await end()
-            raise CannotStartError(f"replicas: {error}") from error
+        await _meet(ledger, end)
         tasks.every("settle what was joined with the other replicas", SETTLE_EVERY_S, settle)
         federations.start(tasks, reporter)
         yield
@@ -260,6 +256,15 @@ async def _ledger(settings: MemberSettings, health: Health, builds: Builds, task
     try:
         return await make_ledger(settings, health, builds, tasks)
     except KubernetesError as error:
+        raise CannotStartError(f"replicas: {error}") from error
+
+
+async def _meet(ledger: Ledger, end: Callable[[], Awaitable[None]]) -> None:
+    """Find the other replicas; raises :class:`CannotStartError`, after ``end``."""
+    try:
+        await ledger.start()
+    except KubernetesError as error:
+        await end()
         raise CannotStartError(f"replicas: {error}") from error
 
 

@@ -100,10 +100,12 @@ class ClusterLedger:
 
     @property
     def launches(self) -> Sequence[LaunchState]:
-        """Those of replicas that are alive."""
-        alive = self._replicas.alive - {self._me}
-        there = self._informer.objects.values()
-        return [leases.launch_state(item) for item in there if leases.holder_of(item) in alive]
+        """Those of replicas that are alive, or may be."""
+        others = [item for item in self._informer.objects.values() if leases.holder_of(item) != self._me]
+        alive = self._replicas.alive
+        return [
+            leases.launch_state(item) for item in others if self._replicas.is_deaf or leases.holder_of(item) in alive
+        ]
 
     async def take(self, order: LaunchOrder) -> str | None:
         """Make a launch this replica's, unless it is another living one's."""
@@ -132,9 +134,7 @@ class ClusterLedger:
                     continue
                 if leases.holder_of(there) == self._me:
                     # By a request that came at the same time, or whose answer was lost.
-                    held = self._held.get(order.launch_id)
-                    if held is None or held.lost:
-                        self._held[order.launch_id] = _Held(_version(there), leases.launch_state(there))
+                    self._find_held(order.launch_id, there)
                     return None
                 if (address := await self._replicas.address(leases.holder_of(there))) is not None:
                     return address
@@ -165,6 +165,11 @@ class ClusterLedger:
             return False
         self._held[launch_id] = _Held(_version(made), state)
         return True
+
+    def _find_held(self, launch_id: str, there: Mapping[str, Any]) -> None:
+        held = self._held.get(launch_id)
+        if held is None or held.lost:
+            self._held[launch_id] = _Held(_version(there), leases.launch_state(there))
 
     async def _take_over(self, launch_id: str, there: Mapping[str, Any], state: LaunchState) -> bool:
         """Take the launch of a replica that is dead; false if somebody was faster."""

@@ -67,7 +67,7 @@ class Replicas:
         self.identity = f"{pod}-{secrets.token_hex(4)}"
         self._lease = leases.replica_name(member, self.identity)
         self._seen: dict[str, _Seen] = {}
-        self._renewed_at = float("-inf")
+        self._renewed_at = self._well_since = float("-inf")
         self._renewing, self._left = asyncio.Lock(), False
         self._ok = False
         self._error = "it has not said so yet"
@@ -115,7 +115,10 @@ class Replicas:
                 self._lease, self._member, leases.REPLICA, self.identity, state, now=now, duration_s=round(ALIVE_S)
             )
             await self._client.create("leases", self._namespace, made)
-        self._renewed_at, self._error = _now(), ""
+        self._renewed_at = _now()
+        if self._error:
+            # The others could not say so either: they get the time to do it now.
+            self._well_since, self._error = self._renewed_at, ""
 
     async def checks(self) -> Sequence[Check]:
         """Whether the others can know that this one is there."""
@@ -141,8 +144,16 @@ class Replicas:
     @property
     def alive(self) -> set[str]:
         """The identities of those that are alive, as far as was heard."""
-        there, now = set(self._informer.objects.values()), _now()
-        return {identity for identity, seen in self._seen.items() if identity in there and now - seen.at <= ALIVE_S}
+        there = set(self._informer.objects.values())
+        return {identity for identity, seen in self._seen.items() if identity in there and self._is_fresh(seen)}
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether this replica cannot renew its own Lease now: then it cannot tell of others that they are dead."""
+        return self._error != ""
+
+    def _is_fresh(self, seen: _Seen) -> bool:
+        return _now() - max(seen.at, self._well_since) <= ALIVE_S
 
     def knows(self, identity: str) -> bool:
         """Whether there is a Lease of this replica, alive or dead."""
@@ -171,7 +182,7 @@ class Replicas:
             raise
         self._see(there)
         seen = self._seen[identity]
-        return seen.state.address if _now() - seen.at <= ALIVE_S else None
+        return seen.state.address if self.is_deaf or self._is_fresh(seen) else None
 
     async def sweep(self) -> None:
         """Remove the Leases of replicas that are long dead."""
