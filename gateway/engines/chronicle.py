@@ -78,7 +78,10 @@ class Chronicle:
         if self._looked_at is not None and 0 < now - self._looked_at < BLIND_AFTER:
             self._watch(snapshot, self._looked_at, now)
         self._looked_at = now
-        if self._writes:
+        if not self._writes:
+            # Another replica tells of it; who takes over from it must not tell it once more.
+            self._seen = {}
+        else:
             await self._write(incidents.incident_change(item) for item in self._incidents(snapshot, now))
         if now - self._wrote_at >= WRITE_EVERY:
             await self.flush()

@@ -3,6 +3,7 @@
 The launch page names this one, with its build token; the token is what shows that no other site begins a launch.
 """
 
+import re
 import time
 from dataclasses import replace
 from urllib.parse import urlencode
@@ -25,6 +26,9 @@ REFRESH = 3
 
 #: Lines of the log that are shown.
 LAST_LINES = 12
+
+# Colours and cursor movements of terminals (ECMA-48, section 5.4), as launch-log.js has them.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 
 _OWN = frozenset({"build_token", "member", "force"})
 _HEADERS = {"Cache-Control": "no-store"}
@@ -76,7 +80,8 @@ async def follow(request: web.Request) -> web.Response:
 
 
 def _page(request: web.Request, launch: Launch | None, again: str) -> web.Response:
-    lines = [] if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1)).splitlines()
+    log = "" if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1))
+    lines = _TERMINAL.sub("", log).splitlines()
     return request.app[PAGES].response(
         "plain.html",
         headers=_HEADERS,

@@ -248,6 +248,30 @@ async def test_one_replica_writes_and_all_show_the_same_also_after_it_has_died(t
         await each.records.close()
 
 
+async def test_a_replica_that_takes_over_tells_nothing_twice(tmp_path: Path) -> None:
+    class Shared(MemoryState):
+        shared = True
+
+    state = Shared()
+    known = {"a": None, "b": None}
+    one = world(tmp_path / "1", others=Others("a", True, known), state=state)  # type: ignore[arg-type]
+    two = world(tmp_path / "2", others=Others("b", True, known), state=state)  # type: ignore[arg-type]
+    launched = Succeeded("m", BEGIN + 20, Attempt(BEGIN + 10, RepoKey("git.example/o/r"), "good"))
+    for each in (one, two):
+        each.fleet.hear(launched)
+        await each.live(50)
+    # One ends as it should, and has written all that it saw.
+    await one.chronicle.flush()
+    await two.records.sync()
+    two.others.known = {"b": None}  # type: ignore[dict-item]
+    await two.live(9)
+    await two.chronicle.flush()
+    assert two.day().known == pytest.approx(50, abs=10)
+    assert history.day_launches(two.book, "m", two.now).ready == 1
+    for each in (one, two):
+        await each.records.close()
+
+
 @given(st.lists(st.tuples(st.floats(1, 1e4), st.booleans()), max_size=60))
 def test_of_whatever_comes_and_goes_an_incident_tells_beginning_and_end_and_few_are_kept(
     steps: list[tuple[float, bool]],

@@ -31,6 +31,7 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
     first.knobs.gate_at = 2
+    first.line = "\x1b[32m in green\x1b[0m"
     status, _, follow = await get(gateway, await plain_address(gateway, "?labpath=a%20b.ipynb"))
     assert status == 303
     assert follow.endswith("?labpath=a+b.ipynb")
@@ -39,6 +40,9 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
             await asyncio.sleep(0.05)
     assert '<meta http-equiv="refresh" content="3">' in page
     assert "Building the environment" in page
+    assert "line 0 in green" in page
+    assert "\x1b" not in page
+    assert "[0m" not in page
     assert first.name in page
     first.gate.set()
     async with asyncio.timeout(90):
