@@ -20,6 +20,7 @@ from gateway.core.fleet import Member, Policy
 from gateway.core.history import BOUNDS, CELL, DAY, HOUR, WHOLE, Launches, Seconds, Slot, lasted
 from gateway.core.incidents import GATEWAY, INCIDENT, KEPT, SAME_WITHIN, Incident, advanced, incidents
 from gateway.core.outcomes import Attempt
+from gateway.core.ports import RecordsAwayError
 from gateway.core.records import Book, Record, stamp_after
 from gateway.core.settings import FederationSettings
 from gateway.core.signing import SigningKeys
@@ -270,6 +271,26 @@ async def test_a_replica_that_takes_over_tells_nothing_twice(tmp_path: Path) -> 
     assert history.day_launches(two.book, "m", two.now).ready == 1
     for each in (one, two):
         await each.records.close()
+
+
+async def test_what_cannot_be_kept_is_said_now_and_then_and_kept_once_it_can_be(
+    here: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write(*_: object) -> None:
+        raise RecordsAwayError("the disk is full")
+
+    one = world(here)
+    await one.live(30)
+    with monkeypatch.context() as patched:
+        patched.setattr(one.records, "write", write)
+        await one.live(120, DEAD)
+    said = [item.getMessage() for item in caplog.records if "the disk is full" in item.getMessage()]
+    assert 1 <= len(said) <= 3
+    await one.live(9, DEAD)
+    assert {item.subject for item in incidents(one.book)} == {"m", WHOLE}
+    await one.chronicle.flush()
+    assert one.day().known == pytest.approx(155, abs=12)
+    await one.records.close()
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e4), st.booleans()), max_size=60))
