@@ -62,6 +62,10 @@ const KINDS = {
   }),
 };
 
+// Characters of a log, and of each of its lines, in which a fault is looked for.
+const LONGEST_TEXT = 200_000;
+const LONGEST_LINE = 1000;
+
 // What tools say of the line that they stumbled over. Each rule gives the file if it is known, and the line as quoted.
 const RULES = [
   // What a script runs may say the same as the tools below.
@@ -77,7 +81,7 @@ const RULES = [
   [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2].trim(), _("This line is no requirement that can be read."))],
   // conda and mamba.
   [/nothing provides (?:requested )?([^\n,]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
-  [/PackagesNotFoundError:[^\n]*\n(?:\s*\n)*\s+-\s+([^\n]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
+  [/PackagesNotFoundError:[^\n]*\n\s*-\s+([^\n]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
   [/─ ([^\n]+?) does not exist \(perhaps a typo/, (m) => line("environment.yml", "", m[1].trim(), absent())],
   // apt, R, Julia.
   [/E: Unable to locate package (\S+)/, (m) => line("apt.txt", "", m[1], absent())],
@@ -94,11 +98,18 @@ function line(file, number, text, advice) {
 
 /** The line of the repository's files at which a build has failed, by its log; null where it does not say. */
 export function faultIn(log) {
+  const text = readable(log);
   for (const [pattern, found] of RULES) {
-    const match = log.match(pattern);
-    if (match) return inFile(found(match), log);
+    const match = text.match(pattern);
+    if (match) return inFile(found(match), text);
   }
   return null;
+}
+
+// What a repository prints is its own: without endless lines and blank ones, no search takes long.
+function readable(log) {
+  const lines = log.slice(-LONGEST_TEXT).split("\n").filter((item) => item.trim());
+  return lines.map((item) => item.slice(0, LONGEST_LINE).trimEnd()).join("\n");
 }
 
 /** A builder may have said which file it was installing. */

@@ -5,6 +5,7 @@ has seen since its last writing is lost with it, which the history shows as a ga
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -58,6 +59,7 @@ class Chronicle:
         self._fleet, self._records, self._replicas = fleet, records, replicas
         self._looked_at: float | None = None
         self._began = self._wrote_at = fleet.now()
+        self._complained_at = -math.inf
         self._seen: dict[tuple[str, int], Slot] = {}
         """What is not written yet, by member and hour."""
         self._failures: deque[tuple[str, str]] = deque(maxlen=REMEMBERED)
@@ -78,7 +80,10 @@ class Chronicle:
         if self._looked_at is not None and 0 < now - self._looked_at < BLIND_AFTER:
             self._watch(snapshot, self._looked_at, now)
         self._looked_at = now
-        if self._writes:
+        if not self._writes:
+            # Another replica tells of it; who takes over from it must not tell it once more.
+            self._seen = {}
+        else:
             await self._write(incidents.incident_change(item) for item in self._incidents(snapshot, now))
         if now - self._wrote_at >= WRITE_EVERY:
             await self.flush()
@@ -151,7 +156,11 @@ class Chronicle:
         try:
             await self._records.write(*given)
         except RecordsAwayError as error:
-            logger.error("what has happened to members cannot be kept: %s", error)  # noqa: TRY400 - says all
+            now = self._fleet.now()
+            # It is tried again at each look; a disk that is full has no room for as many complaints.
+            if not 0 <= now - self._complained_at < WRITE_EVERY:
+                self._complained_at = now
+                logger.error("what has happened to members cannot be kept: %s", error)  # noqa: TRY400 - says all
             return False
         return True
 

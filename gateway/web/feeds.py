@@ -1,5 +1,6 @@
 """The history and the incidents as data: JSON, and an Atom feed (RFC 4287)."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,9 @@ from gateway.web.plots import span
 
 #: Entries of the feed.
 ENTRIES = 50
+
+# What XML cannot hold (XML 1.0, section 2.2), and a line end that it would change.
+_NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _ATOM = "http://www.w3.org/2005/Atom"
 _HEADERS = {"Cache-Control": "public, max-age=10", "Access-Control-Allow-Origin": "*"}
@@ -123,8 +127,8 @@ def _entry(url: str, title: str, begun: float, changed: float, text: str) -> ET.
 
 def _add(parent: ET.Element, name: str, text: str) -> ET.Element:
     child = ET.SubElement(parent, name)
-    # XML cannot hold control characters, and a member's own words may.
-    child.text = "".join(character if character >= " " or character in "\t\n" else " " for character in text)
+    # A member's own words may be anything.
+    child.text = _NOT_XML.sub(" ", text)
     return child
 
 

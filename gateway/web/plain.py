@@ -1,8 +1,10 @@
 """Launches of visitors without JavaScript: a page that refreshes itself, and leads to the session.
 
-The launch page names this one, with its build token; the token is what shows that no other site begins a launch.
+The launch page names this one, with its build token.  A browser sends no Origin when it goes to another page, so that
+a token which another site has fetched for itself would do: where links elsewhere are confirmed, this one is, too.
 """
 
+import re
 import time
 from dataclasses import replace
 from urllib.parse import urlencode
@@ -11,6 +13,7 @@ from aiohttp import web
 
 from contract.events import BuildEvent, Failure, Phase, failed
 from frontend.admission import admit, unknown_launch
+from frontend.launch_page import comes_from_elsewhere
 from frontend.login import check_intent
 from frontend.notebook_url import notebook_url
 from frontend.pages import PAGES
@@ -26,6 +29,9 @@ REFRESH = 3
 #: Lines of the log that are shown.
 LAST_LINES = 12
 
+# Colours and cursor movements of terminals (ECMA-48, section 5.4), as launch-log.js has them.
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
+
 _OWN = frozenset({"build_token", "member", "force"})
 _HEADERS = {"Cache-Control": "no-store"}
 
@@ -39,6 +45,9 @@ async def begin(request: web.Request) -> web.Response:
         admitted = admit(request, parts.site, parts.providers, time.time(), route="plain")
         if person is not None:
             check_intent(person, with_token=admitted.with_token)
+        if parts.site.confirm_cross_site and comes_from_elsewhere(request):
+            here = request.rel_url.raw_path_qs
+            return request.app[PAGES].response("confirm.html", headers=_HEADERS, spec=admitted.spec, here=here)
         visitor = replace(visitor_of(request, parts, client), user=person.name if person else "")
         await admitted_to(parts, admitted.spec, client, counted=False)
         launch = parts.launches.start(admitted.spec, replace(visitor, build_token=True))
@@ -76,7 +85,8 @@ async def follow(request: web.Request) -> web.Response:
 
 
 def _page(request: web.Request, launch: Launch | None, again: str) -> web.Response:
-    lines = [] if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1)).splitlines()
+    log = "" if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1))
+    lines = _TERMINAL.sub("", log).splitlines()
     return request.app[PAGES].response(
         "plain.html",
         headers=_HEADERS,

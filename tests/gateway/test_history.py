@@ -20,6 +20,7 @@ from gateway.core.fleet import Member, Policy
 from gateway.core.history import BOUNDS, CELL, DAY, HOUR, WHOLE, Launches, Seconds, Slot, lasted
 from gateway.core.incidents import GATEWAY, INCIDENT, KEPT, SAME_WITHIN, Incident, advanced, incidents
 from gateway.core.outcomes import Attempt
+from gateway.core.ports import RecordsAwayError
 from gateway.core.records import Book, Record, stamp_after
 from gateway.core.settings import FederationSettings
 from gateway.core.signing import SigningKeys
@@ -246,6 +247,50 @@ async def test_one_replica_writes_and_all_show_the_same_also_after_it_has_died(t
     assert two.day().well == pytest.approx(115, abs=12)
     for each in (one, two):
         await each.records.close()
+
+
+async def test_a_replica_that_takes_over_tells_nothing_twice(tmp_path: Path) -> None:
+    class Shared(MemoryState):
+        shared = True
+
+    state = Shared()
+    known = {"a": None, "b": None}
+    one = world(tmp_path / "1", others=Others("a", True, known), state=state)  # type: ignore[arg-type]
+    two = world(tmp_path / "2", others=Others("b", True, known), state=state)  # type: ignore[arg-type]
+    launched = Succeeded("m", BEGIN + 20, Attempt(BEGIN + 10, RepoKey("git.example/o/r"), "good"))
+    for each in (one, two):
+        each.fleet.hear(launched)
+        await each.live(50)
+    # One ends as it should, and has written all that it saw.
+    await one.chronicle.flush()
+    await two.records.sync()
+    two.others.known = {"b": None}  # type: ignore[dict-item]
+    await two.live(9)
+    await two.chronicle.flush()
+    assert two.day().known == pytest.approx(50, abs=10)
+    assert history.day_launches(two.book, "m", two.now).ready == 1
+    for each in (one, two):
+        await each.records.close()
+
+
+async def test_what_cannot_be_kept_is_said_now_and_then_and_kept_once_it_can_be(
+    here: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write(*_: object) -> None:
+        raise RecordsAwayError("the disk is full")
+
+    one = world(here)
+    await one.live(30)
+    with monkeypatch.context() as patched:
+        patched.setattr(one.records, "write", write)
+        await one.live(120, DEAD)
+    said = [item.getMessage() for item in caplog.records if "the disk is full" in item.getMessage()]
+    assert 1 <= len(said) <= 3
+    await one.live(9, DEAD)
+    assert {item.subject for item in incidents(one.book)} == {"m", WHOLE}
+    await one.chronicle.flush()
+    assert one.day().known == pytest.approx(155, abs=12)
+    await one.records.close()
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e4), st.booleans()), max_size=60))

@@ -146,7 +146,14 @@ async def test_bans_proposals_quotas_notes_and_decisions(gateway: Gateway, brows
     assert (await browser.post("quotas/set", name="github.com/org/course", limit="300"))[0] == 303
     assert gateway.parts.admission.rules.quotas.repos["github.com/org/course"] == 300
     assert (await browser.post("quotas/set", name="total", limit=""))[0] == 303
-    assert (await browser.post("quotas/set", name="total", limit="many"))[0] == 422
+    for limit in ("many", "9" * 5000):
+        assert (await browser.post("quotas/set", name="total", limit=limit))[0] == 422
+    page = (await browser.get())[1]
+    assert 'action="/admin/quotas/drop?name=github.com/org/course"' in page
+    status, page = await browser.post("quotas/drop?name=github.com/org/course")
+    assert (status, "The configuration counts again." in page) == (303, True)
+    assert "github.com/org/course as configured" not in page
+    assert "github.com/org/course" not in gateway.parts.admission.rules.quotas.repos
     assert (await browser.post("notes/add", text="<b>We move.</b>"))[0] == 303
     (note,) = (await ask(gateway, BOSS, "GET", "notes"))[1]["notes"]
     assert "&lt;b&gt;We move.&lt;/b&gt;" in (await browser.get())[1]

@@ -11,10 +11,10 @@ from contract.events import Failure, Phase
 from tests.gateway.harness import SPEC, Gateway, Starter
 
 
-async def get(gateway: Gateway, path: str) -> tuple[int, str, str]:
+async def get(gateway: Gateway, path: str, **more: str) -> tuple[int, str, str]:
     """A page's status, its text and where it leads, without following it."""
     url = URL(gateway.url.rstrip("/") + path, encoded=True)
-    headers = {"Accept": "text/html", "User-Agent": "test"}
+    headers = {"Accept": "text/html", "User-Agent": "test", **more}
     async with gateway.http.get(url, headers=headers, allow_redirects=False) as response:
         return response.status, await response.text(), response.headers.get("Location", "")
 
@@ -31,6 +31,7 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
     first.knobs.gate_at = 2
+    first.line = "\x1b[32m in green\x1b[0m"
     status, _, follow = await get(gateway, await plain_address(gateway, "?labpath=a%20b.ipynb"))
     assert status == 303
     assert follow.endswith("?labpath=a+b.ipynb")
@@ -39,6 +40,9 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
             await asyncio.sleep(0.05)
     assert '<meta http-equiv="refresh" content="3">' in page
     assert "Building the environment" in page
+    assert "line 0 in green" in page
+    assert "\x1b" not in page
+    assert "[0m" not in page
     assert first.name in page
     first.gate.set()
     async with asyncio.timeout(90):
@@ -70,6 +74,17 @@ async def test_no_other_site_begins_a_launch(start: Starter) -> None:
         assert (status, location) == (200, "")
         assert "Invalid build token" in page
     assert not any(member.builds for member in gateway.members)
+
+
+async def test_a_token_that_another_site_has_fetched_begins_nothing_where_links_are_confirmed(start: Starter) -> None:
+    gateway = await start.gateway(1, security={"confirm_cross_site": True})
+    address = await plain_address(gateway)
+    status, page, _ = await get(gateway, address, **{"Sec-Fetch-Site": "cross-site"})
+    assert (status, "Launch this repository?" in page) == (200, True)
+    assert unescape(page).count(address) == 1
+    assert not gateway.members[0].builds
+    status, _, follow = await get(gateway, address, **{"Sec-Fetch-Site": "same-origin"})
+    assert (status, "/plain-launch/" in follow) == (303, True)
 
 
 @pytest.mark.parametrize("launch", ["0" * 32, "x"])

@@ -16,6 +16,7 @@ from aiohttp.typedefs import Handler as WebHandler
 
 from frontend.pages import PAGES
 from gateway.core import incidents
+from gateway.core.admission import QUOTA
 from gateway.core.headline import headline
 from gateway.core.log import ACT, DECISION, TRANSITION, Query
 from gateway.core.operators import Operator, Scope, csrf_token, refusal
@@ -27,7 +28,6 @@ from gateway.web.admin.members import members_wire
 from gateway.web.admin.operators import TYPED_FOR, TYPED_PREFIX
 from gateway.web.admin.routes import ROUTES
 from gateway.web.parts import PARTS, Parts
-from gateway.web.plots import span
 from servicekit.problems import Problem
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ def _weight(form: Form) -> dict[str, Any]:
 
 def _quota(form: Form) -> dict[str, Any]:
     limit = form.get("limit", "").strip()
-    return {"name": form.get("name", "").strip(), "limit": int(limit) if limit.isdecimal() else limit or None}
+    is_number = limit.isdecimal() and len(limit) < 20
+    return {"name": form.get("name", "").strip(), "limit": int(limit) if is_number else limit or None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +226,9 @@ async def _page(
         members=members_wire(parts),
         notes=incidents.notes(parts.records.book),
         quotas={"total": quotas.total, "per_repo": quotas.per_repo, **dict(sorted(quotas.repos.items()))},
+        set_quotas=sorted(parts.records.book.of(QUOTA)),
         log=log,
         clock=_clock,
-        ago=lambda at: span(now - at),
         bans=banned["bans"],
         proposals=banned["proposals"],
     )
