@@ -38,7 +38,7 @@ async def begin(request: web.Request) -> web.Response:
         person = await person_of(request, parts, "plain")
         admitted = admit(request, parts.site, parts.providers, time.time(), route="plain")
         if person is not None:
-            check_intent(person, with_token=admitted.with_token)
+            check_intent(request, person, with_token=admitted.with_token)
         visitor = replace(visitor_of(request, parts, client), user=person.name if person else "")
         await admitted_to(parts, admitted.spec, client, counted=False)
         launch = parts.launches.start(admitted.spec, replace(visitor, build_token=True))

@@ -66,14 +66,14 @@ class Browser:
         assert status == 303, text
         return here
 
-    async def launch(self, spec: str = DIRECT) -> list[BuildEvent]:
+    async def launch(self, spec: str = DIRECT, **sent: str) -> list[BuildEvent]:
         """Launch from a page."""
         status, _, text = await self.get(f"v2/{spec}")
         assert status == 200
         config = re.search(r"window\.pageConfig = (\{.*?\});", text)
         assert config
         token = json.loads(config[1])["buildToken"]
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **sent}
         return [event for _, event in await self.member.events(headers, spec, f"?build_token={token}")]
 
 
@@ -182,6 +182,16 @@ async def test_a_browsers_login_alone_starts_nothing(member: Member) -> None:
     event = await member.refusal(headers, spec=DIRECT)
     assert (event.failure, event.fields["status_code"]) == (Failure.REFUSED, 403)
     assert event.message.startswith("Invalid build token")
+
+
+async def test_a_page_of_another_site_starts_nothing_by_a_token_that_somebody_else_has_read(member: Member) -> None:
+    browser = Browser(member)
+    await browser.log_in()
+    for site in ("same-site", "cross-site"):
+        (event,) = await browser.launch(**{"Sec-Fetch-Site": site})
+        assert event.message.startswith("Invalid build token"), site
+    assert member.engines.launches.seen == ()
+    assert (await browser.launch(**{"Sec-Fetch-Site": "same-origin"}))[-1].phase == Phase.READY
 
 
 async def test_a_login_that_this_browser_has_not_begun_is_none(member: Member) -> None:
