@@ -299,8 +299,12 @@ async def test_settings_that_do_not_fit_are_told(start: Starter, provider: FakeO
     for changes, said in (
         ({"mode": "redirect"}, "visitors: oidc is for mode proxy"),
         ({"member_changes": {"kind": "binderhub"}}, "member-1 is a BinderHub"),
+        ({"member_changes": {"origins": ["http://gateway.example:9002"]}}, "sessions of member-1 are on gateway"),
         ({"visitors": visitors(provider, scopes=["email"])}, "must hold openid"),
         ({"visitors": visitors(provider, issuer="http://login.example.org")}, "must begin with https"),
     ):
         with pytest.raises(ValidationError, match=said):
             gateway_settings(start.data_dir, gateway.key, [fake], **{"visitors": visitors(provider), **changes})
+    apart = {"public_url": "http://gateway.example/binder/", "member_changes": {"origins": ["http://gateway.example"]}}
+    tree = {**apart, "visitors": visitors(provider)}
+    assert gateway_settings(start.data_dir, gateway.key, [fake], **tree).visitors.oidc

@@ -212,6 +212,10 @@ async def test_what_the_hub_does_not_like_is_told(member: Member) -> None:
     hub.who = ""
     status, _, text = await browser.get(await browser.at_the_hub((await browser.get(""))[1]))
     assert (status, "access_denied" in text) == (403, True)
+    # Whoever calls can write what they like there, but no line of the log.
+    back = await browser.at_the_hub((await browser.get(""))[1])
+    status, _, text = await browser.get(back.replace("access_denied", "a%0D%0Ab"))
+    assert (status, "refused: a b" in text) == (403, True)
     hub.who, hub.scopes = "alice", ()
     status, _, text = await browser.get(await browser.at_the_hub((await browser.get(""))[1]))
     assert (status, "does not let this user use this service" in text) == (403, True)
