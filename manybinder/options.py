@@ -52,8 +52,5 @@ def json_everywhere(group: click.Group) -> None:
     for command in group.commands.values():
         if isinstance(command, click.Group):
             json_everywhere(command)
-        else:
-            text = "Print each thing as one line of JSON."
-            command.params.append(
-                click.Option(["--json"], is_flag=True, expose_value=False, callback=turn_on, help=text)
-            )
+        text = "Print each thing as one line of JSON."
+        command.params.append(click.Option(["--json"], is_flag=True, expose_value=False, callback=turn_on, help=text))

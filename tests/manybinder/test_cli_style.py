@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -69,11 +70,23 @@ async def test_the_state_in_one_line_stands_above_the_members(gateway: FakeGatew
     assert (second.strip(), titles.split()[0], len(members)) == ("", "MEMBER", 2)
 
 
+ROOT = Path(__file__).parents[2]
+#: What users read, beside docs/.
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "config/*.yaml",
+    "charts/*/README.md",
+    "charts/*/templates/NOTES.txt",
+)
+
+
 def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from _commands(command, (*path, name))
-        else:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield " ".join((*path, name)), command
 
 
@@ -88,12 +101,49 @@ def test_json_is_everywhere_and_every_command_has_a_sentence_of_help() -> None:
 
 
 def test_the_exit_codes_and_the_commands_are_those_of_the_docs() -> None:
-    docs = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    docs = (ROOT / "docs" / "command-line.md").read_text()
     assert {int(code) for code in Exit} == {
         int(line.split("|")[1]) for line in docs.splitlines() if line.startswith("| ") and line[2].isdigit()
     }
     for name in cli.commands:
         assert f"`{name}" in docs, name
+
+
+def _unknown(words: list[str]) -> str:
+    """The first word after ``manybinder`` that is no command and no option there; "" if there is none."""
+    command: click.Command = cli
+    rest = iter(words)
+    for word in rest:
+        if isinstance(command, click.Group) and word in command.commands:
+            command = command.commands[word]
+        elif word.startswith("--") and word != "--help":
+            name, has_value, _ = word.partition("=")
+            option = next((item for item in command.params if name in (*item.opts, *item.secondary_opts)), None)
+            if option is None:
+                return word
+            if not has_value and isinstance(option, click.Option) and not option.is_flag:
+                next(rest, None)
+        elif isinstance(command, click.Group) and not word.startswith("-") and word.islower():
+            return word
+    return ""
+
+
+def test_docs_name_only_commands_and_options_that_there_are() -> None:
+    assert (_unknown(["admin", "brew"]), _unknown(["status", "--watch", "--hot"])) == ("brew", "--hot")
+    seen = 0
+    for page in (page for pattern in ("docs/*.md", *PAGES) for page in sorted(ROOT.glob(pattern))):
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"(?:`|[$(:] |\()(?:\.venv/bin/)?manybinder (?!is ready)([^`\n#)(>|]*)", text):
+            words = [word.strip(',.;:"…') for word in line.split()]
+            seen += 1
+            assert not _unknown([word for word in words if word]), f"{page.relative_to(ROOT)}: manybinder {line}"
+    assert seen > 100
+
+
+def test_readme_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert f"(docs/{page.name})" in readme, page.name
 
 
 @pytest.mark.slow  # processes
