@@ -287,12 +287,14 @@ async def test_named_servers_are_one_for_each_launch_and_nothing_stays_of_them(s
         # A session that ends by itself leaves its name at the Hub.
         (ended, other) = [key for key in made.hub.users if key.startswith("alice/")]
         made.hub.users[ended], made.hub.slow_stop = None, slow
+        # No launch has made this one, and what they keep may hang on it.
+        made.hub.users["bob/my-project"] = None
         reaper = Reaper(made.client, lambda: made.launches.servers, keep_users=True)
         await reaper.sweep()
         assert ended in made.hub.users
         await reaper.sweep()
         assert ended not in made.hub.users
-        assert {"alice", "bob", other} <= made.hub.users.keys()
+        assert {"alice", "bob", other, "bob/my-project"} <= made.hub.users.keys()
         await made.client.remove("alice", other.partition("/")[2], keep_user=True)
         assert [key for key in made.hub.users if key.startswith("alice")] == ["alice"]
 
