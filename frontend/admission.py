@@ -41,14 +41,21 @@ def admit(request: web.Request, site: Site, providers: Providers, now: float, ro
         return _admit_page(request, site, providers, now, route)
     if not accepts_event_stream(request.headers.getall("Accept", [])):
         raise Refused(failed(Failure.USER, "Missing Accept header: text/event-stream\n", status_code=400))
-    # A script cannot set the header of an EventSource that it makes to go on with a launch.
-    resume = parse_event_id(request.headers.get("Last-Event-ID") or request.query.get("last_event_id", ""))
+    resume = resumed(request)
     if resume is not None and resume[1] == FINAL_N:
         raise Refused(None)
     path_spec = raw_spec(request, site, "build")
     # A client that reconnects may do so long after its token has expired; knowing the launch is its authority.
     with_token = resume is None and _check_token(request, site, path_spec, now)
     return Admitted(_parsed(providers, path_spec), resume, with_token, request.remote or "")
+
+
+def resumed(request: web.Request) -> tuple[str, int] | None:
+    """The launch that a client reconnects to, and the last event that it has seen; ``None`` for who begins one.
+
+    A script cannot set the header of an EventSource that it makes to go on with a launch.
+    """
+    return parse_event_id(request.headers.get("Last-Event-ID") or request.query.get("last_event_id", ""))
 
 
 def _admit_page(request: web.Request, site: Site, providers: Providers, now: float, route: str) -> Admitted:

@@ -170,13 +170,15 @@ def add_login(app: web.Application, site: Site, login: Login) -> None:
     app.router.add_get(site.path(LOGOUT), login.end)
 
 
-def check_intent(visitor: LoggedIn, *, with_token: bool) -> None:
+def check_intent(request: web.Request, visitor: LoggedIn, *, with_token: bool) -> None:
     """Raises :class:`frontend.refusals.Refused` for a launch that a browser's login speaks for, and no page of ours.
 
     Any page may make a browser ask, a session's on a host beside this one with its cookies; but only pages of this
-    service can read a build token.
+    service can read a build token.  It may be a token that its author has read after a login of their own, so that
+    where a browser says which page asks, it must be ours (W3C, Fetch Metadata; ``none``: nobody's page, the user).
     """
-    if visitor.by_cookie and not with_token:
+    ours = request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+    if visitor.by_cookie and not (with_token and ours):
         message = "Invalid build token: with a browser's login, launches begin on this service's own pages.\n"
         raise Refused(failed(Failure.REFUSED, message, status_code=403))
 

@@ -111,7 +111,8 @@ class LoginFlow:
         if not secrets.compare_digest(kept["state"].encode(), given.encode(errors="replace")):
             raise LoginError("this is not the login that this browser has begun (state); begin again")
         if error := request.query.get("error"):
-            raise LoginError(f"the login provider refused: {error[:100]}")
+            # Whoever calls writes it, and the log has a line for each record.
+            raise LoginError(f"the login provider refused: {' '.join(error.split())[:100]}")
         return Begun(kept["nonce"], kept["verifier"], kept["here"])
 
     def forget(self, request: web.Request, response: web.Response) -> None:

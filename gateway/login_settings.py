@@ -18,6 +18,16 @@ def is_safe_url(url: str) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 
 
+def is_sent_to(origin: str, public_url: str) -> bool:
+    """Whether browsers send the cookies of a service's visitors to an origin too: they tell hosts apart, not ports.
+
+    Not on loopback, where things are tried out.
+    """
+    ours = urlsplit(public_url)
+    same = urlsplit(origin).hostname == ours.hostname and ours.hostname not in _LOOPBACK
+    return same and ours.path in ("", "/")
+
+
 class ProviderSettings(Section):
     """A provider of logins."""
 

@@ -27,7 +27,7 @@ from gateway.core.settings import (
     ProbeSettings,
     RoutingSettings,
 )
-from gateway.login_settings import VisitorsSettings
+from gateway.login_settings import VisitorsSettings, is_sent_to
 from providers.settings import ProvidersSettings
 from servicekit import config
 from servicekit.config import Section
@@ -344,6 +344,13 @@ class GatewaySettings(Section):
                 raise ValueError("visitors: oidc is for mode proxy; in mode redirect members log their own in")
             if others := [member.name for member in self.members if member.kind != "manybinder"]:
                 raise ValueError(f"visitors: oidc: {others[0]} is a BinderHub, which cannot be told who has logged in")
+            for member in self.members:
+                if any(is_sent_to(origin, self.public_url) for origin in member.member().origins):
+                    raise ValueError(
+                        f"visitors: oidc: sessions of {member.name} are on {ours.hostname}, as public_url is, so that"
+                        " browsers would send visitors' logins to them too: give them a host name of their own"
+                        " (origins), or public_url a path of its own"
+                    )
         if self.launch.connect_timeout > self.launch.first_event_timeout:
             raise ValueError("launch: connect_timeout is longer than first_event_timeout, which includes it")
         return self

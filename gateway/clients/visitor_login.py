@@ -12,8 +12,8 @@ from gateway.clients.oidc import OidcProvider
 from gateway.core.operators import is_proved
 from gateway.login_settings import VisitorOidcSettings
 
-#: What somebody may be called: a user of a JupyterHub, whose names have no slash.
-_NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,255}")
+#: What somebody may be called: a user of a JupyterHub, whose names have no slash; in a path, dots alone lead elsewhere.
+_NAME = re.compile(r"(?!\.{1,2}$)[^\s/\x00-\x1f\x7f]{1,255}")
 
 
 class VisitorLogin:

@@ -11,7 +11,7 @@ from aiohttp import web
 from contract import sse
 from contract.events import Failure, failed
 from contract.launches import parse_event_id, short
-from frontend.admission import admit, unknown_launch
+from frontend.admission import admit, resumed, unknown_launch
 from frontend.login import check_intent
 from frontend.refusals import Refused, refusal
 from gateway.core.launch import Launch
@@ -47,12 +47,12 @@ async def _launch(request: web.Request, parts: Parts) -> tuple[Launch, int, dict
     """The launch to follow, the number of its last event that the client has seen, and headers for the answer."""
     client = client_of(request, parts)
     # Who goes on with a launch knows its id, which is the authority over it.
-    begins = parse_event_id(request.headers.get("Last-Event-ID", "")) is None
+    begins = resumed(request) is None
     person = await person_of(request, parts, "build") if begins else None
     admitted = admit(request, parts.site, parts.providers, time.time())
     if admitted.resume is None:
         if person is not None:
-            check_intent(person, with_token=admitted.with_token)
+            check_intent(request, person, with_token=admitted.with_token)
         build_only = wants_build_only(request, parts)
         visitor = visitor_of(request, parts, client)
         headers = await admitted_to(parts, admitted.spec, client, counted=not (admitted.with_token or person))

@@ -44,7 +44,7 @@ async def begin(request: web.Request) -> web.Response:
         person = await person_of(request, parts, "plain")
         admitted = admit(request, parts.site, parts.providers, time.time(), route="plain")
         if person is not None:
-            check_intent(person, with_token=admitted.with_token)
+            check_intent(request, person, with_token=admitted.with_token)
         if parts.site.confirm_cross_site and comes_from_elsewhere(request):
             here = request.rel_url.raw_path_qs
             return request.app[PAGES].response("confirm.html", headers=_HEADERS, spec=admitted.spec, here=here)

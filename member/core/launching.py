@@ -123,6 +123,11 @@ def user_name(repo_url: str, launch_id: str, attempt: int = 1) -> str:
     return f"{name}-{base64.b32encode(digest).decode().lower()[:_SUFFIX]}"
 
 
+def is_launch_name(server: str) -> bool:
+    """Whether a named server can be a launch's (:func:`user_name`): a Hub of the operator's has others too."""
+    return re.fullmatch(rf"[a-z0-9-]+-[a-z2-7]{{{_SUFFIX}}}", server) is not None
+
+
 def owner_of(order: LaunchOrder, *, named_servers: bool) -> tuple[str, str]:
     """The Hub's user for a launch and the name of its server; ``named_servers``: who has logged in may have several."""
     own = user_name(order.repo_url, order.launch_id, order.attempt)

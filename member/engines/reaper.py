@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from member.clients.hub import HubClient, HubError
+from member.clients.hub import HubClient, HubError, HubUser
+from member.core.launching import is_launch_name
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ class Reaper:
     """Deletes what had no server running at two looks in a row: the first may fall between user and server.
 
     ``under_way`` gives the keys of servers that launches are about to start.  ``keep_users``: the Hub's users are
-    people, who stay; of theirs the named servers are deleted, for the Hub keeps those that have ended.
+    people, who stay; of theirs the named servers of launches are deleted, for the Hub keeps those that have ended.
     """
 
     def __init__(self, hub: HubClient, under_way: Callable[[], Collection[str]], *, keep_users: bool = False) -> None:
@@ -30,7 +31,7 @@ class Reaper:
         except HubError as error:
             logger.info("cannot clear ended sessions away: %s", error)
             return
-        idle = {user.key: user for user in users if not user.has_server and (user.server or not self._keep_users)}
+        idle = {user.key: user for user in users if not user.has_server and self._is_ours(user)}
         for key in self._under_way():
             idle.pop(key, None)
         doomed, self._suspects = idle.keys() & self._suspects, set(idle)
@@ -44,3 +45,7 @@ class Reaper:
             else:
                 self._suspects.discard(key)
                 logger.debug("removed %s, whose session has ended", key)
+
+    def _is_ours(self, user: HubUser) -> bool:
+        # What people have had started by other means is for them to delete, and may hold what they keep.
+        return is_launch_name(user.server) if self._keep_users else True

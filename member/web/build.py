@@ -12,7 +12,7 @@ from aiohttp import web
 from contract.events import Failure, failed
 from contract.launches import parse_event_id, short
 from contract.signatures import SignatureRefusedError
-from frontend.admission import unknown_launch
+from frontend.admission import resumed, unknown_launch
 from frontend.refusals import FINAL_N, Refused
 from member.core.launching import Launch, LaunchOrder
 from member.core.ports import LedgerError
@@ -56,7 +56,7 @@ _Found = tuple[Launch, int, dict[str, str]] | web.StreamResponse
 
 async def _resumed(request: web.Request, parts: Parts) -> _Found | None:
     """The launch that a client reconnects to; ``None`` for a new one."""
-    parsed = parse_event_id(request.headers.get("Last-Event-ID", ""))
+    parsed = resumed(request)
     if parsed is None:
         return None
     launch_id, seen = parsed

@@ -113,7 +113,7 @@ async def _from_visitor(request: web.Request, parts: Parts) -> tuple[LaunchOrder
     visitor = await _logged_in(request, parts)
     admitted = admit(request, parts.site, parts.providers, time.time())
     if visitor is not None:
-        check_intent(visitor, with_token=admitted.with_token)
+        check_intent(request, visitor, with_token=admitted.with_token)
     # As in BinderHub, who has logged in is not counted.
     headers = {} if admitted.with_token or visitor is not None else parts.visitors.count(client)
     try:

@@ -67,14 +67,14 @@ class Browser:
         assert back.startswith(f"{SITE}oauth_callback?")
         return await self.get(back.removeprefix(SITE))
 
-    async def launch(self) -> list[BuildEvent]:
+    async def launch(self, **sent: str) -> list[BuildEvent]:
         """Launch from a page."""
         status, _, text = await self.get(f"v2/{SPEC}")
         assert status == 200
         config = re.search(r"window\.pageConfig = (\{.*?\});", text)
         assert config
         query = f"?build_token={json.loads(config[1])['buildToken']}"
-        return [event async for _, event in self.gateway.events(SPEC, self.header, query)]
+        return [event async for _, event in self.gateway.events(SPEC, {**self.header, **sent}, query)]
 
 
 @pytest.fixture
@@ -129,6 +129,9 @@ async def test_who_has_not_logged_in_starts_nothing(start: Starter, provider: Fa
     # Any page could make a browser ask: a session's, on a host beside this one.
     event = await refusal(gateway, **browser.header)
     assert event.message.startswith("Invalid build token")
+    # Nor by a token that its author has read after a login of their own.
+    (event,) = await browser.launch(**{"Sec-Fetch-Site": "same-site"})
+    assert event.message.startswith("Invalid build token")
     assert gateway.members[0].builds == []
 
 
@@ -164,6 +167,9 @@ async def test_a_launch_goes_on_for_who_knows_it(start: Starter, provider: FakeO
     seen = [identity async for identity, _ in gateway.events(SPEC, browser.header, query)]
     rest = [identity async for identity, _ in gateway.events(SPEC, {"Last-Event-ID": seen[0]})]
     assert rest == seen[1:]
+    # As a page says it; its login may have ended since.
+    rest = [identity async for identity, _ in gateway.events(SPEC, {}, f"?last_event_id={seen[0]}")]
+    assert rest == seen[1:]
 
 
 async def test_where_nobody_logs_in_no_token_names_anybody(start: Starter) -> None:
@@ -194,6 +200,7 @@ async def test_what_a_provider_should_not_say_lets_nobody_in(start: Starter, pro
         ({"email": "eve@example.org", "email_verified": False}, "has not verified"),
         ({"email": "a/b"}, "no name that will do"),
         ({"email": ["a"]}, "no name that will do"),
+        ({"email": ".."}, "no name that will do"),
     ):
         provider.claims = {"sub": "1", **claims}
         status, _, text = await browser.log_in()
@@ -292,8 +299,12 @@ async def test_settings_that_do_not_fit_are_told(start: Starter, provider: FakeO
     for changes, said in (
         ({"mode": "redirect"}, "visitors: oidc is for mode proxy"),
         ({"member_changes": {"kind": "binderhub"}}, "member-1 is a BinderHub"),
+        ({"member_changes": {"origins": ["http://gateway.example:9002"]}}, "sessions of member-1 are on gateway"),
         ({"visitors": visitors(provider, scopes=["email"])}, "must hold openid"),
         ({"visitors": visitors(provider, issuer="http://login.example.org")}, "must begin with https"),
     ):
         with pytest.raises(ValidationError, match=said):
             gateway_settings(start.data_dir, gateway.key, [fake], **{"visitors": visitors(provider), **changes})
+    apart = {"public_url": "http://gateway.example/binder/", "member_changes": {"origins": ["http://gateway.example"]}}
+    tree = {**apart, "visitors": visitors(provider)}
+    assert gateway_settings(start.data_dir, gateway.key, [fake], **tree).visitors.oidc

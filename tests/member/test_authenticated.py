@@ -66,14 +66,14 @@ class Browser:
         assert status == 303, text
         return here
 
-    async def launch(self, spec: str = DIRECT) -> list[BuildEvent]:
+    async def launch(self, spec: str = DIRECT, **sent: str) -> list[BuildEvent]:
         """Launch from a page."""
         status, _, text = await self.get(f"v2/{spec}")
         assert status == 200
         config = re.search(r"window\.pageConfig = (\{.*?\});", text)
         assert config
         token = json.loads(config[1])["buildToken"]
-        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()), **sent}
         return [event for _, event in await self.member.events(headers, spec, f"?build_token={token}")]
 
 
@@ -184,6 +184,16 @@ async def test_a_browsers_login_alone_starts_nothing(member: Member) -> None:
     assert event.message.startswith("Invalid build token")
 
 
+async def test_a_page_of_another_site_starts_nothing_by_a_token_that_somebody_else_has_read(member: Member) -> None:
+    browser = Browser(member)
+    await browser.log_in()
+    for site in ("same-site", "cross-site"):
+        (event,) = await browser.launch(**{"Sec-Fetch-Site": site})
+        assert event.message.startswith("Invalid build token"), site
+    assert member.engines.launches.seen == ()
+    assert (await browser.launch(**{"Sec-Fetch-Site": "same-origin"}))[-1].phase == Phase.READY
+
+
 async def test_a_login_that_this_browser_has_not_begun_is_none(member: Member) -> None:
     mine, other = Browser(member), Browser(member)
     back = await mine.at_the_hub((await mine.get(""))[1])
@@ -202,6 +212,10 @@ async def test_what_the_hub_does_not_like_is_told(member: Member) -> None:
     hub.who = ""
     status, _, text = await browser.get(await browser.at_the_hub((await browser.get(""))[1]))
     assert (status, "access_denied" in text) == (403, True)
+    # Whoever calls can write what they like there, but no line of the log.
+    back = await browser.at_the_hub((await browser.get(""))[1])
+    status, _, text = await browser.get(back.replace("access_denied", "a%0D%0Ab"))
+    assert (status, "refused: a b" in text) == (403, True)
     hub.who, hub.scopes = "alice", ()
     status, _, text = await browser.get(await browser.at_the_hub((await browser.get(""))[1]))
     assert (status, "does not let this user use this service" in text) == (403, True)
@@ -273,12 +287,14 @@ async def test_named_servers_are_one_for_each_launch_and_nothing_stays_of_them(s
         # A session that ends by itself leaves its name at the Hub.
         (ended, other) = [key for key in made.hub.users if key.startswith("alice/")]
         made.hub.users[ended], made.hub.slow_stop = None, slow
+        # No launch has made this one, and what they keep may hang on it.
+        made.hub.users["bob/my-project"] = None
         reaper = Reaper(made.client, lambda: made.launches.servers, keep_users=True)
         await reaper.sweep()
         assert ended in made.hub.users
         await reaper.sweep()
         assert ended not in made.hub.users
-        assert {"alice", "bob", other} <= made.hub.users.keys()
+        assert {"alice", "bob", other, "bob/my-project"} <= made.hub.users.keys()
         await made.client.remove("alice", other.partition("/")[2], keep_user=True)
         assert [key for key in made.hub.users if key.startswith("alice")] == ["alice"]
 
