@@ -25,6 +25,7 @@ DOCKERFILE = f"""\
 FROM {BASE}
 RUN useradd --create-home --uid 1000 jovyan
 ENV PYTHONPATH=/opt/jupyter PATH=/opt/jupyter/bin:/usr/local/bin:/usr/bin:/bin HOME=/home/jovyan
+ENV JUPYTERLAB_DIR=/opt/jupyter/share/jupyter/lab
 COPY --chown=1000 . /home/jovyan
 USER 1000
 WORKDIR /home/jovyan

@@ -47,7 +47,10 @@ _TROUBLE = (
 )
 
 #: An image of Docker Hub: without a host, or with its own.
-_HUB_IMAGE = r"(?-i:(?:docker\.io/)?[a-z0-9][a-z0-9_-]*(?:/[a-z0-9][a-z0-9._-]*)?(?::[\w.-]+)?(?:@sha256:[0-9a-f]+)?)"
+_HUB_IMAGE = (
+    r"(?-i:(?!localhost/)(?:docker\.io/)?[a-z0-9][a-z0-9_-]*(?:/[a-z0-9][a-z0-9._-]*)?"
+    r"(?::[\w.-]+)?(?:@sha256:[0-9a-f]+)?)"
+)
 
 _ENGINE_MEMBERS = re.compile(
     r"error: (?:"

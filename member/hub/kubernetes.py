@@ -27,8 +27,9 @@ from member.hub.binder import (
 #: Seconds between two looks at a session that starts.
 _LOOK_EVERY_S = 0.5
 
-#: Of the time that a session may take to start: how much remains when whoever waits is told what it waited for.
-_TOLD_BEFORE = 0.05
+#: So many seconds before its time to start is over, but not before half of it, who waits is told what it waits for:
+#: then the Hub's own clock says no more than that it is over.
+_TOLD_BEFORE_S = 5.0
 
 #: Seconds for which a node may lack a Secret that was made just now.
 _NODE_PATIENCE_S = 30.0
@@ -158,7 +159,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
 
     async def _until_hope_is_lost(self) -> None:
         """Watch what becomes of the pod; raises :class:`SessionError`."""
-        end = time.monotonic() + (1 - _TOLD_BEFORE) * self.start_timeout
+        end = time.monotonic() + max(self.start_timeout - _TOLD_BEFORE_S, self.start_timeout / 2)
         found: Trouble | None = None
         since, was_there = time.monotonic(), False
         while True:

@@ -52,6 +52,10 @@ _USERS = [
         ' registry dead.example: Get "https://dead.example/v2/": dial tcp: lookup dead.example on x:53: no such host'
     ],
     [
+        "Error: creating build container: initializing source docker://localhost/none:1: pinging container registry"
+        ' localhost: Get "https://localhost/v2/": dial tcp 127.0.0.1:443: connect: connection refused'
+    ],
+    [
         "Error: creating build container: initializing source docker://evil.example/x:latest: reading manifest latest"
         " in evil.example/x: toomanyrequests: docker://docker.io/x"
     ],
