@@ -103,6 +103,8 @@ class View:
     """Host path to its place in the sandbox."""
     writable: Mapping[Path, str] = field(default_factory=dict)
     work_dir: str = HOME_PATH
+    listed: frozenset[str] = frozenset()
+    """Of the directories above these places, those that may be listed and not only passed through."""
 
 
 def bwrap_options(view: View, etc: Path, system: "System") -> list[str]:
@@ -153,8 +155,7 @@ def covered(path: Path) -> bool:
 def _places(view: View) -> list[str]:
     argv: list[str] = []
     for destination in dict.fromkeys(parent for place in view.read_only.values() for parent in _parents(place)):
-        # May be passed through and not listed.
-        argv += ["--perms", "0111", "--dir", destination]
+        argv += ["--perms", "0755" if destination in view.listed else "0111", "--dir", destination]
     argv += ["--perms", "0755", "--dir", "/srv", "--perms", "0755", "--dir", "/home"]
     argv += ["--bind", str(view.tmp), "/tmp"] if view.tmp else ["--tmpfs", "/tmp"]  # noqa: S108 - the sandbox's own
     argv += ["--perms", "0755", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108

@@ -116,6 +116,8 @@ def command(
         tmp=tmp,
         read_only={path: str(path) for path in dict.fromkeys(read_only) if not covered(path)},
         writable={socket: socket_seen},
+        # Python looks for packages in a list of what is there.
+        listed=frozenset({str(_PACKAGE.parent)}),
     )
     place_of = {"DOCKER_HOST": f"unix://{confinement.seen_at(socket_seen, socket)}"}
     if engine.endpoint.engine == "podman":

@@ -22,6 +22,7 @@ from member.builder_settings import ContainerBuilderSettings
 from member.builders.base import BuildRequest, BuiltImage
 from member.builders.choice import KINDS
 from member.builders.container import endpoint as endpoints
+from member.builders.container import repo2docker
 from member.builders.container.client import unlimited
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
@@ -184,6 +185,15 @@ def test_credentials_reach_the_git_of_repo2docker_and_no_argument(tmp_path: Path
         assert "s3cr3t" not in " ".join([*invocation.program, *invocation.hidden, *invocation.command])
         holding = {name for name, value in run.environ.items() if "s3cr3t" in value}
         assert holding == ({"GIT_CREDENTIAL_ENV"} if given_ else set())
+
+
+def test_python_finds_our_package_where_paths_may_not_be_listed(tmp_path: Path) -> None:
+    engine = Engine(Endpoint("podman", f"unix://{tmp_path}/podman.sock"), "manybinder-podman")
+    package = Path(repo2docker.__file__).parents[2]
+    made = command(Confinement(Mode.COPY, "a test", "bwrap"), engine, tmp_path, [], Limits(10**9, 100, 10**9), {})
+    hidden = list(made.invocation.hidden)
+    assert hidden[hidden.index(str(package.parent)) - 3 :][:4] == ["--perms", "0755", "--dir", str(package.parent)]
+    assert str(package) in hidden
 
 
 def test_what_the_member_finds_wrong_here_goes_before_what_a_log_says() -> None:
