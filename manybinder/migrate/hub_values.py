@@ -44,6 +44,7 @@ def add_hub_values(draft: Draft, given: Mapping[str, Any]) -> None:
     _rights(draft)
     _idle(draft)
     _origins(draft)
+    _logins(draft)
 
 
 def _pull_secrets(draft: Draft) -> None:
@@ -76,6 +77,14 @@ def _origins(draft: Draft) -> None:
         if draft.get(path):
             draft.note("decide", path, "It was another than BinderHub.cors_allow_origin: here both are the same.")
         draft.put(path, allowed, "BinderHub.cors_allow_origin")
+
+
+def _logins(draft: Draft) -> None:
+    """Whether people log in is for the member to say, and the spawner has to know: the chart refuses anything else."""
+    path = "jupyterhub.hub.config.BinderSpawner.auth_enabled"
+    wanted = draft.get("config.auth_enabled") is True
+    if wanted != bool(draft.get(path)):
+        draft.put(path, wanted, "BinderHub.auth_enabled")
 
 
 def _copy(draft: Draft, given: Mapping[str, Any], above: str) -> dict[str, Any]:
