@@ -542,7 +542,7 @@ async def test_what_is_served_is_what_is_described(member: Member) -> None:
         for method in methods
         if method != "parameters"
     }
-    pages = ("/v2", "/repo/", "/static", "/badge", "/assets", "/logo", "/favicon", "/about", "/launch")
+    pages = ("/v2", "/repo/", "/static", "/badge", "/assets", "/logo", "/favicon", "/robots", "/about", "/launch")
     served = {
         (route.method, (route.resource.canonical if route.resource else "").replace(":.+", ""))
         for route in member.app.router.routes()
