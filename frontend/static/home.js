@@ -74,8 +74,8 @@ function complain(problem) {
 
 function show(link, problem) {
   element("error")?.remove();
-  repo.toggleAttribute("aria-invalid", Boolean(problem));
   if (problem) repo.setAttribute("aria-invalid", "true");
+  else repo.removeAttribute("aria-invalid");
   const words = link && { provider: link.provider_name, repo: link.label, ref: link.ref, path: link.opens };
   element("understood").classList.toggle("wrong", Boolean(problem));
   element("understood").textContent = problem || (!link ? "" : link.opens

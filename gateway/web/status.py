@@ -121,7 +121,6 @@ async def status_page(request: web.Request) -> web.Response:
         waiting=parts.launches.waiting,
         whole=past(WHOLE),
         away_for=None if away is None else span(now - away),
-        replicas=sorted(parts.replicas.known),
         standing=[_told(item, now) for item in found if item.closed_at is None],
         recent=[_told(item, now) for item in recent[:SHOWN]],
         notes=[
