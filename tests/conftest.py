@@ -10,6 +10,10 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.chromium import browser, page, plain_page
+
+__all__ = ["browser", "page", "plain_page"]
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

@@ -14,9 +14,10 @@ from playwright.async_api import Page, Request, Route, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from tests import axe
+from tests.chromium import in_chromium
 from tests.played import Service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = in_chromium
 
 PICTURES = Path(__file__).parents[2] / "screenshots"
 

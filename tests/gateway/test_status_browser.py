@@ -22,19 +22,17 @@ from gateway.core.history import (
     start_of,
 )
 from gateway.core.records import Change
+from tests.chromium import in_chromium
+from tests.gateway.browserkit import start
 from tests.gateway.harness import Gateway, Starter
-from tests.gateway.test_gateway_redirect_browser import page
 from tests.gateway.test_operators import ADMIN, BOSS, ask
 
-__all__ = ["page"]
-
-# How long a page takes says how busy the machine is.
-expect.set_options(timeout=60_000)
+__all__ = ["start"]
 
 #: Not kept: for people to look through.
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = in_chromium
 
 
 async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starter, page: Page) -> None:
@@ -47,18 +45,18 @@ async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starte
     await page.locator("#link-member-1").focus()
     await gateway.members[1].stop()
     stopped = time.monotonic()
-    await expect(page.locator("#headline")).to_contain_text("member-2 is unreachable", timeout=60_000)
+    await expect(page.locator("#headline")).to_contain_text("member-2 is unreachable")
     # The promise of two seconds is tested in virtual time; here only that nobody had to reload.
     assert time.monotonic() - stopped < 60
     await expect(page.locator("#member-member-2 .state")).to_have_text("unreachable")
     await expect(page).to_have_title("1 of 2 members · Status · manybinder")
     assert await page.evaluate("document.activeElement.id") == "link-member-1"
     await ask(gateway, BOSS, "POST", "notes", {"text": "We know of it."})
-    await expect(page.locator(".note")).to_contain_text("We know of it.", timeout=60_000)
+    await expect(page.locator(".note")).to_contain_text("We know of it.")
     # The gateway goes away: the page says that what it shows may be old.
     assert errors == []
     await gateway.runner.cleanup()
-    await expect(page.locator("#connection")).to_contain_text("does not answer", timeout=60_000)
+    await expect(page.locator("#connection")).to_contain_text("does not answer")
 
 
 async def test_the_page_goes_on_after_an_answer_that_is_no_stream(start: Starter, page: Page) -> None:
@@ -72,19 +70,16 @@ async def test_the_page_goes_on_after_an_answer_that_is_no_stream(start: Starter
     await page.route("**/api/v1/federation/events", in_between)
     await page.goto(f"{gateway.url}status")
     await expect(page.locator("#connection")).to_contain_text("does not answer")
-    await expect(page.locator("#connection")).to_contain_text("follows the federation by itself", timeout=60_000)
+    await expect(page.locator("#connection")).to_contain_text("follows the federation by itself")
 
 
-async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, page: Page) -> None:
+@pytest.mark.slow  # ten seconds, which a browser without scripts cannot be told to skip
+async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, plain_page: Page) -> None:
     gateway = await start.gateway(1)
-    assert page.context.browser is not None
-    context = await page.context.browser.new_context(java_script_enabled=False)
-    plain = await context.new_page()
-    await plain.goto(f"{gateway.url}status")
-    await expect(plain.locator("#headline")).to_have_text("1 of 1 members take launches.")
-    async with plain.expect_request(lambda request: request.is_navigation_request(), timeout=120_000):
+    await plain_page.goto(f"{gateway.url}status")
+    await expect(plain_page.locator("#headline")).to_have_text("1 of 1 members take launches.")
+    async with plain_page.expect_request(lambda request: request.is_navigation_request(), timeout=120_000):
         await asyncio.sleep(0)
-    await context.close()
 
 
 @pytest.fixture(scope="module")
