@@ -333,7 +333,9 @@ class MemberView:
             return ["Its weight is 0." if self.weight == 0 else "It drains itself."]
         if policy == Policy.PENDING:
             return ["It has joined, and takes no launches before it was checked and accepted."]
-        return [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}."]
+        return (
+            [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}: it gets no new launches."]
+        )
 
     def _health_reasons(self, now: float) -> list[str]:
         health = self.health(now)

@@ -4,6 +4,8 @@
 const OLDEST_MS = 30_000; // ages are told in words, which grow old
 const PAUSE_MS = 400;
 const AGAIN_MS = 3000;
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const WHEN = { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
 
 const live = document.getElementById("live");
 const headline = document.getElementById("headline");
@@ -18,6 +20,14 @@ function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Times in the visitor's own zone; the title keeps them in UTC. */
+function tellTimes() {
+  for (const time of document.querySelectorAll("time[data-told]")) {
+    const wanted = time.dataset.told === "clock" ? CLOCK : WHEN;
+    time.textContent = new Intl.DateTimeFormat(time.closest("[lang]").lang, wanted).format(new Date(time.dateTime));
+  }
+}
+
 function show(page) {
   const fresh = page.getElementById("live");
   const line = page.getElementById("headline");
@@ -25,6 +35,8 @@ function show(page) {
   const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
   live.replaceChildren(...fresh.childNodes);
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  tellTimes();
+  document.getElementById("badge").src = page.getElementById("badge").getAttribute("src");
   headline.className = line.className;
   say(headline, line.textContent);
   document.title = page.title;
@@ -64,6 +76,7 @@ function follow() {
   });
 }
 
+tellTimes();
 follow();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();
