@@ -362,7 +362,8 @@ class MemberView:
         elif self.received is not None and self.report(now, settings) is None:
             reasons.append(f"Its last capacity report came {now - self.received.at:.0f} s ago and has expired.")
         slow_start = self.slow_start(now, settings)
-        if slow_start < 1 and self.health(now) == Health.HEALTHY:
+        in_rotation = self.health(now) == Health.HEALTHY and self.effective_policy(now, settings) == Policy.ACTIVE
+        if slow_start < 1 and in_rotation:
             reasons.append(f"It has come into rotation {now - (self.returned_at or now):.0f} s ago, slowly at first.")
         return reasons
 

@@ -122,7 +122,12 @@ async def status_page(request: web.Request) -> web.Response:
         whole=past(WHOLE),
         away_for=None if away is None else span(now - away),
         replicas=sorted(parts.replicas.known),
-        standing=[_told(item, now) for item in found if item.closed_at is None],
+        # What befalls all of it goes first.
+        standing=[
+            _told(item, now)
+            for item in sorted(found, key=lambda item: item.subject not in (WHOLE, GATEWAY))
+            if item.closed_at is None
+        ],
         recent=[_told(item, now) for item in recent[:SHOWN]],
         notes=[
             Told(note.id, note.member, _moment(note.at, now), [(_moment(note.at, now), note.text)], False, "")
@@ -154,12 +159,19 @@ def _card(pages: Pages, parts: Parts, snapshot: FleetSnapshot, view: MemberView,
         name=view.name,
         url=view.member.url,
         state=status.state,
-        level="good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad",
+        level=_level(status),
         reasons=snapshot.reasons(view, now) + ((skewed,) if skewed else ()),
         since=_moment(view.since, now),
         facts=_facts(pages, view, status, past.launches, now),
         past=past,
     )
+
+
+def _level(status: Status) -> str:
+    """How well it is, as pages and badges show it by colours."""
+    if status.state == "full":
+        return "partly"
+    return "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
 
 
 def _facts(pages: Pages, view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
@@ -230,10 +242,7 @@ async def badge(request: web.Request) -> web.Response:
         # An image with a broken link tells nothing.
         return _badge(Badge(name[:63], "no such member", BADGE_COLOURS["out"]), 404)
     status = snapshot.status(view, now)
-    level = "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
-    if status.state == "full":
-        level = "partly"
-    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[level]))
+    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[_level(status)]))
 
 
 def _badge(given: Badge, status: int = 200) -> web.Response:

@@ -151,7 +151,7 @@ async def test_launches(service: Service, page: Page, name: str, script: str) ->
 
 
 async def test_a_launch_that_is_ready_and_goes_nowhere(service: Service, page: Page, script: str) -> None:
-    await page.route("**/user/**", lambda route: route.abort())
+    await page.route("**/user/**", lambda route: route.fulfill(status=204))
     await page.goto(service.url + LAUNCH)
     await service.tell(*STATES["starting"], service.ready())
     await expect(page.get_by_role("link", name="Open the session")).to_be_visible()

@@ -23,6 +23,7 @@ from gateway.core.history import (
     slot_value,
     start_of,
 )
+from gateway.core.incidents import INCIDENT
 from gateway.core.records import Change
 from tests import axe
 from tests.fakes.oidc import FakeOidc
@@ -98,6 +99,7 @@ async def test_the_status_of_a_federation_that_is_well_again(start: Starter, pag
     second = gateway.members[1]
     second.knobs.health_status = 503
     await gateway.until_state("member-2", "failing")
+    await until(lambda: gateway.parts.records.book.of(INCIDENT))
     second.knobs.health_status = 200
     await gateway.until_state("member-2", "available")
     await page.goto(f"{gateway.url}status")
@@ -110,7 +112,7 @@ async def test_the_status_of_a_federation_that_is_full_or_down(start: Starter, p
     for member in gateway.members:
         await make_room(gateway, member, 0)
     await page.goto(f"{gateway.url}status")
-    await expect(page.locator("#headline")).to_contain_text("all are full")
+    await expect(page.locator("#headline")).to_contain_text("are full (2 of 2)")
     assert await look(page, "status-full", script) == []
     for member in gateway.members:
         await member.stop()
@@ -130,7 +132,7 @@ async def test_the_status_of_a_federation_of_nobody(
     gateway = await start.gateway(0, mode="redirect")
     await page.goto(f"{gateway.url}status")
     assert await look(page, "status-nobody", script) == []
-    monkeypatch.setattr(gateway.parts.replicas, "away_since", time.time() - 75)
+    monkeypatch.setattr(type(gateway.parts.replicas), "away_since", time.time() - 75)
     await page.reload()
     await expect(page.locator("#live")).to_contain_text("degraded")
     assert await look(page, "status-degraded", script) == []
@@ -204,8 +206,9 @@ async def test_an_operators_session(start: Starter, page: Page, script: str) -> 
 async def test_launches_without_scripts(start: Starter, page: Page) -> None:
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
-    first.knobs.gate_at = 2
+    first.knobs.gate_at = 12
     first.lines = 20
+    first.knobs.final = {"phase": "failed", "message": "postBuild ended with status 3.\n", "failure": "user"}
     assert page.context.browser is not None
     context = await page.context.browser.new_context(java_script_enabled=False)
     plain = await context.new_page()
@@ -214,7 +217,6 @@ async def test_launches_without_scripts(start: Starter, page: Page) -> None:
     await until(lambda: first.builds)
     await expect(plain.get_by_role("heading", level=1)).to_have_text("Building the environment")
     assert await look(plain, "plain") == []
-    first.knobs.final = {"phase": "failed", "message": "postBuild ended with status 3.\n", "failure": "user"}
     first.gate.set()
     await expect(plain.get_by_role("heading", level=1)).to_have_text("The launch failed")
     assert await look(plain, "plain-failed") == []

@@ -4,7 +4,6 @@ Each form does what a call of the API does, by the same handler and with the sam
 has no login logs in with a token, which the browser then holds sealed in a cookie.
 """
 
-import json
 import logging
 import math
 import time
@@ -34,6 +33,9 @@ from gateway.web.plots import span
 from servicekit.problems import Problem
 
 logger = logging.getLogger(__name__)
+
+#: Numbers that are greater are Unix times (2001).
+LONG_AGO = 1e9
 
 #: Entries of each kind of the log that are shown.
 SHOWN = 15
@@ -245,9 +247,14 @@ def _clock(at: float, shape: str = "%Y-%m-%d %H:%M:%S UTC") -> str:
 
 
 def _in_words(value: Mapping[str, Any]) -> str:
-    """What a record has been set to; what says nothing is left out."""
-    return ", ".join(
-        f"{name} {json.dumps(item) if isinstance(item, dict | list) else item}"
-        for name, item in value.items()
-        if item not in (None, "")
-    )
+    """What a record has been set to; what says nothing is left out, and Unix times are told as such."""
+    parts = []
+    for name, item in value.items():
+        if isinstance(item, dict):
+            if inner := _in_words(item):
+                parts.append(f"{name} ({inner})")
+        elif isinstance(item, float) and item > LONG_AGO:
+            parts.append(f"{name.removesuffix('_at')} {_clock(item)}")
+        elif item or (item == 0 and item is not False):
+            parts.append(f"{name} {' '.join(map(str, item)) if isinstance(item, list) else item}")
+    return ", ".join(parts)

@@ -20,6 +20,11 @@ function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+function connected(is) {
+  say(connection, is ? connection.dataset.live : connection.dataset.lost);
+  connection.classList.toggle("lost", !is);
+}
+
 /** Times in the visitor's own zone; the title keeps them in UTC. */
 function tellTimes() {
   for (const time of document.querySelectorAll("time[data-told]")) {
@@ -55,7 +60,7 @@ async function refresh() {
       show(new DOMParser().parseFromString(await answer.text(), "text/html"));
       fetchedAt = Date.now();
     } catch {
-      say(connection, connection.dataset.lost);
+      connected(false);
       wanted = false; // the stream comes back, and with it the wish
     }
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
@@ -66,11 +71,11 @@ async function refresh() {
 function follow() {
   const stream = new EventSource(live.dataset.events);
   stream.addEventListener("federation", () => {
-    say(connection, connection.dataset.live);
+    connected(true);
     refresh();
   });
   stream.addEventListener("error", () => {
-    say(connection, connection.dataset.lost);
+    connected(false);
     // A broken stream is opened again by the browser; after an answer that is none (a gateway that starts) it gives up.
     if (stream.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MS * (1 + Math.random()));
   });
