@@ -36,6 +36,8 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             title=title,
             message=str(error),
             change_url=change_url,
+            meant=_meant(pages, path_spec)
+            and request.rel_url.with_path(site.path(f"v2/{path_spec}/HEAD"), encoded=True, keep_query=True),
         )
     description = pages.providers.description(spec.provider)
     label = label_of(spec)
@@ -77,6 +79,15 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         change_url=change_url,
         plain_url=_plain_url(request, site, path_spec, token),
     )
+
+
+def _meant(pages: Pages, path_spec: str) -> bool:
+    """Whether a link would lead somewhere if it named a ref: many leave it out."""
+    try:
+        pages.providers.parse(f"{path_spec}/HEAD")
+    except ProviderError:
+        return False
+    return True
 
 
 def _plain_url(request: web.Request, site: Site, path_spec: str, token: str) -> str:

@@ -121,13 +121,19 @@ async def status_page(request: web.Request) -> web.Response:
         waiting=parts.launches.waiting,
         whole=past(WHOLE),
         away_for=None if away is None else span(now - away),
-        standing=[_told(item, now) for item in found if item.closed_at is None],
+        # What befalls all of it goes first.
+        standing=[
+            _told(item, now)
+            for item in sorted(found, key=lambda item: item.subject not in (WHOLE, GATEWAY))
+            if item.closed_at is None
+        ],
         recent=[_told(item, now) for item in recent[:SHOWN]],
         notes=[
             Told(note.id, note.member, _moment(note.at, now), [(_moment(note.at, now), note.text)], False, "")
             for note in incidents.notes(parts.records.book)
         ],
         mode=parts.mode,
+        shown_for=round(SHOWN_FOR / 86400),
         at=_moment(now, now),
         refresh=REFRESH,
     )
@@ -152,7 +158,7 @@ def _card(pages: Pages, parts: Parts, snapshot: FleetSnapshot, view: MemberView,
         name=view.name,
         url=view.member.url,
         state=status.state,
-        level="good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad",
+        level=_level(status),
         reasons=snapshot.reasons(view, now) + ((skewed,) if skewed else ()),
         since=_moment(view.since, now),
         facts=_facts(pages, view, status, past.launches, now),
@@ -160,23 +166,37 @@ def _card(pages: Pages, parts: Parts, snapshot: FleetSnapshot, view: MemberView,
     )
 
 
+def _level(status: Status) -> str:
+    """How well it is, as pages and badges show it by colours."""
+    if status.state == "full":
+        return "partly"
+    return "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
+
+
 def _facts(pages: Pages, view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
     report = view.received.report if view.received else None
     at = view.received.at if view.received else view.counted.at if view.counted else None
     under_way = sum(item.ready_at is None for item in view.reservations)
-    facts = [
-        (pages.text("Sessions"), _sessions(view, status)),
-        (pages.text("Capacity known"), "never" if at is None else f"{span(now - at)} ago"),
-        (pages.text("Builds"), "not known" if report is None else _of(report.builds.running, report.builds.limit)),
-        (pages.text("Launches under way"), str(under_way)),
-        (pages.text("Launches in 24 h"), str(launches.ready + launches.failed)),
-    ]
+    facts = [(pages.text("Sessions"), _sessions(view, status))]
+    if at is not None:
+        facts.append((pages.text("Last report"), f"{span(now - at)} ago"))
+    if report is not None:
+        facts.append((pages.text("Builds"), _of(report.builds.running, report.builds.limit)))
+    facts.append((pages.text("Launches under way"), str(under_way)))
+    facts.append((pages.text("Launches in 24 h"), str(launches.ready + launches.failed)))
     if (rate := launches.rate) is not None:
-        facts.append((pages.text("Became ready"), percent(rate)))
+        facts.append((pages.text("Success rate"), percent(rate)))
     if (median := launches.median) is not None:
         facts.append((pages.text("Median time to ready"), f"{median:.0f} s"))
-    versions = ", ".join(f"{name} {value}" for name, value in sorted(view.versions.items()))
-    return [*facts, (pages.text("Weight"), f"{view.weight:g}"), (pages.text("Versions"), versions or "not known")]
+    if view.weight != 1:
+        facts.append((pages.text("Weight"), f"{view.weight:g}"))
+    versions = ", ".join(f"{_short(name)} {value}" for name, value in sorted(view.versions.items()))
+    return [*facts, (pages.text("Versions"), versions or "not known")]
+
+
+def _short(name: str) -> str:
+    """What has the version: BinderHub tells of its builder by "builder_info.repo2docker-version"."""
+    return name.rpartition(".")[2].removesuffix("-version")
 
 
 def _sessions(view: MemberView, status: Status) -> str:
@@ -221,10 +241,7 @@ async def badge(request: web.Request) -> web.Response:
         # An image with a broken link tells nothing.
         return _badge(Badge(name[:63], "no such member", BADGE_COLOURS["out"]), 404)
     status = snapshot.status(view, now)
-    level = "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
-    if status.state == "full":
-        level = "partly"
-    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[level]))
+    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[_level(status)]))
 
 
 def _badge(given: Badge, status: int = 200) -> web.Response:
