@@ -9,6 +9,10 @@ from containerkit import Podman, podman
 from federation import Federation, shared_cache_dir
 from gitserver import GitServer
 
+from tests.chromium import browser
+
+__all__ = ["browser", "engine", "federation", "git_server", "http", "member_config"]
+
 
 @pytest.fixture(scope="session")
 def git_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:

@@ -1,7 +1,6 @@
 """A page of another site that runs its cells in a federation, by way of thebe."""
 
-import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import yaml
 from federation import Federation
 from gitrepos import make_repo
 from gitserver import GitServer
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page
 from thebe import Thebe, install, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -43,15 +42,9 @@ def open_federation(tmp_path_factory: pytest.TempPathFactory, member_config: Pat
 
 
 @pytest.fixture
-async def page() -> AsyncIterator[Page]:
+async def page(browser: Browser) -> Page:
     """A page of real Chromium."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield await browser.new_page()
-        await browser.close()
+    return await browser.new_page()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What several of these tests use."""
 
-from tests.played import browser, page, service
+from tests.chromium import browser, page
+from tests.played import service
 
 __all__ = ["browser", "page", "service"]

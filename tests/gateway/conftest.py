@@ -7,10 +7,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.chromium import browser, page
 from tests.gateway.harness import Starter, until
 from tests.gateway.stores import make
 
-__all__ = ["make", "start"]
+__all__ = ["browser", "make", "page", "start"]
 
 
 @pytest.fixture

@@ -5,11 +5,8 @@ from playwright.async_api import Page, expect
 
 from tests.fakes.oidc import FakeOidc
 from tests.gateway.harness import Starter
-from tests.gateway.test_gateway_redirect_browser import page
 from tests.gateway.test_operators import ask
 from tests.gateway.test_operators_login import admin
-
-__all__ = ["page"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -4,9 +4,6 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.gateway.harness import SPEC, Starter
-from tests.gateway.test_gateway_redirect_browser import page
-
-__all__ = ["page"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -23,13 +23,7 @@ from gateway.core.history import (
 )
 from gateway.core.records import Change
 from tests.gateway.harness import Gateway, Starter
-from tests.gateway.test_gateway_redirect_browser import page
 from tests.gateway.test_operators import ADMIN, BOSS, ask
-
-__all__ = ["page"]
-
-# How long a page takes says how busy the machine is.
-expect.set_options(timeout=60_000)
 
 #: Not kept: for people to look through.
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
