@@ -19,9 +19,9 @@ up: $(if $(filter 1,$(GATEWAYS)),.venv/runtime,.venv/dev)
 test: .venv/dev
 	$(PYTEST) -m "not slow and not browser"
 
-# Faults, browsers and the builder matrix: what `make test` leaves out.
+# Faults, browsers and the builder matrix: what `make test` leaves out.  The longest files first, as collected.
 test-rest: .venv/dev
-	$(PYTEST) -m "slow or browser"
+	$(PYTEST) --no-loadscope-reorder -m "slow or browser"
 
 test-all: lint test test-rest
 
