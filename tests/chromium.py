@@ -14,7 +14,18 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 # How long a page takes says how busy the machine is.
 expect.set_options(timeout=60_000)
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic"]
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: It asks nobody for anything by itself.
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 #: The marks of tests that use the fixtures below.
 in_chromium = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
@@ -22,14 +33,15 @@ in_chromium = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60
 
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """One that is there for a test that has a loop of its own; skips it where there is none."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("there is no Chromium on PATH")
+    """A browser, for a test that has a loop of its own; skips it where there is none."""
+    if _CHROMIUM is None:
+        pytest.skip("needs Chromium on PATH")
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield started
-        await started.close()
+        started = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        try:
+            yield started
+        finally:
+            await started.close()
 
 
 @contextlib.asynccontextmanager
@@ -40,7 +52,7 @@ async def page_of(browser: Browser, **options: object) -> AsyncIterator[Page]:
     """
     context = await browser.new_context(**options)  # type: ignore[arg-type]
     page = await context.new_page()
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(120_000)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if "Security Policy" in said.text else None)

@@ -16,6 +16,7 @@ from tests.chromium import in_chromium
 
 pytestmark = [*in_chromium, pytest.mark.slow]
 
+
 @pytest.fixture(scope="session")
 def repo(git_server: GitServer) -> str:
     notebook = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'

@@ -36,7 +36,8 @@ def cowsay(git_server: GitServer) -> str:
     notebook = {
         "cells": [{**code, "metadata": {}, "outputs": [], "execution_count": None}],
         "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-        **{"nbformat": 4, "nbformat_minor": 5},
+        "nbformat": 4,
+        "nbformat_minor": 5,
     }
     files = {"requirements.txt": "humanize==4.12.3\n", "index.ipynb": json.dumps(notebook)}
     make_repo(git_server.root, "cowsay", files)

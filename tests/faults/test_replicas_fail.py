@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,7 +17,7 @@ from federation import Federation, git_spec, ready, shared_cache_dir
 from gitrepos import make_repo
 from gitserver import GitServer
 from launching import until_all_available, works
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 from redisserver import RedisServer
 from thebe import Thebe, install, served
 from upstreamclients import install_npm_client
@@ -27,6 +26,7 @@ from yarl import URL
 from contract import sse
 from contract.events import BuildEvent, Phase, parse_event
 from contract.launches import parse_event_id
+from tests.chromium import chromium
 from tests.faults.conftest import GATEWAY, MEMBERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -229,11 +229,7 @@ async def test_the_command_line_resumes(replicated: Federation, git_server: GitS
 
 async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) -> None:
     make_repo(git_server.root, "by-browser", SLOW)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    async with chromium() as browser:
         page = await browser.new_page()
         await page.goto(f"{replicated.url}/v2/{git_spec(git_server.url('by-browser'))}")
         await page.get_by_text("Log", exact=True).click(timeout=200_000)
@@ -244,7 +240,6 @@ async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) 
         for replica in connected:
             replica.kill()
         await page.wait_for_url("**/user/**/lab**", timeout=300_000)
-        await browser.close()
 
 
 def _talking_to_browsers(federation: Federation) -> list[psutil.Process]:
@@ -387,11 +382,7 @@ def thebe_page(site: tuple[Path, str]) -> str:
 async def test_the_npm_client_and_thebe_see_no_failure_during_a_drain(
     replicated: Federation, npm_client: Path, thebe_page: str, git_server: GitServer, spec: str
 ) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    async with chromium() as browser:
 
         async def by_thebe() -> str:
             page = await browser.new_page()
@@ -414,4 +405,3 @@ async def test_the_npm_client_and_thebe_see_no_failure_during_a_drain(
                 while not await _all_there(replicated):
                     await asyncio.sleep(0.2)
         assert set(await asyncio.gather(*launches)) == {"ready"}
-        await browser.close()
