@@ -80,3 +80,8 @@ async def plain_page(browser: Browser) -> AsyncIterator[Page]:
     """The same, without JavaScript."""
     async with page_of(browser, java_script_enabled=False) as made:
         yield made
+
+
+async def hurry(page: Page) -> None:
+    """Let what a page waits for by itself come ten times as soon."""
+    await page.add_init_script("const sleep = window.setTimeout; window.setTimeout = (f, ms) => sleep(f, ms / 10);")

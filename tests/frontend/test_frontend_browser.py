@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
-from tests.chromium import in_chromium
+from tests.chromium import hurry, in_chromium
 from tests.played import Service
 
 pytestmark = in_chromium
@@ -123,6 +123,7 @@ async def test_cancelling(service: Service, page: Page) -> None:
     assert service.cancelled == list(service.journals)
 
 
+@pytest.mark.slow  # five seconds, after which the page waits no longer
 async def test_cancelling_where_the_service_hangs(service: Service, page: Page) -> None:
     await page.route("**/api/v1/launches/*", lambda _: None)
     await page.goto(f"{service.url}v2/gh/org/repo/main")
@@ -134,6 +135,7 @@ async def test_cancelling_where_the_service_hangs(service: Service, page: Page) 
 
 
 async def test_a_connection_that_breaks_goes_on_where_it_was(service: Service, page: Page) -> None:
+    await hurry(page)
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.BUILDING, "first\n"))
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
@@ -273,6 +275,7 @@ async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Pa
 
 
 async def test_an_answer_that_is_no_stream_does_not_end_a_launch(service: Service, page: Page) -> None:
+    await hurry(page)
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.BUILDING, "Step 1\n"))
     await expect(page.get_by_role("status")).to_have_text("Building the environment")

@@ -3,23 +3,18 @@
 Pictures are written to ``screenshots/``, for people to look through.
 """
 
-import asyncio
-import gzip
 import re
 from collections.abc import Awaitable, Callable
 
 import pytest
-from playwright.async_api import Page, Request, Route, expect
+from playwright.async_api import Page, Route, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from tests.chromium import in_chromium
-from tests.looks import look
+from tests.looks import first_visit, look, painted
 from tests.played import Service
 
 pytestmark = in_chromium
-
-#: Compressed, all that a page needs at first (bytes).
-BUDGET = 150 * 1024
 
 LAUNCH = "v2/gh/binder-examples/requirements/HEAD?labpath=notebooks%2Findex.ipynb"
 USUAL = {"building": 95.0, "launching": 7.0}
@@ -191,25 +186,8 @@ async def test_without_scripts(service: Service, plain_page: Page) -> None:
 
 @pytest.mark.parametrize("route", ["", LAUNCH, "about"])
 async def test_what_a_first_visit_costs(service: Service, page: Page, route: str) -> None:
-    sizes: dict[str, int] = {}
-    wanted = re.compile(re.escape(service.url))
-
-    async def finished(request: Request) -> None:
-        response = await request.response()
-        if response is not None and wanted.match(request.url) and "/build/" not in request.url:
-            sizes[request.url] = len(gzip.compress(await response.body()))
-
-    page.on("requestfinished", finished)
-    await page.add_init_script(
-        """window.shifts = [];
-        new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((entry) => entry.value)))
-          .observe({ type: "layout-shift", buffered: true });"""
-    )
-    await page.goto(service.url + route, wait_until="load")
-    await _painted(page)
-    assert 0 < sum(sizes.values()) < BUDGET, sizes
-    assert not [url for url in sizes if "log-viewer" in url], "the viewer of logs is loaded when it is wanted"
-    assert await page.evaluate("window.shifts.reduce((sum, value) => sum + value, 0)") < 0.01
+    loaded = await first_visit(page, service.url + route)
+    assert not [url for url in loaded if "log-viewer" in url], "the viewer of logs is loaded when it is wanted"
 
 
 @pytest.mark.parametrize("route", ["", LAUNCH])
@@ -217,16 +195,6 @@ async def test_the_first_paint_waits_for_no_script(service: Service, page: Page,
     held: list[Route] = []
     await page.route(re.compile(r"\.js"), lambda route: held.append(route))  # noqa: PLW0108 - playwright marks it
     await page.goto(service.url + route, wait_until="commit")
-    await _painted(page)
+    await painted(page)
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert held, "and there were scripts to wait for"
-
-
-async def _painted(page: Page) -> None:
-    """Wait for the first paint; not by ``wait_for_function``, whose polling the pages' policy refuses."""
-    async with asyncio.timeout(60):
-        await page.evaluate(
-            """new Promise((painted) =>
-              new PerformanceObserver((list) => list.getEntriesByName("first-contentful-paint").length && painted())
-                .observe({ type: "paint", buffered: true }))"""
-        )

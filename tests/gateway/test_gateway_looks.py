@@ -34,7 +34,7 @@ from tests.gateway.test_operators import ADMIN, BOSS, VIEWER, ask
 from tests.gateway.test_operators_login import admin
 from tests.gateway.test_queue import make_room
 from tests.gateway.test_visitors_login import visitors
-from tests.looks import look
+from tests.looks import first_visit, look
 
 __all__ = ["start"]
 
@@ -234,3 +234,12 @@ async def test_a_face_of_ones_own(start: Starter, page: Page, axe_script: str) -
     await page.goto(f"{gateway.url}oauth_callback?code=x&state=y")
     await expect(page.get_by_role("heading", level=1)).to_have_text("You could not be logged in")
     assert await look(page, "login-failed", axe_script) == []
+
+
+async def test_what_a_first_visit_costs(start: Starter, page: Page) -> None:
+    gateway = await start.gateway(3, admin=ADMIN, member_changes=MEMBERS)
+    await _quarter_of_ups_and_downs(gateway)
+    assert await first_visit(page, f"{gateway.url}status")
+    await _entered(gateway, page)
+    await expect(page.locator("#member-member-1")).to_be_visible()
+    assert await first_visit(page, f"{gateway.url}admin")
