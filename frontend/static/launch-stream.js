@@ -7,7 +7,10 @@ const LONGEST_WAIT_MS = 30_000;
 const PATIENCE_MS = 5 * 60_000;
 
 export class LaunchStream {
-  /** `handlers` has take(event, number), lost() for a connection that is tried again, and gone() for one that is not. */
+  /**
+   * `handlers` has take(event, number), lost() for a connection that is tried again, back() for each that is there, and
+   * gone() for one that is not tried again.
+   */
   constructor(path, query, handlers, lastId = "") {
     this.path = path;
     this.query = query;
@@ -34,6 +37,7 @@ export class LaunchStream {
     const query = new URLSearchParams(this.query);
     if (this.lastId) query.set("last_event_id", this.lastId);
     this.source = new EventSource(`${this.path}?${query}`);
+    this.source.addEventListener("open", () => this.handlers.back());
     this.source.addEventListener("message", (message) => this.heard(message));
     this.source.addEventListener("error", () => this.failed());
   }

@@ -35,6 +35,9 @@ const WHY = {
   again: _("the others have failed too, and it may succeed this time"),
 };
 
+// For these there is nothing to build.
+const BUILT_BEFORE = ["warm", "warm_busy", "pull"];
+
 // Failures of which the log says no more than the message.
 const TOLD_IN_FULL = ["cancelled", "abandoned", "forbidden", "limited", "full", "not_found"];
 
@@ -49,11 +52,15 @@ let stream = null;
 let over = false;
 let heard = false;
 let member = "";
+let reason = "";
 let launchName = "";
 let seen = kept?.seen ?? -1;
 let keptId = "";
 // Of who waits in a queue: how long until it is their turn.
 let turn = "";
+// What was last said of the launch; and whether it is hidden by the loss of the connection.
+let lastWords = _("Asking for a session");
+let lost = false;
 
 function showStatus(text) {
   // A live region speaks whenever it is written to, even with the same words.
@@ -66,13 +73,13 @@ function showTime() {
   const estimate = steps.estimate();
   element("bar").style.setProperty("--share", estimate ? estimate.share : 0);
   element("launch").classList.toggle("measured", estimate !== null);
-  element("estimate").textContent = turn || (!estimate ? whatToExpect() : estimate.late
+  element("estimate").textContent = (lost && heard ? _("The launch goes on meanwhile.") : turn) || (!estimate ? whatToExpect() : estimate.late
     ? _("This takes longer than usual for this repository.")
     : _("About %(time)s left, going by earlier launches of this repository.", { time: about(estimate.left) }));
 }
 
 function whatToExpect() {
-  return steps.isFirstBuild ? _("The first build of a repository can take several minutes; later launches are faster.") : "";
+  return steps.isFirstBuild && !BUILT_BEFORE.includes(reason) ? _("The first build of a repository can take several minutes; later launches are faster.") : "";
 }
 
 function inWords(event) {
@@ -89,6 +96,7 @@ function inWords(event) {
 function showMember(event) {
   if (typeof event.member === "string") member = event.member;
   if (!member) return;
+  reason = event.why ?? reason;
   const why = WHY[event.why];
   if (why) element("member").textContent = _("on %(member)s: %(why)s.", { member, why });
   else if (element("member").dataset.member !== member) element("member").textContent = _("on %(member)s", { member });
@@ -248,6 +256,7 @@ function take(event, number) {
   }
   const words = inWords(event);
   if (words) {
+    [lost, lastWords] = [false, words];
     showStatus(words);
     showInTab("working", words);
   }
@@ -278,7 +287,18 @@ async function cancel() {
 
 const handlers = {
   take,
-  lost: () => showStatus(_("The connection was lost; trying to reach the service again")),
+  lost: () => {
+    lost = true;
+    showStatus(_("The connection was lost; trying again"));
+    showTime();
+  },
+  // Perhaps long before there is news.
+  back: () => {
+    if (!lost) return;
+    lost = false;
+    showStatus(lastWords);
+    showTime();
+  },
   gone: () => fail({ failure: "gateway", message: _("The service stopped answering.") }),
 };
 
@@ -311,7 +331,7 @@ const ticking = setInterval(() => {
   keep();
 }, 1000);
 element("cancel").addEventListener("click", cancel);
-showStatus(_("Asking for a session"));
+showStatus(lastWords);
 showInTab("working", _("Launching"));
 showTime();
 // From its first event on, for the log.
