@@ -10,8 +10,9 @@ from federation import Federation, shared_cache_dir
 from gitserver import GitServer
 
 from tests.chromium import browser
+from tests.gate import gate
 
-__all__ = ["browser", "engine", "federation", "git_server", "http", "member_config"]
+__all__ = ["browser", "engine", "federation", "gate", "git_server", "http", "member_config"]
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +34,11 @@ def member_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def federation(tmp_path_factory: pytest.TempPathFactory, member_config: Path) -> Iterator[Federation]:
-    """A gateway and two members."""
-    federation = Federation.start(tmp_path_factory.mktemp("up"), "--member-config", str(member_config))
+    """A gateway and two members; what a visitor has left goes on for a shorter time than by default."""
+    gateway_config = tmp_path_factory.mktemp("config") / "gateway.yaml"
+    gateway_config.write_text("launch:\n  linger: 10s\n")
+    configs = ("--gateway-config", str(gateway_config), "--member-config", str(member_config))
+    federation = Federation.start(tmp_path_factory.mktemp("up"), *configs)
     yield federation
     federation.stop()
 
