@@ -11,6 +11,10 @@ from federation import Federation, free_port, shared_cache_dir
 from gitserver import GitServer
 from playwright.async_api import Browser, Page
 
+from tests.gate import gate
+
+__all__ = ["engine", "federation", "gate", "git_server", "http", "member_config", "page", "site_port"]
+
 
 @pytest.fixture(scope="session")
 def git_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitServer]:
@@ -42,8 +46,11 @@ def member_config(tmp_path_factory: pytest.TempPathFactory, site_port: int) -> P
 
 @pytest.fixture(scope="session")
 def federation(tmp_path_factory: pytest.TempPathFactory, member_config: Path) -> Iterator[Federation]:
-    """A gateway and two members."""
-    federation = Federation.start(tmp_path_factory.mktemp("up"), "--member-config", str(member_config))
+    """A gateway and two members; what a visitor has left goes on for a shorter time than by default."""
+    gateway_config = tmp_path_factory.mktemp("config") / "gateway.yaml"
+    gateway_config.write_text("launch:\n  linger: 10s\n")
+    configs = ("--gateway-config", str(gateway_config), "--member-config", str(member_config))
+    federation = Federation.start(tmp_path_factory.mktemp("up"), *configs)
     yield federation
     federation.stop()
 

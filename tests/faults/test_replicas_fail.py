@@ -28,6 +28,7 @@ from contract.events import BuildEvent, Phase, parse_event
 from contract.launches import parse_event_id
 from tests.chromium import chromium
 from tests.faults.conftest import GATEWAY, MEMBERS
+from tests.gate import Gate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -162,12 +163,12 @@ class Script:
     async def _connect(self, token: str) -> None:
         headers = {"Accept": sse.CONTENT_TYPE, **({"Last-Event-ID": self.ids[-1]} if self.ids else {})}
         url = URL(f"{self.federation.url}/build/{self.spec}?build_token={token}", encoded=True)
-        self.connections += 1
         async with (
             aiohttp.ClientSession() as http,
             http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None, sock_read=90)) as response,
         ):
             assert response.status == 200, await response.text()
+            self.connections += 1
             assert response.connection is not None
             assert response.connection.transport is not None
             replica = serving(self.federation, response.connection.transport.get_extra_info("sockname")[1])
@@ -182,11 +183,12 @@ class Script:
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FETCHING, Phase.BUILDING, Phase.BUILT, Phase.LAUNCHING])
 async def test_a_replica_is_killed_at_each_phase_and_the_stream_resumes_at_another(
-    replicated: Federation, http: aiohttp.ClientSession, git_server: GitServer, phase: Phase
+    replicated: Federation, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate, phase: Phase
 ) -> None:
     # Another one for each number of replicas, so that there is something to build.
     name = f"resumed-{phase}-{replicated.data_dir.parent.name}"
-    make_repo(git_server.root, name, {**SLOW, "name.txt": name})
+    files = {"requirements.txt": "six\n", "postBuild": gate.post_build, "name.txt": name}
+    make_repo(git_server.root, name, files)
     killed: list[int] = []
 
     async def kill(event: BuildEvent, replica: psutil.Process) -> None:
@@ -195,7 +197,17 @@ async def test_a_replica_is_killed_at_each_phase_and_the_stream_resumes_at_anoth
             replica.kill()
 
     script = Script(replicated, git_spec(git_server.url(name)), kill)
-    events = await script.run()
+
+    async def open_gate() -> None:
+        # Who resumes before the image is there finds its build in the middle.
+        while script.connections < 2 and phase not in (Phase.BUILT, Phase.LAUNCHING):
+            await asyncio.sleep(0.05)
+        await gate.open()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(open_gate())
+        launch = tasks.create_task(script.run())
+    events = launch.result()
     assert killed
     assert script.connections > 1
     # It was taken up where it was, at the same member, and begun nowhere else.
