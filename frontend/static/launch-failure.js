@@ -17,7 +17,7 @@ function kindOf(event, fault) {
 
 const KINDS = {
   cancelled: () => ({ title: _("Cancelled"), advice: [] }),
-  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Nobody had followed it for a while. Try again, and keep the page open.")] }),
+  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Try again, and keep this page open until the session is there.")] }),
   held: () => ({
     title: _("The last build of this commit failed"),
     advice: [

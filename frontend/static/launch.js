@@ -135,7 +135,7 @@ function fail(event) {
   element("failure-message").textContent = event.message.trim();
   if (kind === "fault") showFault(fault);
   if (Number.isFinite(event.retry_after_s)) {
-    advice.push(_("Try again in %(time)s.", { time: span(Math.ceil(event.retry_after_s)) }));
+    advice.push(_("Try again in %(time)s.", { time: about(event.retry_after_s) }));
   }
   element("failure-hint").replaceChildren(...advice.map(asItem));
   element("advice").hidden = !advice.length;
@@ -146,7 +146,10 @@ function fail(event) {
   element("change").hidden = !["not_found", "fault", "repository"].includes(kind);
   // What helps stands out: the same again does not where the link or the repository needs a change.
   element("retry").classList.toggle("primary", !["not_found", "repository", "held"].includes(kind));
-  element("change").classList.toggle("primary", kind === "not_found");
+  if (kind === "not_found") {
+    element("change").classList.add("primary");
+    element("retry").before(element("change"));
+  }
   if (kind === "held") offerForce();
   const report = reportLink(kind, { title, message: event.message, log: log.tail, member, launch: launchName }, config);
   if (report) {
