@@ -44,17 +44,11 @@ async def look(page: Page, name: str, script: str = "") -> list[str]:
 
 async def first_visit(page: Page, url: str) -> list[str]:
     """Load a page for the first time; gives what of it was loaded."""
-    sizes: dict[str, int] = {}
     origin = url[: url.index("/", len("https://"))]
-
-    async def finished(request: Request) -> None:
-        response = await request.response()
-        if response is not None and request.url.startswith(f"{origin}/") and not _goes_on(request.url):
-            sizes[request.url] = len(gzip.compress(await response.body()))
-
+    finished: list[Request] = []
     # A page whose requests are looked at has no cache.
     await page.route("**/*", lambda route: route.continue_())
-    page.on("requestfinished", finished)
+    page.on("requestfinished", finished.append)
     await page.add_init_script(
         """window.shifts = [];
         new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((entry) => entry.value)))
@@ -62,6 +56,12 @@ async def first_visit(page: Page, url: str) -> list[str]:
     )
     await page.goto(url, wait_until="load")
     await painted(page)
+    sizes = {}
+    for request in finished:
+        response = await request.response()
+        if response is not None and request.url.startswith(f"{origin}/") and not _goes_on(request.url):
+            sizes[request.url] = len(gzip.compress(await response.body()))
+    await page.unroute("**/*")
     assert 0 < sum(sizes.values()) < BUDGET, sizes
     assert await page.evaluate("window.shifts.reduce((sum, value) => sum + value, 0)") < 0.01
     return list(sizes)
