@@ -71,6 +71,13 @@ STATES: dict[str, list[BuildEvent]] = {
     "cancelled": [BEGUN, failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled")],
 }
 
+#: Other states show all of their parts: their pictures may wait for the slow tests.
+ALIKE = {
+    *("first-build", "waiting", "starting", "starting-warm", "failed-build", "failed-not-found", "failed-held"),
+    *("failed-ours", "failed-forbidden", "failed-limited", "failed-abandoned"),
+}
+assert STATES.keys() > ALIKE
+
 
 async def _home_filled(page: Page, understood: str = "org/repo at main") -> None:
     await page.locator("#repo").fill("https://github.com/org/repo/blob/main/notebooks/index.ipynb")
@@ -129,7 +136,9 @@ async def test_pages(service: Service, page: Page, name: str, axe_script: str) -
     assert await look(page, name, axe_script) == []
 
 
-@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in STATES]
+)
 async def test_launches(service: Service, page: Page, name: str, axe_script: str) -> None:
     await page.goto(service.url + LAUNCH)
     await service.tell(*STATES[name])

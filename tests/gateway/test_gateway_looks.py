@@ -84,6 +84,7 @@ async def test_the_status_of_a_federation_in_trouble(start: Starter, page: Page,
     assert await look(page, "german-status", axe_script) == []
 
 
+@pytest.mark.slow  # more pictures of pages that others show
 async def test_the_status_of_a_federation_that_is_well_again(start: Starter, page: Page, axe_script: str) -> None:
     gateway = await start.gateway(2)
     await _quarter_of_ups_and_downs(gateway)
@@ -99,6 +100,7 @@ async def test_the_status_of_a_federation_that_is_well_again(start: Starter, pag
     assert await look(page, "status-well", axe_script) == []
 
 
+@pytest.mark.slow  # more pictures of pages that others show
 async def test_the_status_of_a_federation_that_is_full_or_down(start: Starter, page: Page, axe_script: str) -> None:
     gateway = await start.gateway(2)
     for member in gateway.members:
@@ -195,7 +197,17 @@ async def test_an_operators_session(start: Starter, page: Page, axe_script: str)
     assert await look(page, "operator-out", axe_script) == []
 
 
-async def test_launches_without_scripts(start: Starter, plain_page: Page) -> None:
+async def _read_with_scripts(page: Page, address: str, axe_script: str) -> list[str]:
+    """What axe, which is a script, finds wrong with a page for browsers without any."""
+    await page.goto(address)
+    # That it refreshes itself is told on it, and there is no other way; here it stays as it is.
+    await page.route("**/plain-launch/**", lambda route: route.fulfill(status=204))
+    found = await look(page, "plain-with-scripts", axe_script, without=["meta-refresh"])
+    await page.unroute("**/plain-launch/**")
+    return found
+
+
+async def test_launches_without_scripts(start: Starter, page: Page, plain_page: Page, axe_script: str) -> None:
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
     first.knobs.gate_at = 12
@@ -206,13 +218,16 @@ async def test_launches_without_scripts(start: Starter, plain_page: Page) -> Non
     await until(lambda: first.builds)
     await expect(plain_page.get_by_role("heading", level=1)).to_have_text("Building the environment")
     assert await look(plain_page, "plain") == []
+    assert await _read_with_scripts(page, plain_page.url, axe_script) == []
     first.gate.set()
     await expect(plain_page.get_by_role("heading", level=1)).to_have_text("The launch failed")
     assert await look(plain_page, "plain-failed") == []
+    assert await _read_with_scripts(page, plain_page.url, axe_script) == []
     await plain_page.goto(f"{gateway.url}plain-launch/{'0' * 32}")
     assert await look(plain_page, "plain-unknown") == []
 
 
+@pytest.mark.slow  # more pictures of pages that others show
 async def test_a_face_of_ones_own(start: Starter, page: Page, axe_script: str) -> None:
     provider = await FakeOidc().start()
     start.running.append(provider.stop)
