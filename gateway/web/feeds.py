@@ -1,5 +1,6 @@
 """The history and the incidents as data: JSON, and an Atom feed (RFC 4287)."""
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from gateway.core import history, incidents
 from gateway.core.history import WHOLE, Bar
 from gateway.core.incidents import Incident, Note
 from gateway.core.records import Book
-from gateway.web.parts import PARTS
+from gateway.web.kept import Kept
+from gateway.web.parts import PARTS, Parts
 from gateway.web.plots import span
 
 #: Entries of the feed.
@@ -22,23 +24,35 @@ ENTRIES = 50
 _NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _ATOM = "http://www.w3.org/2005/Atom"
-_HEADERS = {"Cache-Control": "public, max-age=10", "Access-Control-Allow-Origin": "*"}
+
+#: Seconds for which who reads may show them again; the history is made anew no sooner, but for news.
+LASTS = 10
+
+_HEADERS = {"Cache-Control": f"public, max-age={LASTS}", "Access-Control-Allow-Origin": "*"}
+
+#: The history as JSON.
+HISTORY = web.AppKey("HISTORY", Kept[str])
 
 
 async def show_history(request: web.Request) -> web.Response:
     """How each member has fared, and all incidents and notes that are kept; times are Unix times in seconds."""
     parts = request.app[PARTS]
     book, now = parts.records.book, parts.fleet.now()
-    answer = {
+    text = request.app[HISTORY].of(None, now, lambda: json.dumps(_wire(parts, now)), incidents.writings(book))
+    response = web.json_response(text=text, headers=_HEADERS)
+    response.enable_compression()
+    return response
+
+
+def _wire(parts: Parts, now: float) -> dict[str, Any]:
+    book = parts.records.book
+    return {
         "at": now,
         "federation": _history(book, WHOLE, now),
         "members": {view.name: _history(book, view.name, now) for view in parts.fleet.snapshot.members},
         "incidents": [incident_wire(item) for item in incidents.incidents(book)],
         "notes": [note_wire(item) for item in incidents.notes(book)],
     }
-    response = web.json_response(answer, headers=_HEADERS)
-    response.enable_compression()
-    return response
 
 
 def incident_wire(item: Incident) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gateway.web import canary as canary_routes
 from gateway.web.admin.hosts import own_host
 from gateway.web.admin.page import add_admin_page
 from gateway.web.admin.routes import PREFIX, add_admin_routes
+from gateway.web.kept import Kept
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
 
@@ -44,7 +45,8 @@ GET: tuple[tuple[str, Handler], ...] = (
 def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") -> None:
     """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
-    app[status.PASTS] = status.Pasts()
+    app[status.SHOWN], app[status.PASTS] = Kept(status.RENDERED_EVERY), Kept(status.DRAWN_EVERY)
+    app[feeds.HISTORY] = Kept(feeds.LASTS)
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
     if admin_url:
