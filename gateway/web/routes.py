@@ -64,7 +64,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
     if parts.site.plain_launches:
         app.router.add_get(parts.site.path("plain/{provider}/{spec:.+}"), plain.begin, allow_head=False)
-        app.router.add_get(parts.site.path("plain-launch/{launch_id}"), plain.follow)
+        app.router.add_get(parts.site.path("plain-launch/{short}"), plain.follow)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
     app.router.add_get(parts.site.path(f"{canary.PATH}/{{path:.+}}"), canary_routes.file)
     for name, handler in (("join", join.join), ("keys", join.change_keys), ("leave", join.leave)):
