@@ -46,7 +46,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
     app[status.SHOWN], app[status.PASTS] = Kept(status.RENDERED_EVERY), Kept(status.DRAWN_EVERY)
-    app[feeds.HISTORY] = Kept(feeds.LASTS)
+    app[feeds.FEEDS] = Kept(feeds.LASTS)
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
     if admin_url:

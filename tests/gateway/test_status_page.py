@@ -105,7 +105,9 @@ async def test_the_history_is_made_anew_as_seldom_as_it_says_but_for_news(start:
     made_at = (await gateway.json("api/v1/federation/history"))["at"]
     move(LASTS - 1)
     assert (await gateway.json("api/v1/federation/history"))["at"] == made_at
+    assert "house" not in await text(gateway, "status.atom")
     assert (await ask(gateway, BOSS, "POST", "notes", {"text": "We move house."}))[0] == 201
+    assert "We move house." in await text(gateway, "status.atom")
     (note,) = (await gateway.json("api/v1/federation/history"))["notes"]
     assert note["text"] == "We move house."
     move(LASTS)
