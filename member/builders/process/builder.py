@@ -79,6 +79,7 @@ class ProcessBuilder:
             self._cache.mkdir(parents=True, exist_ok=True)
             if self._confinement is None:
                 self._confinement = await asyncio.to_thread(detect, self._data_dir, self._settings.confine)
+            self._check_confinement(self._confinement)
             await asyncio.to_thread(self._store.start)
         except OSError as error:
             raise RuntimeError(f"cannot use the data directory {self._data_dir}: {error}") from error
@@ -139,6 +140,13 @@ class ProcessBuilder:
         if self._confinement is None:
             raise RuntimeError("the builder was not started")
         return self._confinement
+
+    def _check_confinement(self, found: Confinement) -> None:
+        if self._singleuser and not found.confined and self._settings.confine != "off":
+            raise RuntimeError(
+                f"auth_enabled: sessions would be {found.reason}, and what runs in one could read everybody's, and this"
+                " member's secrets; make bubblewrap work, or say builder.confine: off"
+            )
 
     async def _prepare_default(self) -> None:
         """What most builds will need, before the first one does."""

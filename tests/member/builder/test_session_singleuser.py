@@ -8,6 +8,7 @@ from builderkit import TOKEN, build_files, session, settings, traces
 from gitserver import GitServer
 
 from member.builders.process.builder import ProcessBuilder
+from member.confine.confinement import Confinement, Mode
 from tests.fakes.hub import FakeHub
 
 AUTH = {"auth_enabled": True}
@@ -61,3 +62,21 @@ async def test_a_session_asks_the_hub_who_comes(
     finally:
         await builder.close()
     assert not traces(data_dir)
+
+
+@pytest.mark.parametrize("confine", ["auto", "off"])
+async def test_who_logs_in_is_kept_from_others_or_the_operator_has_said_otherwise(tmp_path: Path, confine: str) -> None:
+    nothing = Confinement(Mode.NONE, "not confined: bubblewrap does not work here (no user namespaces)")
+    section = {"confine": confine, "python_downloads": False}
+    builder = ProcessBuilder(settings(tmp_path, builder=section, **AUTH), nothing)
+    if confine == "off":
+        await builder.start()
+        assert not builder.confined
+    else:
+        with pytest.raises(RuntimeError, match=r"auth_enabled: .* not confined: .*no user namespaces.*confine: off"):
+            await builder.start()
+    await builder.close()
+    # Where nobody logs in, the token of a session is all that there is of it.
+    plain = ProcessBuilder(settings(tmp_path, builder={"confine": "auto", "python_downloads": False}), nothing)
+    await plain.start()
+    await plain.close()
