@@ -32,7 +32,7 @@ T = TypeVar("T")
 #: Seconds for good-byes, and between two looks for what dead replicas have left.
 _CLOSE_S, _SWEEP_EVERY_S = 3.0, 60.0
 
-#: Tries to take a launch that others take and give up at the same time.
+#: Tries to take a launch that others take and give up, or to change one that others change, at the same time.
 _TRIES = 8
 
 
@@ -210,11 +210,6 @@ class ClusterLedger:
             raise LedgerError("the launch is another replica's by now")
         return [item.state for item in claims if item.holder in alive]
 
-    async def release(self, launch: Launch) -> None:
-        """The Hub counts it, or nobody."""
-        with contextlib.suppress(LedgerError):
-            await self._write(launch.order.launch_id, claimed=False)
-
     async def holds(self, launch: Launch) -> bool:
         """By the word of the API."""
         if self._closed:
@@ -263,22 +258,23 @@ class ClusterLedger:
         if held is None:
             return
         async with held.writing:
-            if held.lost:
-                return
-            state = replace(held.state, **changes)
-            if state == held.state:
-                return
-            try:
-                changed = await self._change(self._name(launch_id), held.version, state, renewTime=stamp())
-            except KubernetesError as error:
-                if error.status not in (404, 409):
-                    raise LedgerError(str(error)) from error
-                await self._reread(launch_id, held)
-                return
-            held.version, held.state = changed.version, state
+            for _ in range(_TRIES):
+                state = replace(held.state, **changes)
+                if held.lost or state == held.state:
+                    return
+                try:
+                    changed = await self._change(self._name(launch_id), held.version, state, renewTime=stamp())
+                except KubernetesError as error:
+                    if error.status not in (404, 409):
+                        raise LedgerError(str(error)) from error
+                    await self._reread(launch_id, held)
+                else:
+                    held.version, held.state = changed.version, state
+                    return
+        raise LedgerError("a launch's Lease is written by others again and again")
 
     async def _reread(self, launch_id: str, held: _Held) -> None:
-        """After a change that found another version: of a try whose answer was lost, or another replica's."""
+        """After a change that found another version: of a try whose answer nobody heard, or somebody else's."""
         try:
             there = await self._get(launch_id)
         except KubernetesError as error:
