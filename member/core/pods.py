@@ -34,7 +34,8 @@ FOLLOWED_BY = "followed-by.manybinder.org/"
 
 CONTAINER = "builder"
 
-#: Where repo2docker finds the engine's socket, and the credentials for a push.
+#: Where repo2docker finds the engine's socket, and the credentials for a push.  Both are places inside its container,
+#: whose user is root; nothing here is about the node.
 SOCKET = "/var/run/docker.sock"
 _DOCKER_CONFIG = "/root/.docker/config.json"
 

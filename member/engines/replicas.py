@@ -157,7 +157,7 @@ class Replicas:
 
     def knows(self, identity: str) -> bool:
         """Whether there is a Lease of this replica, alive or dead."""
-        return identity in self.alive or identity in self._informer.objects.values()
+        return identity in self._informer.objects.values()
 
     def _see(self, item: Mapping[str, Any]) -> str:
         identity, version = leases.holder_of(item), str(item["metadata"]["resourceVersion"])

@@ -18,6 +18,7 @@ from member.hub.binder import (
     OF_THE_HUB,
     SessionError,
     answers,
+    base_url,
     check_options,
     image_command,
     session_environ,
@@ -128,7 +129,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         self.image = self.user_options["image"]
         self.cmd = image_command(
             self.port,
-            self._path(),
+            base_url(self),
             idle_s=self.idle_timeout,
             allow_origin=self.cors_allow_origin,
             singleuser=self.auth_enabled,
@@ -153,7 +154,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
     async def _until_it_answers(self) -> str:
         address = str(await super().start())
         while True:
-            if await answers(f"{address}{self._path()}"):
+            if await answers(f"{address}{base_url(self)}"):
                 return address
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -180,9 +181,6 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
             if pod and now > end:
                 words = found.message if found else "The session runs, and does not answer."
                 raise SessionError(f"{words} It was waited for during {round(self.start_timeout)} seconds.")
-
-    def _path(self) -> str:
-        return str(self.server.base_url) if self.server else f"/user/{self.user.name}/"
 
 
 def _words(*parts: Any) -> str:

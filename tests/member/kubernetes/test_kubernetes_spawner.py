@@ -1,6 +1,7 @@
 """The spawner for a cluster's Hub: the pods that KubeSpawner makes by it, and the files that a chart mounts."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -164,17 +165,34 @@ def test_what_keeps_a_session_from_starting_is_said_in_plain_words(
     assert trouble(seen, 60) == (Trouble(message, patience_s) if message else None)
 
 
-async def test_the_files_work_where_the_chart_mounts_them_and_nothing_else_of_ours_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("logins", "doorman"),
+    [
+        ({}, "SessionAuthenticator NullAuthenticator"),
+        (
+            {"JupyterHub": {"authenticator_class": "Dummy"}, "BinderSpawner": {"auth_enabled": True}},
+            "WithSessionPages DummyAuthenticator",
+        ),
+    ],
+)
+async def test_the_files_work_where_the_chart_mounts_them_and_nothing_else_of_ours_is(
+    tmp_path: Path, logins: dict[str, dict[str, Any]], doorman: str
+) -> None:
     config = write_config(tmp_path, 1, 2)
+    path = config.with_name("values.json")
+    values = json.loads(path.read_text())
+    for section, given in logins.items():
+        values["hub"]["config"][section] |= given
+    path.write_text(json.dumps(values))
     code = f"""{WITHOUT_OURS}
 from traitlets.config.loader import PyFileConfigLoader
 hub = PyFileConfigLoader({str(config)!r}).load_config().JupyterHub
 for chosen in (hub.spawner_class, hub.authenticator_class):
-    print(chosen.__name__, sys.modules[chosen.__module__].__file__)
+    print(chosen.__name__, chosen.__base__.__name__, sys.modules[chosen.__module__].__file__)
 """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-c", code), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     said, _ = await process.communicate()
     own = config.parent / "manybinder" / "member" / "hub"
-    assert said.decode() == f"BinderSpawner {own / 'kubernetes.py'}\nSessionAuthenticator {own / 'ended.py'}\n"
+    assert said.decode() == f"BinderSpawner KubeSpawner {own / 'kubernetes.py'}\n{doorman} {own / 'ended.py'}\n"
