@@ -31,7 +31,7 @@ from member.engines.cluster_ledger import ClusterLedger
 from member.engines.replicas import Replicas
 from member.joined_secret import JoinedSecret
 from servicekit.tasks import Tasks
-from tests.fakes.kubernetes import FakeKubernetes, Kubelet, node
+from tests.fakes.kubernetes import FakeKubernetes, Kubelet, certificate, node
 from tests.member.kubernetes.kube_harness import Reader, build_request_for, read, settings
 from tests.member.member_harness import order
 
@@ -118,7 +118,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     namespace = f"manybinder-test-{secrets.token_hex(4)}"
     async with contextlib.AsyncExitStack() as stack:
         if request.param == "fake":
-            api = await stack.enter_async_context(FakeKubernetes())
+            api = await stack.enter_async_context(FakeKubernetes(certificate=certificate()))
             api.store.put("nodes", "", node("node-1"))
             kubeconfig, image = api.kubeconfig(tmp_path / "kubeconfig"), "busybox"
             await stack.enter_async_context(Kubelet(api, namespace, images=lambda name: name == "busybox"))
