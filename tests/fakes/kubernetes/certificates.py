@@ -33,7 +33,9 @@ def certificate() -> Certificate:
     own = _builder("kube-apiserver", "kubernetes", key).add_extension(here, critical=False).sign(root, hashes.SHA256())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.NamedTemporaryFile() as file:
-        file.write(own.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        file.write(
+            own.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
         file.flush()
         context.load_cert_chain(file.name)
     return Certificate(context, base64.b64encode(authority.public_bytes(Encoding.PEM)).decode())

@@ -377,7 +377,7 @@ class FakeKubernetes:
         if container not in {item["name"] for item in pod["spec"]["containers"]}:
             raise bad_request(f"container {container} is not valid for pod {name}")
         if not pod["spec"].get("nodeName"):
-            raise bad_request(f"pod {name} does not have a host assigned")
+            return web.Response(status=204)
         waiting = admission.waiting_reason(pod, container)
         if waiting:
             raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {waiting}')
