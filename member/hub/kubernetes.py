@@ -14,6 +14,7 @@ from typing import Any
 from kubespawner import KubeSpawner
 from traitlets import Bool, Float, Unicode
 
+from member.hub import ended
 from member.hub.binder import (
     OF_THE_HUB,
     SessionError,
@@ -99,6 +100,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
 
     # Traits of the base class, of which mypy knows nothing.
     extra_container_config: Any
+    pre_spawn_hook: Any
 
     idle_timeout = Float(600.0, config=True, help="Seconds after which a session ends that nobody uses.")
     auth_enabled = Bool(False, config=True, help="Whether people log in, and sessions are theirs, as in BinderHub.")
@@ -117,6 +119,12 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         return {name: value for name, value in given.items() if not name.startswith(OF_THE_HUB)} | session_environ(
             self.user_options
         )
+
+    def run_pre_spawn_hook(self) -> Any:
+        """Do what an operator's own hook does, besides what the page of ended sessions needs."""
+        if self.pre_spawn_hook is not ended.remember:
+            ended.remember(self)
+        return super().run_pre_spawn_hook()
 
     async def start(self) -> Any:
         """Start the session, and wait until it answers.
