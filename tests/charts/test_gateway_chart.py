@@ -152,6 +152,8 @@ def test_every_pod_has_a_network_policy_that_keeps_the_metadata_service_away(obj
             for peer in rule.get("to", []):
                 if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
                     assert "169.254.0.0/16" in peer["ipBlock"]["except"]
+                if peer.get("ipBlock", {}).get("cidr") == "::/0":
+                    assert "fd00:ec2::254/128" in peer["ipBlock"]["except"]
     # Some network plugins match pods by no address, and a member may be in the same cluster.
     gateway = next(item for item in policies if item["spec"]["egress"])
     assert {"to": [{"namespaceSelector": {}}]} in gateway["spec"]["egress"]
