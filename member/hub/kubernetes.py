@@ -115,10 +115,9 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         """What an operator gives all sessions, and what a session is to know; of the Hub's, what is for it."""
         given: dict[str, str] = super().get_env()
         if self.auth_enabled:
-            return given | singleuser_environ(self.user_options, given)
-        return {name: value for name, value in given.items() if not name.startswith(OF_THE_HUB)} | session_environ(
-            self.user_options
-        )
+            return given | _literal(singleuser_environ(self.user_options, given))
+        of_the_operator = {name: value for name, value in given.items() if not name.startswith(OF_THE_HUB)}
+        return of_the_operator | _literal(session_environ(self.user_options))
 
     def run_pre_spawn_hook(self) -> Any:
         """Do what an operator's own hook does, besides what the page of ended sessions needs."""
@@ -191,6 +190,11 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
 
     def _path(self) -> str:
         return str(self.server.base_url) if self.server else f"/user/{self.user.name}/"
+
+
+def _literal(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables as a manifest has them: what a visitor gives stays as it is, for the kubelet fills in ``$(NAME)``."""
+    return {name: value.replace("$", "$$") if isinstance(value, str) else value for name, value in environ.items()}
 
 
 def _words(*parts: Any) -> str:

@@ -71,6 +71,17 @@ async def test_a_pod_has_the_image_and_the_token_and_nothing_of_the_hub(monkeypa
     assert f"--ServerApp.port={made.port}" in command
 
 
+@pytest.mark.parametrize("auth_enabled", [False, True])
+async def test_an_address_gets_no_variable_of_the_session(monkeypatch: pytest.MonkeyPatch, auth_enabled: bool) -> None:
+    url = "https://git.example/$(JUPYTERHUB_API_TOKEN)/$(JUPYTER_TOKEN)"
+    made = spawner(monkeypatch, {**OPTIONS, "repo_url": url}, auth_enabled=auth_enabled, environment={"A": "$(HOME)"})
+    entries = (await manifest(made))["spec"]["containers"][0]["env"]
+    environ = {item["name"]: item.get("value") for item in entries}
+    # The kubelet puts in what is named so, and one sign for two.
+    assert environ["BINDER_REPO_URL"] == url.replace("$", "$$")
+    assert environ["A"] == "$(HOME)"
+
+
 async def test_an_operators_hook_does_not_take_the_place_of_ours(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
