@@ -143,6 +143,11 @@ def test_services_and_policies_meet_their_pods(objects: list[dict[str, Any]]) ->
         assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
 
 
+def test_a_new_version_of_the_chart_alone_starts_no_pod_anew(objects: list[dict[str, Any]]) -> None:
+    for template in pod_templates(objects):
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & template["metadata"]["labels"].keys()
+
+
 def test_every_pod_has_a_network_policy_that_keeps_the_metadata_service_away(objects: list[dict[str, Any]]) -> None:
     policies = of_kind(objects, "NetworkPolicy")
     assert len(policies) == len(pod_templates(objects))
