@@ -135,8 +135,9 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             kubeconfig, image = Path(KUBECONFIG), IMAGE
         client = await Kubernetes.connect(kubeconfig)
         stack.push_async_callback(client.close)
-        # Build pods run as root, which a cluster may forbid where nothing is said.
-        labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+        # Build pods run as root, which a cluster may forbid where nothing is said.  By the other label you find what a
+        # test that was killed has left.
+        labels = {"pod-security.kubernetes.io/enforce": "privileged", "app.kubernetes.io/part-of": "manybinder-tests"}
         await client.create("namespaces", None, new("Namespace", namespace, labels=labels))
         stack.push_async_callback(client.delete, "namespaces", None, namespace)
         # No pod can be made before its controller has made this.
