@@ -130,7 +130,9 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             kubeconfig, image = api.kubeconfig(tmp_path / "kubeconfig"), "busybox"
             await stack.enter_async_context(Kubelet(api, namespace, images=lambda name: name == "busybox"))
         else:
-            if not KUBECONFIG or not IMAGE:
+            if bool(KUBECONFIG) != bool(IMAGE):
+                pytest.fail("MANYBINDER_TEST_KUBECONFIG and MANYBINDER_TEST_IMAGE go together")
+            if not KUBECONFIG:
                 pytest.skip("needs MANYBINDER_TEST_KUBECONFIG and MANYBINDER_TEST_IMAGE")
             kubeconfig, image = Path(KUBECONFIG), IMAGE
         client = await Kubernetes.connect(kubeconfig)
