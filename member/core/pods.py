@@ -115,7 +115,7 @@ def build_pod(
         "name": CONTAINER,
         "image": rules.image,
         "imagePullPolicy": rules.image_pull_policy,
-        "args": command_line(rules, repo_url=repo_url, commit=commit, image=image),
+        "args": [literal(argument) for argument in command_line(rules, repo_url=repo_url, commit=commit, image=image)],
         "env": _environment(rules),
         "resources": {"requests": dict(rules.requests), "limits": dict(rules.limits)},
         "volumeMounts": mounts,
@@ -175,6 +175,16 @@ def command_line(rules: BuildPodRules, *, repo_url: str, commit: str, image: str
         *rules.repo2docker_args,
         repo_url,
     ]
+
+
+def literal(argument: str) -> str:
+    """An argument as a manifest has it, so that the container gets just that.
+
+    The kubelet puts a container's variables into its arguments, those from Secrets too, where ``$(NAME)`` stands: in a
+    repository's address that would send the credentials for a push or for Git to whomever the address belongs.
+    Source: API reference, ``Container.args``.
+    """
+    return argument.replace("$", "$$")
 
 
 def shown_url(url: str) -> str:

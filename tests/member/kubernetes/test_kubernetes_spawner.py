@@ -12,6 +12,7 @@ import yaml
 from kubernetes_asyncio.client import ApiClient
 from tornado import web
 
+from member.hub import ended
 from member.hub.kubernetes import BinderSpawner, Trouble, trouble
 from tests.charts.pod_security import offences
 from tests.member.kubernetes.hub_harness import WITHOUT_OURS, write_config
@@ -69,6 +70,30 @@ async def test_a_pod_has_the_image_and_the_token_and_nothing_of_the_hub(monkeypa
     assert "--ServerApp.allow_origin=https://page.example" in command
     assert "--ServerApp.shutdown_no_activity_timeout=300" in command
     assert f"--ServerApp.port={made.port}" in command
+
+
+@pytest.mark.parametrize("auth_enabled", [False, True])
+async def test_an_address_gets_no_variable_of_the_session(monkeypatch: pytest.MonkeyPatch, auth_enabled: bool) -> None:
+    url = "https://git.example/$(JUPYTERHUB_API_TOKEN)/$(JUPYTER_TOKEN)"
+    made = spawner(monkeypatch, {**OPTIONS, "repo_url": url}, auth_enabled=auth_enabled, environment={"A": "$(HOME)"})
+    entries = (await manifest(made))["spec"]["containers"][0]["env"]
+    environ = {item["name"]: item.get("value") for item in entries}
+    # The kubelet puts in what is named so, and one sign for two.
+    assert environ["BINDER_REPO_URL"] == url.replace("$", "$$")
+    assert environ["A"] == "$(HOME)"
+
+
+async def test_an_operators_hook_does_not_take_the_place_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ended, "SESSIONS", ended.Sessions(tmp_path))
+    launched = {**OPTIONS, "binder_launch_host": "https://binder.example.org/", "binder_request": "v2/gh/org/repo/main"}
+    heard: list[Any] = []
+    made = spawner(monkeypatch, launched, pre_spawn_hook=heard.append)
+    made.user.name = "me"
+    made.run_pre_spawn_hook()
+    assert heard == [made]
+    assert (ended.SESSIONS.find("me") or {})["url"] == "https://binder.example.org/v2/gh/org/repo/main"
 
 
 async def test_with_the_charts_values_a_session_keeps_the_restricted_standard(monkeypatch: pytest.MonkeyPatch) -> None:
