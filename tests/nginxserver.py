@@ -7,10 +7,13 @@ import os
 import shutil
 import ssl
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -97,14 +100,22 @@ class Nginx:
         """What it has said."""
         return "".join((self.place / name).read_text() for name in ("nginx.log", "error.log"))
 
-    def visitor(self, address: str = "127.0.0.5", cookies: aiohttp.CookieJar | None = None) -> aiohttp.ClientSession:
+    @asynccontextmanager
+    async def visitor(
+        self, address: str = "127.0.0.5", cookies: aiohttp.CookieJar | None = None
+    ) -> AsyncIterator[aiohttp.ClientSession]:
         """A client that has an address of this machine, trusts the certificate, and waits for long."""
         connector = aiohttp.TCPConnector(
             local_addr=(address, 0), ssl=ssl.create_default_context(cafile=str(self.ca)), limit=0
         )
         timeout = aiohttp.ClientTimeout(total=None, sock_read=300)
         jar = aiohttp.DummyCookieJar() if cookies is None else cookies
-        return aiohttp.ClientSession(connector=connector, cookie_jar=jar, timeout=timeout)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=jar, timeout=timeout) as session:
+            yield session
+        # A client that is closed has only begun to close what it had over TLS.
+        async with asyncio.timeout(60):
+            while any(connection.laddr[0] == address for connection in psutil.Process().net_connections("tcp4")):
+                await asyncio.sleep(0.01)
 
     def _site(self) -> str:
         """The example with this run's ports, addresses and certificate, and not a character changed beside these."""
