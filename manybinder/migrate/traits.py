@@ -75,7 +75,7 @@ _BINDERHUB = {
     ),
     "build_class": equivalent("builder.kind", builds.build_class, values="-"),
     "build_cleaner_class": none("The builder removes its own pods.", None, "binderhub.build.KubernetesCleaner"),
-    "registry_class": equivalent("registry.auth", builds.registry_class, values="config.registry.auth"),
+    "registry_class": equivalent("registry.auth", builds.registry_class),
     "health_handler_class": none("Checks are the member's own."),
     "per_repo_quota": equivalent("sessions.per_repo", to.quota, gateway="admission.quotas.per_repo"),
     "pod_quota": moved("LaunchQuota.total_quota"),
