@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builderkit import settings
 
 from contract.events import BuildEvent, Failure, Phase, event
+from member.app import _build_limits
 from member.builders.base import BuildFailedError, BuildRequest
 from member.core.builds import BuildLimits
 from member.engines.build_logs import BuildLogs
@@ -463,3 +465,11 @@ async def test_the_builder_is_closed_when_the_member_ends() -> None:
         assert made.builder.ended == [request.image]
         assert follower.error is not None
         assert follower.error.failure == Failure.MEMBER
+
+
+def test_limits_are_those_of_the_settings(tmp_path: Path) -> None:
+    held = {"per_repo": 2, "queue": 7, "queue_timeout": "11s", "grace": "12s", "hold": "13s", "hold_most": "14s"}
+    made = settings(tmp_path, builder={"slots": 3, "timeout": "100s"}, builds=held)
+    assert _build_limits(made) == BuildLimits(
+        slots=3, per_repo=2, queue=7, timeout_s=160, queue_timeout_s=11, grace_s=12, hold_s=13, hold_most_s=14
+    )
