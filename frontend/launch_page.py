@@ -34,6 +34,8 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             title=title,
             message=str(error),
             change_url=_change_url(request, site),
+            meant=_meant(pages, path_spec)
+            and request.rel_url.with_path(site.path(f"v2/{path_spec}/HEAD"), encoded=True, keep_query=True),
         )
     description = _description(pages, spec)
     label = label_of(spec)
@@ -80,6 +82,15 @@ def _change_url(request: web.Request, site: Site) -> str:
     """The home page, with this page's link in its form."""
     link = site.public_url + (site.route_of(request.rel_url.raw_path_qs) or "")
     return f"{site.path('')}?{urlencode({'repo': link})}"
+
+
+def _meant(pages: Pages, path_spec: str) -> bool:
+    """Whether a link would lead somewhere if it named a ref: many leave it out."""
+    try:
+        pages.providers.parse(f"{path_spec}/HEAD")
+    except ProviderError:
+        return False
+    return True
 
 
 def _plain_url(request: web.Request, site: Site, path_spec: str, token: str) -> str:

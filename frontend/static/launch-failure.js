@@ -17,7 +17,7 @@ function kindOf(event, fault) {
 
 const KINDS = {
   cancelled: () => ({ title: _("Cancelled"), advice: [] }),
-  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Nobody had followed it for a while. Try again, and keep the page open.")] }),
+  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Try again, and keep this page open until the session is there.")] }),
   held: () => ({
     title: _("The last build of this commit failed"),
     advice: [
@@ -51,16 +51,27 @@ const KINDS = {
     title: _("There is no room just now"),
     advice: [
       _("Nothing is wrong with the repository. Room comes back as others end their sessions."),
-      ...(site.elsewhere ?? []).map(({ text, href }) => ({ text: _("Try at %(name)s", { name: text }), href })),
+      ...others(site),
     ],
   }),
-  limited: () => ({ title: _("Too many launches from here"), advice: [_("Wait a while, then try again.")] }),
-  forbidden: () => ({ title: _("This is not launched here"), advice: [_("The operators of this service have ruled it out. If you think that this is a mistake, tell them.")] }),
+  // Where the service says when, that is said.
+  limited: (event) => ({ title: _("Too many launches from here"), advice: Number.isFinite(event.retry_after_s) ? [] : [_("Wait a while, then try again.")] }),
+  forbidden: (_event, _fault, site) => ({
+    title: _("This is not launched here"),
+    advice: [
+      _("The operators of this service have ruled it out. If you think that this is a mistake, tell them."),
+      ...others(site),
+    ],
+  }),
   ours: () => ({
     title: _("The launch failed"),
     advice: [_("This is not your fault, and not the repository's. Trying again often helps.")],
   }),
 };
+
+function others(site) {
+  return (site.elsewhere ?? []).map(({ text, href }) => ({ text: _("Try at %(name)s", { name: text }), href }));
+}
 
 // Characters of a log, and of each of its lines, in which a fault is looked for.
 const LONGEST_TEXT = 200_000;

@@ -11,7 +11,10 @@ const PATIENCE_MS = 5 * 60_000;
 const FIRST_PATIENCE_MS = 10_000;
 
 export class LaunchStream {
-  /** `handlers` has take(event, number), lost() for a connection that is tried again, and gone() for one that is not. */
+  /**
+   * `handlers` has take(event, number), lost() for a connection that is tried again, back() for each that is there, and
+   * gone() for one that is not tried again.
+   */
   constructor(path, query, handlers, lastId = "") {
     this.path = path;
     this.query = query;
@@ -42,7 +45,10 @@ export class LaunchStream {
     try {
       const answer = await fetch(`${this.path}?${this.query}`, { headers, cache: "no-store", signal });
       refused = answer.status !== 200 || !answer.headers.get("Content-Type")?.startsWith("text/event-stream");
-      if (!refused) await this.read(answer.body);
+      if (!refused) {
+        this.handlers.back();
+        await this.read(answer.body);
+      }
     } catch {
       // The connection could not be had, or broke; closed, it is nobody's any more.
     }

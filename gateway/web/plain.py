@@ -16,7 +16,7 @@ from aiohttp import web
 from contract.events import BuildEvent, Failure, Phase, failed
 from contract.launches import short
 from frontend.admission import admit, unknown_launch
-from frontend.launch_page import comes_from_elsewhere
+from frontend.launch_page import comes_from_elsewhere, label_of
 from frontend.login import check_intent
 from frontend.notebook_url import notebook_url
 from frontend.pages import PAGES
@@ -88,7 +88,7 @@ async def follow(request: web.Request) -> web.Response:
     if final is None:
         return _page(request, launch, again)
     if final.phase is not Phase.READY:
-        return _ended(request, final, again)
+        return _ended(request, final, again, launch)
     try:
         target = notebook_url(str(final.fields.get("url", "")), final.fields.get("token"), request.query)
     except ValueError:
@@ -97,29 +97,32 @@ async def follow(request: web.Request) -> web.Response:
 
 
 def _page(request: web.Request, launch: Launch | None, again: str) -> web.Response:
-    log = "" if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1))
-    lines = _TERMINAL.sub("", log).splitlines()
     return request.app[PAGES].response(
         "plain.html",
         headers=_HEADERS,
-        label=launch.spec.raw if launch else "",
+        label=label_of(launch.spec) if launch else "",
         phase=launch.phase.value if launch else Phase.WAITING.value,
         member=launch.member if launch else None,
-        log="\n".join(lines[-LAST_LINES:]),
+        log=_last_lines(launch),
         refresh=REFRESH,
         failure="",
         again=again,
     )
 
 
-def _ended(request: web.Request, final: BuildEvent, again: str) -> web.Response:
+def _last_lines(launch: Launch | None) -> str:
+    log = "" if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1))
+    return "\n".join(_TERMINAL.sub("", log).splitlines()[-LAST_LINES:])
+
+
+def _ended(request: web.Request, final: BuildEvent, again: str, launch: Launch | None = None) -> web.Response:
     return request.app[PAGES].response(
         "plain.html",
         headers=_HEADERS,
-        label="",
+        label=label_of(launch.spec) if launch else "",
         phase=final.phase.value,
         member=None,
-        log="",
+        log=_last_lines(launch),
         refresh=0,
         failure=final.message.strip(),
         again=again,

@@ -116,13 +116,19 @@ def _rendered(pages: Pages, parts: Parts, pasts: Kept[Past], now: float) -> Rend
         waiting=parts.launches.waiting,
         whole=past(WHOLE),
         away_for=None if away is None else span(now - away),
-        standing=[_told(item, now) for item in found if item.closed_at is None],
+        # What befalls all of it goes first.
+        standing=[
+            _told(item, now)
+            for item in sorted(found, key=lambda item: item.subject not in (WHOLE, GATEWAY))
+            if item.closed_at is None
+        ],
         recent=[_told(item, now) for item in recent[:RECENT]],
         notes=[
             Told(note.id, note.member, _moment(note.at, now), [(_moment(note.at, now), note.text)], False, "")
             for note in incidents.notes(parts.records.book)
         ],
         mode=parts.mode,
+        shown_for=round(RECENT_FOR / 86400),
         at=_moment(now, now),
         refresh=REFRESH,
     )
@@ -162,6 +168,9 @@ def _card(pages: Pages, parts: Parts, snapshot: FleetSnapshot, view: MemberView,
 
 
 def _level(status: Status) -> str:
+    """How well it is, as pages and badges show it by colours."""
+    if status.state == "full":
+        return "partly"
     return "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
 
 
@@ -169,19 +178,26 @@ def _facts(pages: Pages, view: MemberView, status: Status, launches: Launches, n
     report = view.received.report if view.received else None
     at = view.received.at if view.received else view.counted.at if view.counted else None
     under_way = sum(item.ready_at is None for item in view.reservations)
-    facts = [
-        (pages.text("Sessions"), _sessions(view, status)),
-        (pages.text("Capacity known"), "never" if at is None else f"{span(now - at)} ago"),
-        (pages.text("Builds"), "not known" if report is None else _of(report.builds.running, report.builds.limit)),
-        (pages.text("Launches under way"), str(under_way)),
-        (pages.text("Launches in 24 h"), str(launches.ready + launches.failed)),
-    ]
+    facts = [(pages.text("Sessions"), _sessions(view, status))]
+    if at is not None:
+        facts.append((pages.text("Last report"), f"{span(now - at)} ago"))
+    if report is not None:
+        facts.append((pages.text("Builds"), _of(report.builds.running, report.builds.limit)))
+    facts.append((pages.text("Launches under way"), str(under_way)))
+    facts.append((pages.text("Launches in 24 h"), str(launches.ready + launches.failed)))
     if (rate := launches.rate) is not None:
-        facts.append((pages.text("Became ready"), percent(rate)))
+        facts.append((pages.text("Success rate"), percent(rate)))
     if (median := launches.median) is not None:
         facts.append((pages.text("Median time to ready"), f"{median:.0f} s"))
-    versions = ", ".join(f"{name} {value}" for name, value in sorted(view.versions.items()))
-    return [*facts, (pages.text("Weight"), f"{view.weight:g}"), (pages.text("Versions"), versions or "not known")]
+    if view.weight != 1:
+        facts.append((pages.text("Weight"), f"{view.weight:g}"))
+    versions = ", ".join(f"{_short(name)} {value}" for name, value in sorted(view.versions.items()))
+    return [*facts, (pages.text("Versions"), versions or "not known")]
+
+
+def _short(name: str) -> str:
+    """What has the version: BinderHub tells of its builder by "builder_info.repo2docker-version"."""
+    return name.rpartition(".")[2].removesuffix("-version")
 
 
 def _sessions(view: MemberView, status: Status) -> str:
@@ -226,8 +242,7 @@ async def badge(request: web.Request) -> web.Response:
         # An image with a broken link tells nothing.
         return _badge(Badge(name[:63], "no such member", BADGE_COLOURS["out"]), 404)
     status = snapshot.status(view, now)
-    level = "partly" if status.state == "full" else _level(status)
-    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[level]))
+    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[_level(status)]))
 
 
 def _badge(given: Badge, status: int = 200) -> web.Response:

@@ -87,11 +87,13 @@ async def test_no_address_but_one_of_the_web_is_linked_as_a_log(service: Service
 async def test_the_place_in_each_queue_is_shown(service: Service, page: Page) -> None:
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.WAITING, "Waiting\n", position=3, eta_s=80.0))
-    await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 3, about 80 s")
+    await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 3")
+    await expect(page.locator("#estimate")).to_contain_text("About 1 min 20 s until it is your turn")
     await service.tell(event(Phase.LAUNCHING, "Waiting\n", position=2))
     await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 2")
     await service.tell(event(Phase.LAUNCHING, "Starting\n"))
     await expect(page.get_by_role("status")).to_have_text("Starting your session")
+    await expect(page.locator("#estimate")).to_have_text("")
 
 
 async def test_trying_again_begins_again_whatever_the_address_ends_with(service: Service, page: Page) -> None:

@@ -2,27 +2,11 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
-from axe import script, violations
 from playwright.async_api import Page, Route, expect
 
-from gateway.core.history import (
-    DAY,
-    DAYS,
-    HISTORY,
-    HOUR,
-    WHOLE,
-    Seconds,
-    Slot,
-    launched,
-    slot_key,
-    slot_value,
-    start_of,
-)
-from gateway.core.records import Change
-from tests.gateway.harness import Gateway, Starter
+from tests.gateway.harness import Starter
 from tests.gateway.test_gateway_redirect_browser import page
 from tests.gateway.test_operators import ADMIN, BOSS, ask
 
@@ -30,9 +14,6 @@ __all__ = ["page"]
 
 # How long a page takes says how busy the machine is.
 expect.set_options(timeout=60_000)
-
-#: Not kept: for people to look through.
-SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -85,63 +66,6 @@ async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, 
     async with plain.expect_request(lambda request: request.is_navigation_request(), timeout=120_000):
         await asyncio.sleep(0)
     await context.close()
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core's script."""
-    return script(tmp_path_factory.mktemp("axe"))
-
-
-async def _quarter_of_ups_and_downs(gateway: Gateway) -> None:
-    """A history, as if the gateway had watched for long."""
-    now, changes = gateway.parts.fleet.now(), []
-    for name, seed in (("member-1", 7), ("member-2", 5), (WHOLE, 40)):
-        for n in range(DAYS):
-            start = start_of(now, DAY) - n * DAY
-            seconds = Seconds(DAY - 9000, 9000 if n % seed == 3 else 0, 0) if n % 31 < 27 else Seconds(0, 0, DAY)
-            slot = Slot(start, {0: seconds} if n < 70 else {})
-            changes.append(Change(HISTORY, slot_key(name, start, DAY), slot_value(slot)))
-        for n in range(20):
-            start = start_of(now, HOUR) - n * HOUR
-            trouble = 200 if n % seed == 2 else 0
-            slot = Slot(start, {cell: Seconds(300 - trouble, trouble, 0) for cell in range(12)}, launched(9.0))
-            changes.append(Change(HISTORY, slot_key(name, start, HOUR), slot_value(slot)))
-    await gateway.parts.records.write(*changes)
-
-
-async def test_the_pages_have_no_violations_in_either_theme_on_desktop_and_phone(
-    start: Starter, page: Page, axe: str
-) -> None:
-    gateway = await start.gateway(3, admin=ADMIN, member_changes={"labels": {"region": "Europe"}})
-    gateway.parts.operators.public_url = gateway.url
-    await _quarter_of_ups_and_downs(gateway)
-    await ask(gateway, BOSS, "POST", "notes", {"text": "We move to another building on Friday."})
-    await ask(gateway, BOSS, "PUT", "members/member-3/policy", {"policy": "draining"})
-    await ask(gateway, BOSS, "PUT", "bans", {"kind": "owner", "value": "github.com/miner", "reason": "coins"})
-    await gateway.launch()
-    await gateway.members[1].stop()
-    await gateway.until_state("member-2", "unreachable")
-    SCREENSHOTS.mkdir(exist_ok=True)
-    found = []
-    for theme in ("light", "dark"):
-        for device, width in (("desktop", 1200), ("phone", 360)):
-            await page.context.clear_cookies()
-            await page.emulate_media(color_scheme=theme)
-            await page.set_viewport_size({"width": width, "height": 800})
-            for name, path in (("status", "status"), ("admin-login", "admin"), ("admin", "admin")):
-                await page.goto(gateway.url + path)
-                if name == "admin":
-                    await page.get_by_label("An operator's token").fill(BOSS)
-                    await page.get_by_role("button", name="Log in with the token").click()
-                    await expect(page.locator("#member-member-1")).to_be_visible()
-                if name == "status":
-                    await expect(page.locator(".incident.standing")).to_be_visible(timeout=60_000)
-                await page.screenshot(path=SCREENSHOTS / f"{name}-{theme}-{device}.png", full_page=True)
-                found += [f"{name} {theme} {device}: {item}" for item in await violations(page, axe)]
-                wide = await page.evaluate("document.documentElement.scrollWidth")
-                assert wide <= width, f"{name} on {device} is {wide} pixels wide"
-    assert not found, "\n".join(found)
 
 
 async def test_an_operator_drains_a_member_with_a_button(start: Starter, page: Page) -> None:

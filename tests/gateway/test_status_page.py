@@ -59,7 +59,7 @@ async def test_the_page_tells_state_reason_facts_and_history_and_groups_by_regio
     card = page.split('id="member-member-2"')[1].split("</article>")[0]
     assert 'bad">unreachable<' in card
     assert "It could not be reached: connection refused." in card
-    for name in ("Sessions", "Capacity known", "Builds", "Launches in 24 h", "Weight", "Versions"):
+    for name in ("Sessions", "Launches under way", "Launches in 24 h", "Versions"):
         assert f"<dt>{name}</dt>" in card
     assert card.count('role="img"') == 2
     async with gateway.http.get(f"{gateway.url}status", headers={"Accept-Language": "de"}) as response:
