@@ -86,21 +86,25 @@ const RULES = [
   [/Invalid requirement: '([^'\n]+)'[^\n]*\(from line (\d+) of ([^\n)]+)\)/, (m) => line(m[3], m[2], m[1], _("This line is no requirement that pip can read."))],
   [/Invalid requirement: ["']?([^"'\n:]+)/, (m) => line("requirements.txt", "", m[1], _("This line is no requirement that pip can read."))],
   // uv.
-  [/Because ([\w.\-[\]]+) was not found in the package registry/, (m) => line("requirements.txt", "", m[1], absent())],
-  [/there (?:is|are) no versions? of ([^\s,]+)/, (m) => line("requirements.txt", "", m[1], absent())],
-  [/Because only [^\n]{1,200}? (?:is|are) available and you require ([^\s,]+)/, (m) => line("requirements.txt", "", m[1], absent())],
-  [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2].trim(), _("This line is no requirement that can be read."))],
+  [/Because ([\w.\-[\]]+) was not found in the package registry/, absentIn("requirements.txt")],
+  [/there (?:is|are) no versions? of ([^\s,]+)/, absentIn("requirements.txt")],
+  [/Because only [^\n]{1,200}? (?:is|are) available and you require ([^\s,]+)/, absentIn("requirements.txt")],
+  [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2], _("This line is no requirement that can be read."))],
   // conda and mamba.
-  [/nothing provides (?:requested )?([^\n,]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
-  [/PackagesNotFoundError:[^\n]*\n\s*-\s+([^\n]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
-  [/─ ([^\n]+?) does not exist \(perhaps a typo/, (m) => line("environment.yml", "", m[1].trim(), absent())],
+  [/nothing provides (?:requested )?([^\n,]+)/, absentIn("environment.yml")],
+  [/PackagesNotFoundError:[^\n]*\n\s*-\s+([^\n]+)/, absentIn("environment.yml")],
+  [/─ ([^\n]+?) does not exist \(perhaps a typo/, absentIn("environment.yml")],
   // apt, R, Julia.
-  [/E: Unable to locate package (\S+)/, (m) => line("apt.txt", "", m[1], absent())],
-  [/package ‘([^’\n]+)’ is not available/, (m) => line("install.R", "", m[1], absent())],
+  [/E: Unable to locate package (\S+)/, absentIn("apt.txt")],
+  [/package ‘([^’\n]+)’ is not available/, absentIn("install.R")],
 ];
 
 function absent() {
   return _("There is no such package, or no such version of it: check the spelling and the version.");
+}
+
+function absentIn(file) {
+  return (m) => line(file, "", m[1], absent());
 }
 
 function line(file, number, text, advice) {

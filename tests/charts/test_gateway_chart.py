@@ -23,6 +23,8 @@ from tests.charts.helmkit import (
     KUBERNETES,
     ROOT,
     Helm,
+    assert_probes_ask,
+    each_service,
     of_kind,
     pod_templates,
     secret_settings,
@@ -190,24 +192,10 @@ def test_probes_ask_below_the_public_path_as_the_public_host(helm: Helm) -> None
     config = {"public_url": "https://example.org:8443/binder"}
     (deployment,) = of_kind(helm.render("gateway", config=config), "Deployment")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
-    asked = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe", "startupProbe")}
-    assert {name: get["path"] for name, get in asked.items()} == {
-        "livenessProbe": "/binder/livez",
-        "readinessProbe": "/binder/readyz",
-        "startupProbe": "/binder/livez",
-    }
-    assert all(get["httpHeaders"] == [{"name": "Host", "value": "example.org"}] for get in asked.values())
+    assert_probes_ask(container, "/binder", "example.org")
 
 
-@pytest.mark.parametrize(
-    ("service", "host"),
-    [
-        ({}, "0.0.0.0"),  # noqa: S104 - in a pod
-        ({"ipFamilies": ["IPv6"]}, "::"),
-        ({"ipFamilyPolicy": "PreferDualStack"}, ""),
-        ({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}, ""),
-    ],
-)
+@each_service
 def test_it_listens_on_what_the_service_offers(helm: Helm, service: dict[str, Any], host: str) -> None:
     config = gateway_config(helm.render("gateway", **LEAST, service=service))
     assert config["listen"]["host"] == host

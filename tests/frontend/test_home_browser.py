@@ -1,12 +1,12 @@
 """The home page in a real browser: a link is understood while it is typed, shared, and remembered."""
 
-import pytest
 from playwright.async_api import Page, expect
 
 from contract.events import Failure, Phase, event, failed
+from tests.chromium import in_chromium
 from tests.played import Service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = in_chromium
 
 LINK = "https://github.com/org/repo/blob/main/notebooks/index.ipynb"
 

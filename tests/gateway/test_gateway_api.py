@@ -228,7 +228,7 @@ async def test_the_description_of_the_api_names_every_route_of_it(start: Starter
         for method in methods
         if method != "parameters"
     }
-    pages = ("/v2", "/repo/", "/static", "/badge", "/assets", "/logo", "/favicon", "/about", "/launch")
+    pages = ("/v2", "/repo/", "/static", "/badge", "/assets", "/logo", "/favicon", "/robots", "/about", "/launch")
     pages += ("/plain", "/admin")
     served = {
         (route.method, (route.resource.canonical if route.resource else "").replace(":.+", ""))

@@ -25,31 +25,22 @@ from gateway.core.history import (
 )
 from gateway.core.incidents import INCIDENT
 from gateway.core.records import Change
-from tests import axe
+from tests.chromium import in_chromium
 from tests.fakes.oidc import FakeOidc
+from tests.gateway.browserkit import start
 from tests.gateway.harness import SPEC, Gateway, Starter, until
 from tests.gateway.joining import OPEN, join, join_token
-from tests.gateway.test_gateway_redirect_browser import page
 from tests.gateway.test_operators import ADMIN, BOSS, VIEWER, ask
 from tests.gateway.test_operators_login import admin
 from tests.gateway.test_queue import make_room
 from tests.gateway.test_visitors_login import visitors
-from tests.looks import look
+from tests.looks import first_visit, look
 
-__all__ = ["page"]
+__all__ = ["start"]
 
-# How long a page takes says how busy the machine is.
-expect.set_options(timeout=60_000)
-
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = in_chromium
 
 MEMBERS = {"labels": {"region": "Europe"}}
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core's script."""
-    return axe.script(tmp_path_factory.mktemp("axe"))
 
 
 async def _quarter_of_ups_and_downs(gateway: Gateway) -> None:
@@ -76,7 +67,7 @@ async def _entered(gateway: Gateway, page: Page, token: str = BOSS) -> None:
     await page.get_by_role("button", name="Log in with the token").click()
 
 
-async def test_the_status_of_a_federation_in_trouble(start: Starter, page: Page, script: str) -> None:
+async def test_the_status_of_a_federation_in_trouble(start: Starter, page: Page, axe_script: str) -> None:
     gateway = await start.gateway(3, admin=ADMIN, member_changes=MEMBERS)
     await _quarter_of_ups_and_downs(gateway)
     await ask(gateway, BOSS, "POST", "notes", {"text": "We move to another building on Friday."})
@@ -87,13 +78,13 @@ async def test_the_status_of_a_federation_in_trouble(start: Starter, page: Page,
     await gateway.until_state("member-2", "unreachable")
     await page.goto(f"{gateway.url}status")
     await expect(page.locator(".incident.standing")).to_be_visible()
-    assert await look(page, "status", script) == []
+    assert await look(page, "status", axe_script) == []
     await page.set_extra_http_headers({"Accept-Language": "de"})
     await page.reload()
-    assert await look(page, "german-status", script) == []
+    assert await look(page, "german-status", axe_script) == []
 
 
-async def test_the_status_of_a_federation_that_is_well_again(start: Starter, page: Page, script: str) -> None:
+async def test_the_status_of_a_federation_that_is_well_again(start: Starter, page: Page, axe_script: str) -> None:
     gateway = await start.gateway(2)
     await _quarter_of_ups_and_downs(gateway)
     second = gateway.members[1]
@@ -104,52 +95,52 @@ async def test_the_status_of_a_federation_that_is_well_again(start: Starter, pag
     await gateway.until_state("member-2", "available")
     await page.goto(f"{gateway.url}status")
     await expect(page.locator(".incident")).to_be_visible()
-    assert await look(page, "status-well", script) == []
+    assert await look(page, "status-well", axe_script) == []
 
 
-async def test_the_status_of_a_federation_that_is_full_or_down(start: Starter, page: Page, script: str) -> None:
+async def test_the_status_of_a_federation_that_is_full_or_down(start: Starter, page: Page, axe_script: str) -> None:
     gateway = await start.gateway(2)
     for member in gateway.members:
         await make_room(gateway, member, 0)
     await page.goto(f"{gateway.url}status")
     await expect(page.locator("#headline")).to_contain_text("are full (2 of 2)")
-    assert await look(page, "status-full", script) == []
+    assert await look(page, "status-full", axe_script) == []
     for member in gateway.members:
         await member.stop()
         await gateway.until_state(member.name, "unreachable")
     await expect(page.locator("#headline")).to_contain_text("No member takes launches")
     await expect(page.locator(".incident.standing").first).to_be_visible()
-    assert await look(page, "status-down", script) == []
+    assert await look(page, "status-down", axe_script) == []
     # What it tells itself when nobody answers any more.
     await gateway.runner.cleanup()
     await expect(page.locator("#connection")).to_contain_text("does not answer")
-    assert await look(page, "status-lost", script) == []
+    assert await look(page, "status-lost", axe_script) == []
 
 
 async def test_the_status_of_a_federation_of_nobody(
-    start: Starter, page: Page, script: str, monkeypatch: pytest.MonkeyPatch
+    start: Starter, page: Page, axe_script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await start.gateway(0, mode="redirect")
     await page.goto(f"{gateway.url}status")
-    assert await look(page, "status-nobody", script) == []
+    assert await look(page, "status-nobody", axe_script) == []
     monkeypatch.setattr(type(gateway.parts.replicas), "away_since", time.time() - 75)
     await page.reload()
     await expect(page.locator("#live")).to_contain_text("degraded")
-    assert await look(page, "status-degraded", script) == []
+    assert await look(page, "status-degraded", axe_script) == []
 
 
-async def test_what_operators_see(start: Starter, page: Page, script: str) -> None:
+async def test_what_operators_see(start: Starter, page: Page, axe_script: str) -> None:
     gateway = await start.gateway(
         3, admin={"tokens": [*ADMIN["tokens"], *OPEN["admin"]["tokens"]]}, joining=OPEN["joining"]
     )
     await page.goto(f"{gateway.url}admin")
-    assert await look(page, "admin-login", script) == []
+    assert await look(page, "admin-login", axe_script) == []
     await _entered(gateway, page, "nobody's")
     await expect(page.get_by_role("alert")).to_be_visible()
-    assert await look(page, "admin-login-refused", script) == []
+    assert await look(page, "admin-login-refused", axe_script) == []
     await _entered(gateway, page)
     await expect(page.locator("#member-member-1")).to_be_visible()
-    assert await look(page, "admin-quiet", script) == []
+    assert await look(page, "admin-quiet", axe_script) == []
 
     await ask(gateway, BOSS, "POST", "notes", {"text": "We move to another building on Friday."})
     await ask(gateway, BOSS, "PUT", "members/member-3/policy", {"policy": "draining"})
@@ -169,63 +160,59 @@ async def test_what_operators_see(start: Starter, page: Page, script: str) -> No
     await gateway.until_state("member-2", "unreachable")
     await page.reload()
     await expect(page.locator("#member-newcomer")).to_be_visible()
-    assert await look(page, "admin", script) == []
+    assert await look(page, "admin", axe_script) == []
     await page.get_by_role("button", name="Lift the ban").click()
     await expect(page.locator("#done")).to_be_visible()
-    assert await look(page, "admin-done", script) == []
+    assert await look(page, "admin-done", axe_script) == []
     await page.locator("#ban-kind").select_option("network")
     await page.locator("#ban-value").fill("not a network")
     await page.get_by_role("button", name="Ban, and end what it hits").click()
     await expect(page.get_by_role("alert")).to_be_visible()
-    assert await look(page, "admin-refused", script) == []
+    assert await look(page, "admin-refused", axe_script) == []
     await page.context.clear_cookies()
     await _entered(gateway, page, VIEWER)
     await expect(page.locator("#member-member-1")).to_be_visible()
-    assert await look(page, "admin-viewer", script) == []
+    assert await look(page, "admin-viewer", axe_script) == []
 
 
-async def test_an_operators_session(start: Starter, page: Page, script: str) -> None:
+async def test_an_operators_session(start: Starter, page: Page, axe_script: str) -> None:
     provider = await FakeOidc().start()
     start.running.append(provider.stop)
     provider.claims["groups"] = ["binder-operators"]
     gateway = await start.gateway(1, admin=admin(provider))
     gateway.parts.operators.public_url = gateway.url
     await page.goto(f"{gateway.url}admin")
-    assert await look(page, "admin-login-people", script) == []
+    assert await look(page, "admin-login-people", axe_script) == []
     await page.goto(f"{gateway.url}api/v1/admin/login")
     await page.goto(f"{gateway.url}api/v1/admin/session")
-    assert await look(page, "operator", script) == []
+    assert await look(page, "operator", axe_script) == []
     await page.get_by_role("button", name="Make a token for the command line").click()
     await expect(page.locator("#token")).to_be_visible()
-    assert await look(page, "operator-token", script) == []
+    assert await look(page, "operator-token", axe_script) == []
     await page.get_by_role("button", name="Log out").click()
     await expect(page.locator("#main")).to_contain_text("You are logged out")
-    assert await look(page, "operator-out", script) == []
+    assert await look(page, "operator-out", axe_script) == []
 
 
-async def test_launches_without_scripts(start: Starter, page: Page) -> None:
+async def test_launches_without_scripts(start: Starter, plain_page: Page) -> None:
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
     first.knobs.gate_at = 12
     first.lines = 20
     first.knobs.final = {"phase": "failed", "message": "postBuild ended with status 3.\n", "failure": "user"}
-    assert page.context.browser is not None
-    context = await page.context.browser.new_context(java_script_enabled=False)
-    plain = await context.new_page()
-    await plain.goto(f"{gateway.url}v2/{SPEC}?labpath=a.ipynb", wait_until="commit")
-    await plain.wait_for_url("**/plain-launch/**")
+    await plain_page.goto(f"{gateway.url}v2/{SPEC}?labpath=a.ipynb", wait_until="commit")
+    await plain_page.wait_for_url("**/plain-launch/**")
     await until(lambda: first.builds)
-    await expect(plain.get_by_role("heading", level=1)).to_have_text("Building the environment")
-    assert await look(plain, "plain") == []
+    await expect(plain_page.get_by_role("heading", level=1)).to_have_text("Building the environment")
+    assert await look(plain_page, "plain") == []
     first.gate.set()
-    await expect(plain.get_by_role("heading", level=1)).to_have_text("The launch failed")
-    assert await look(plain, "plain-failed") == []
-    await plain.goto(f"{gateway.url}plain-launch/{'0' * 32}")
-    assert await look(plain, "plain-unknown") == []
-    await context.close()
+    await expect(plain_page.get_by_role("heading", level=1)).to_have_text("The launch failed")
+    assert await look(plain_page, "plain-failed") == []
+    await plain_page.goto(f"{gateway.url}plain-launch/{'0' * 32}")
+    assert await look(plain_page, "plain-unknown") == []
 
 
-async def test_a_face_of_ones_own(start: Starter, page: Page, script: str) -> None:
+async def test_a_face_of_ones_own(start: Starter, page: Page, axe_script: str) -> None:
     provider = await FakeOidc().start()
     start.running.append(provider.stop)
     gateway = await start.gateway(
@@ -241,9 +228,18 @@ async def test_a_face_of_ones_own(start: Starter, page: Page, script: str) -> No
         },
     )
     await page.goto(f"{gateway.url}about")
-    assert await look(page, "face-about", script) == []
+    assert await look(page, "face-about", axe_script) == []
     await page.goto(f"{gateway.url}status")
-    assert await look(page, "face-status", script) == []
+    assert await look(page, "face-status", axe_script) == []
     await page.goto(f"{gateway.url}oauth_callback?code=x&state=y")
     await expect(page.get_by_role("heading", level=1)).to_have_text("You could not be logged in")
-    assert await look(page, "login-failed", script) == []
+    assert await look(page, "login-failed", axe_script) == []
+
+
+async def test_what_a_first_visit_costs(start: Starter, page: Page) -> None:
+    gateway = await start.gateway(3, admin=ADMIN, member_changes=MEMBERS)
+    await _quarter_of_ups_and_downs(gateway)
+    assert await first_visit(page, f"{gateway.url}status")
+    await _entered(gateway, page)
+    await expect(page.locator("#member-member-1")).to_be_visible()
+    assert await first_visit(page, f"{gateway.url}admin")

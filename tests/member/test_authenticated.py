@@ -23,7 +23,7 @@ from member.processes import processes
 from servicekit.config import ConfigError, parse
 from tests.fakes.hub import FakeServer
 from tests.member.member_harness import order, rig, until
-from tests.member.test_member_app import DIRECT, Member, member_of, member_settings
+from tests.member.web_harness import DIRECT, Member, member_of, member_settings
 
 LINK = f"v2/{DIRECT}?urlpath=lab%2Ftree%2F%C3%BC.ipynb"
 SITE = "http://member.example/"

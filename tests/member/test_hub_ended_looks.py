@@ -1,26 +1,21 @@
 """How the pages of sessions that are not there look, in light and dark, on a desktop and a phone."""
 
-import pytest
 from playwright.async_api import Page
 
 from member.hub import ended
-from tests import axe
-from tests.gateway.test_gateway_redirect_browser import page
+from tests.chromium import in_chromium
 from tests.looks import look
 
-__all__ = ["page"]
-
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = in_chromium
 
 KNOWN = {"url": "https://gateway.example/v2/gh/org/repo/main", "repo_url": "https://git.example/org/a-long-name/repo"}
 
 
-async def test_pages_of_sessions_that_are_not_there(page: Page, tmp_path_factory: pytest.TempPathFactory) -> None:
-    script = axe.script(tmp_path_factory.mktemp("axe"))
+async def test_pages_of_sessions_that_are_not_there(page: Page, axe_script: str) -> None:
     for name, shown in (
         ("session-ended", ended.page("This session has ended", ended.again(KNOWN))),
         ("session-unknown", ended.page("No such session", ended.UNKNOWN)),
         ("session-starting", ended.page("This session is starting", ended.STARTING)),
     ):
         await page.set_content(shown)
-        assert await look(page, name, script) == []
+        assert await look(page, name, axe_script) == []
