@@ -178,8 +178,8 @@ _REGISTRY = {
     "DockerRegistry.username": equivalent("registry.username", to.text, values="registry.username"),
     "DockerRegistry.password": equivalent("registry.password", values="-", file="registry-password"),
     "DockerRegistry.not_found_401": none(
-        "A 401 always says that the registry lets nobody in: one that means by it that there is no such image is of no "
-        "use here.",
+        "Docker Hub is known to mean by a 401 that there is no such image. Any other registry says by it that it lets "
+        "nobody in: one that means the same is of no use here.",
         False,
     ),
     "ExternalRegistryHelper.service_url": none(_HELPER),

@@ -25,6 +25,8 @@ class Engine:
         self.registries: dict[str, FakeRegistry] = {}
         self.held: set[str] = set()
         self.broken = False
+        self.silent = False
+        """It pushes nothing, and says nothing of it."""
 
     async def image(self, name: str) -> Mapping[str, Any] | None:
         return {"Id": name} if name in self.held else None
@@ -43,6 +45,10 @@ class Engine:
 
     async def push(self, name: str, _: Credentials | None) -> AsyncGenerator[str, None]:
         yield "pushing"
+        if self.broken:
+            raise EngineError("the engine cannot push")
+        if self.silent:
+            return
         host, _, rest = name.partition("/")
         self.registries[host].manifests[rest] = OCI
 
@@ -61,11 +67,15 @@ class Site:
         self.sharing = Sharing(settings, self.prefix, self.engine, http)  # type: ignore[arg-type]
 
     async def fetch(self) -> bool:
-        async def tell(item: BuildEvent) -> None:
-            self.told.append(item)
-
         async with asyncio.timeout(50):
-            return await self.sharing.fetch(self.image, tell)
+            return await self.sharing.fetch(self.image, self._tell)
+
+    async def push(self) -> None:
+        async with asyncio.timeout(50):
+            await self.sharing.push(self.image, self._tell)
+
+    async def _tell(self, item: BuildEvent) -> None:
+        self.told.append(item)
 
     @property
     def said(self) -> str:
@@ -143,6 +153,32 @@ async def test_a_hanging_one_is_waited_for_up_to_its_own_deadline_and_then_left_
             with contextlib.suppress(BuildFailedError):
                 assert not await sharing.fetch(f"{settings.host}/manybinder-{NAME}", _nobody)
         assert other.asked["HEAD"] == 3
+
+
+@pytest.mark.parametrize("how", ["broken", "silent", "registry"])
+async def test_what_cannot_be_pushed_serves_here_and_is_pushed_later(site: Site, how: str) -> None:
+    if how == "registry":
+        site.own.status = 503
+    else:
+        setattr(site.engine, how, True)
+    site.engine.held.add(site.image)
+    await site.push()
+    assert "The image could not be pushed; it serves here only, for now: " in site.said
+    await site.sharing.push_missing([site.image])
+    assert site.sharing.registry_of(site.image) is None
+    site.own.status, site.engine.broken, site.engine.silent = None, False, False
+    await site.sharing.push_missing([site.image])
+    assert f"manybinder-{NAME}" in site.own.manifests
+    assert site.sharing.registry_of(site.image) == site.own.url.removeprefix("http://")
+
+
+async def test_a_registry_that_is_only_read_gets_nothing() -> None:
+    async with FakeRegistry() as own, aiohttp.ClientSession() as http:
+        settings = OwnRegistrySettings.model_validate({"url": own.url, "push": False})
+        sharing = Sharing(settings, f"{settings.host}/manybinder-", Engine(), http)  # type: ignore[arg-type]
+        await sharing.push(f"{settings.host}/manybinder-{NAME}", _nobody)
+        await sharing.push_missing([f"{settings.host}/manybinder-{NAME}"])
+        assert not own.asked
 
 
 async def test_when_ones_own_registry_is_broken_nothing_is_built_whatever_others_have(site: Site) -> None:
