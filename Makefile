@@ -17,11 +17,11 @@ up: $(if $(filter 1,$(GATEWAYS)),.venv/runtime,.venv/dev)
 	@$(BIN)/manybinder up --port $(PORT) --gateways $(GATEWAYS) || test $$? = 130  # Ctrl-C is how it ends
 
 test: .venv/dev
-	$(PYTEST) -m "not slow and not browser"
+	$(PYTEST) -m "not slow"
 
-# Faults, browsers and the builder matrix: what `make test` leaves out.
+# Faults and the builder matrix: what `make test` leaves out.  The longest files first, as collected.
 test-rest: .venv/dev
-	$(PYTEST) -m "slow or browser"
+	$(PYTEST) --no-loadscope-reorder -m slow
 
 test-all: lint test test-rest
 

@@ -67,7 +67,7 @@ class FaceSettings(Section):
     """Other Binders, which visitors are pointed to when this one is full; ``url`` is where they begin."""
 
     directory: Path | None = None
-    """A directory whose ``templates`` and ``static`` go before this service's own files of the same names."""
+    """A directory whose ``templates``, ``static`` and ``catalogues`` go before this service's own."""
 
     csp: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Sources that the pages' Content-Security-Policy allows besides its own, by directive."""

@@ -22,6 +22,8 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
     """Answer a GET of ``/v2/<provider>/<spec>`` at ``now`` (Unix time)."""
     site = pages.site
     path_spec = raw_spec(request, site, "v2")
+    link = site.public_url + (site.route_of(request.rel_url.raw_path_qs) or "")
+    change_url = f"{site.path('')}?{urlencode({'repo': link})}"
     try:
         spec = pages.providers.parse(path_spec)
     except ProviderError as error:
@@ -33,15 +35,17 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             headers=_HEADERS,
             title=title,
             message=str(error),
-            change_url=_change_url(request, site),
+            change_url=change_url,
+            meant=_meant(pages, path_spec)
+            and request.rel_url.with_path(site.path(f"v2/{path_spec}/HEAD"), encoded=True, keep_query=True),
         )
-    description = _description(pages, spec)
+    description = pages.providers.description(spec.provider)
     label = label_of(spec)
     title = f"{description['displayName']}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
         here = request.rel_url.raw_path_qs
-        return pages.response("confirm.html", headers=_HEADERS, spec=spec, og_title=title, here=here)
+        return pages.response("confirm.html", headers=_HEADERS, spec=spec, og_title=title, og_url=link, here=here)
     origin = origin_of(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST))
     token = make_build_token(site.build_token_secret, path_spec, origin, now)
     build_url = f"{site.public_url}build/{path_spec}"
@@ -69,17 +73,21 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         provider_name=description["displayName"],
         opens=query.get("labpath") or query.get("filepath") or query.get("urlpath") or "",
         og_title=title,
+        og_url=link,
         curl=f"curl -N -H 'Accept: text/event-stream' {shlex.quote(build_url)}",
-        command=f"manybinder launch {_named(pages, spec)} --gateway {shlex.quote(site.public_url)}",
-        change_url=_change_url(request, site),
+        command=f"manybinder launch {_named(site, spec, description)} --gateway {shlex.quote(site.public_url)}",
+        change_url=change_url,
         plain_url=_plain_url(request, site, path_spec, token),
     )
 
 
-def _change_url(request: web.Request, site: Site) -> str:
-    """The home page, with this page's link in its form."""
-    link = site.public_url + (site.route_of(request.rel_url.raw_path_qs) or "")
-    return f"{site.path('')}?{urlencode({'repo': link})}"
+def _meant(pages: Pages, path_spec: str) -> bool:
+    """Whether a link would lead somewhere if it named a ref: many leave it out."""
+    try:
+        pages.providers.parse(f"{path_spec}/HEAD")
+    except ProviderError:
+        return False
+    return True
 
 
 def _plain_url(request: web.Request, site: Site, path_spec: str, token: str) -> str:
@@ -118,12 +126,8 @@ def comes_from_elsewhere(request: web.Request) -> bool:
     return referrer.lower() != request.headers.get(hdrs.HOST, "").lower()
 
 
-def _named(pages: Pages, spec: RepoSpec) -> str:
+def _named(site: Site, spec: RepoSpec, description: Mapping[str, Any]) -> str:
     """The repository as arguments of a command: what has no ref is known by its launch link."""
-    if _description(pages, spec)["ref"]["enabled"]:
+    if description["ref"]["enabled"]:
         return f"{shlex.quote(spec.repo_url)} --ref {shlex.quote(spec.ref)}"
-    return shlex.quote(f"{pages.site.public_url}v2/{spec.raw}")
-
-
-def _description(pages: Pages, spec: RepoSpec) -> Mapping[str, Any]:
-    return next(item for item in pages.providers.descriptions() if item["id"] == spec.provider)
+    return shlex.quote(f"{site.public_url}v2/{spec.raw}")

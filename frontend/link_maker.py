@@ -8,7 +8,7 @@ from aiohttp import web
 from frontend.launch_page import label_of
 from frontend.links import Link, LinkError, make_link, opening, parse_link
 from frontend.pages import PAGES
-from providers.base import ProviderError
+from providers.base import ProviderError, UnknownProviderError
 from providers.registry import Providers
 from servicekit.problems import Problem
 
@@ -37,10 +37,9 @@ async def understood(request: web.Request) -> web.Response:
         raise Problem(400, "Bad Request", pages.text(error.sentence) % error.values, parameter="repo") from error
     except ProviderError as error:
         raise Problem(400, "Bad Request", str(error), parameter="repo") from error
-    name = next(item["displayName"] for item in pages.providers.descriptions() if item["id"] == spec.provider)
     answer = {
         "provider": spec.provider,
-        "provider_name": name,
+        "provider_name": pages.providers.description(spec.provider)["displayName"],
         "label": label_of(spec),
         "repo_url": spec.repo_url,
         "ref": spec.ref,
@@ -56,7 +55,8 @@ async def understood(request: web.Request) -> web.Response:
 def _link(providers: Providers, provider: str, repo: str, ref: str, path: str) -> Link:
     if not provider:
         return parse_link(repo, ref, path)
-    for description in providers.descriptions():
-        if description["id"] == provider:
-            return make_link(description, repo, ref, path)
-    raise LinkError("No provider found for prefix %(prefix)s.", prefix=provider[:80])
+    try:
+        description = providers.description(provider)
+    except UnknownProviderError as error:
+        raise LinkError("No provider found for prefix %(prefix)s.", prefix=provider[:80]) from error
+    return make_link(description, repo, ref, path)

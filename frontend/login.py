@@ -4,8 +4,6 @@ Who asks is known by a cookie, which holds what the provider has given, sealed; 
 provider knows one.
 """
 
-import base64
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +13,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from contract.events import Failure, failed
-from contract.json_types import loads_object
 from frontend.login_flow import LoginError, LoginFlow, Starter
 from frontend.pages import PAGES, NavLink
 from frontend.refusals import Refused
 from frontend.site import Site
-from servicekit.problems import Problem
 from servicekit.sealing import Seal
 
 logger = logging.getLogger(__name__)
@@ -92,8 +88,7 @@ class Login:
             if name:
                 return LoggedIn(name, by_cookie=False)
         try:
-            sealed = base64.urlsafe_b64decode(request.cookies.get(self._cookie, ""))
-            kept = loads_object(self._seal.open(sealed, _ABOUT))
+            kept = self._seal.open_cookie(request.cookies.get(self._cookie, ""), _ABOUT)
         except ValueError:
             return None
         name = await self._provider.user(kept)
@@ -109,7 +104,7 @@ class Login:
             found = await self.visitor(request)
         except LoginError as error:
             whose, status = (blame, 503) if error.away else (Failure.USER, 403)
-            raise Refused(failed(whose, f"{_sentence(error)}\n", status_code=status)) from error
+            raise Refused(failed(whose, f"{error.sentence}\n", status_code=status)) from error
         if found is None:
             other = self._provider.hint and f", or {self._provider.hint}"
             message = f"Log in first: open {self._site.public_url}v2/{path_spec} in a browser{other}.\n"
@@ -148,7 +143,7 @@ class Login:
         here = begun.here if begun.here.startswith(self._site.base_path) and begun.here[:2] != "//" else ""
         headers = {hdrs.LOCATION: here or self._site.base_path, hdrs.CACHE_CONTROL: "no-store"}
         response = web.Response(status=303, headers=headers)
-        sealed = base64.urlsafe_b64encode(self._seal.close(json.dumps(kept).encode(), _ABOUT)).decode()
+        sealed = self._seal.close_cookie(kept, _ABOUT)
         response.set_cookie(
             self._cookie, sealed, path=self._site.base_path, secure=self._secure, httponly=True, samesite="Lax"
         )
@@ -183,20 +178,16 @@ def check_intent(request: web.Request, visitor: LoggedIn, *, with_token: bool) -
         raise Refused(failed(Failure.REFUSED, message, status_code=403))
 
 
-def _sentence(error: LoginError) -> str:
-    return f"Nobody was let in: {error}."
-
-
 def _answer(request: web.Request, error: LoginError) -> web.Response:
     """A page, or a problem for what is no browser."""
-    status = 503 if error.away else 403
+    problem = error.problem()
     if PAGES not in request.app or "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
-        raise Problem(status, "Login Away" if error.away else "No Login", _sentence(error)) from error
+        raise problem from error
     pages = request.app[PAGES]
     return pages.response(
         "error.html",
-        status=status,
+        status=problem.status,
         headers={hdrs.CACHE_CONTROL: "no-store"},
         title=pages.text("You could not be logged in"),
-        message=_sentence(error),
+        message=problem.detail,
     )

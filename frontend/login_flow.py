@@ -4,8 +4,6 @@ What has begun is kept in the browser that has begun it, sealed, so that any rep
 can (RFC 9700, section 4.7).
 """
 
-import base64
-import json
 import re
 import secrets
 import time
@@ -15,7 +13,7 @@ from typing import Protocol
 
 from aiohttp import hdrs, web
 
-from contract.json_types import loads_object
+from servicekit.problems import Problem
 from servicekit.sealing import Seal
 
 #: Seconds that somebody may take to log in at the provider.
@@ -38,7 +36,11 @@ class LoginError(Exception):
 
     def __init__(self, message: str, *, away: bool = False) -> None:
         super().__init__(message)
-        self.away = away
+        self.sentence, self.away = f"Nobody was let in: {message}.", away
+
+    def problem(self) -> Problem:
+        """The same as an answer."""
+        return Problem(503, "Login Away", self.sentence) if self.away else Problem(403, "No Login", self.sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,11 @@ class LoginFlow:
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         url = await provider.login_url(self.redirect_uri, state, nonce, verifier)
         kept = {"state": state, "nonce": nonce, "verifier": verifier, "at": self._wall(), "here": here}
-        sealed = base64.urlsafe_b64encode(self._seal.close(json.dumps(kept).encode(), _ABOUT)).decode()
         response = web.Response(status=302, headers={hdrs.LOCATION: url, hdrs.CACHE_CONTROL: "no-store"})
         self._forget_many(request, response)
         response.set_cookie(
             self._name(state),
-            sealed,
+            self._seal.close_cookie(kept, _ABOUT),
             max_age=PATIENCE,
             path=self._path,
             secure=self._secure,
@@ -102,8 +103,7 @@ class LoginFlow:
         """What was kept in the browser that comes back; raises :class:`LoginError`."""
         given = request.query.get("state", "")
         try:
-            sealed = base64.urlsafe_b64decode(request.cookies.get(self._name(given), ""))
-            kept = loads_object(self._seal.open(sealed, _ABOUT))
+            kept = self._seal.open_cookie(request.cookies.get(self._name(given), ""), _ABOUT)
         except ValueError:
             raise LoginError("this browser has begun no login, or its cookie was lost; begin again") from None
         if self._wall() - kept["at"] > PATIENCE:

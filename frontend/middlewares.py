@@ -89,7 +89,9 @@ async def _error_pages(request: web.Request, handler: Handler) -> web.StreamResp
             "error.html",
             status=404,
             title=pages.text("Not found"),
-            message=pages.text("There is nothing at this address."),
+            message=pages.text(
+                "There is nothing at this address. A launch link begins with /v2/; the start page makes one for you."
+            ),
         )
 
 

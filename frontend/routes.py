@@ -29,6 +29,9 @@ def add_routes(
     pages = app[PAGES] = Pages(site, providers, nav, extra)
     badge, badge_logo = pages.static["badge.svg"], pages.static["badge_logo.svg"]
     picture = static_file(social_image(), "logo_social.png")
+    # Crawlers may read pages, as previews of links do; what these addresses begin is not for them (RFC 9309).
+    closed = "".join(f"Disallow: {site.path(route)}\n" for route in ("build/", "plain"))
+    robots = static_file(f"User-agent: *\n{closed}".encode(), "robots.txt")
 
     async def launch(request: web.Request) -> web.Response:
         return launch_page(request, pages, time.time())
@@ -50,6 +53,7 @@ def add_routes(
         ("badge_logo.svg", badge_logo),
         ("logo_social.png", picture),
         ("favicon.ico", pages.static[pages.logo]),
+        ("robots.txt", robots),
     ):
         _add_file(app, site.path(route), file)
 
@@ -62,7 +66,8 @@ def _add_file(app: web.Application, path: str, file: StaticFile) -> None:
 
 
 async def _home(request: web.Request) -> web.Response:
-    return request.app[PAGES].response("home.html", form=form_of(request), error="")
+    pages = request.app[PAGES]
+    return pages.response("home.html", form=form_of(request), error="", og_url=pages.site.public_url)
 
 
 async def _about(request: web.Request) -> web.Response:

@@ -7,13 +7,12 @@ import re
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _GITHUB_PATH = re.compile(r"/(?:github|gh)/(?P<rest>[^/]+/[^/]+(?:/(?:blob|tree)/.+)?)/?")
-_GIST_PATH = re.compile(r"/(?:gist/)?(?P<user>[A-Za-z0-9-]+)/(?P<id>[0-9a-f]{5,64})(?:\.git)?(?:/(?P<rest>.*))?")
+_GIST_PATH = re.compile(r"/(?:gist/)?(?P<user>[A-Za-z0-9-]+)/(?P<id>[0-9a-f]{5,64})(?:\.git)?(?:/.*)?")
 _URL_PATH = re.compile(r"/(?P<kind>urls?)/(?P<rest>.+)")
 _RAW_PATH = re.compile(r"/(?P<owner>[^/]+)/(?P<repo>[^/]+)/(?:refs/(?:heads|tags)/)?(?P<rest>.+)")
 
 _NBVIEWERS = frozenset({"nbviewer.org", "nbviewer.jupyter.org", "nbviewer.ipython.org"})
 _GISTS = frozenset({"gist.github.com", "gist.githubusercontent.com"})
-
 
 #: Viewers that show viewers; more is nobody's honest link.
 _DEPTH = 3

@@ -89,10 +89,7 @@ class Providers:
             raise SpecError(f"The spec is longer than {MAX_SPEC} characters.")
         raw = quote(path_spec.rstrip("/"), safe=_PATH_SAFE, errors="surrogateescape")
         prefix, _, spec = raw.partition("/")
-        provider = self._providers.get(prefix)
-        if provider is None:
-            raise UnknownProviderError(f"No provider found for prefix {prefix[:80]}")
-        return provider.parse(spec)
+        return self._named(prefix).parse(spec)
 
     def bans(self, raw: str) -> bool:
         """Whether the rules of its provider ban a spec (with its prefix, percent-encoded as it came)."""
@@ -140,9 +137,19 @@ class Providers:
         """What ``/api/repoproviders`` answers."""
         return [provider.description() for provider in self._providers.values()]
 
+    def description(self, prefix: str) -> Mapping[str, Any]:
+        """What it answers of one provider; raises :class:`UnknownProviderError`."""
+        return self._named(prefix).description()
+
     async def close(self) -> None:
         """End the look-ups that still run."""
         await self._tasks.close()
+
+    def _named(self, prefix: str) -> RepoProvider:
+        provider = self._providers.get(prefix)
+        if provider is None:
+            raise UnknownProviderError(f"No provider found for prefix {prefix[:80]}")
+        return provider
 
     async def _look_up(self, key: _Key, spec: RepoSpec) -> Resolved | ProviderError:
         try:

@@ -10,11 +10,42 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.chromium import browser, page, plain_page
+from tests.looks import axe_script
+
+__all__ = ["axe_script", "browser", "page", "plain_page"]
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 ALLOWED_SKIPS = Path(__file__).parent / "allowed_skips.txt"
+
+#: Files that take minutes, the longest first: a worker that came to one of them last would work on alone.
+#: (What starts the same for long stands so that one worker is likely to get both: members and connections, containers.)
+LONG = (
+    "faults/test_replicas_fail.py",
+    "faults/test_members_fail.py",
+    "faults/test_connections_break.py",
+    "e2e/test_container_sessions.py",
+    "e2e/test_crowd_at_a_real_hub.py",
+    "member/builder/test_session_run.py",
+    "e2e/test_container_builder.py",
+    "e2e/test_images.py",
+    "member/kubernetes/test_kubernetes_hub.py",
+    "e2e/test_authenticated_member.py",
+    "e2e/test_bad_input.py",
+    "faults/test_slow_consumers.py",
+    "e2e/test_member_dies.py",
+    "e2e/test_member_joins.py",
+    "e2e/test_hostile_repository.py",
+    "e2e/test_session_ends.py",
+    "member/builder/test_builder_failures.py",
+    "e2e/test_reverse_proxy.py",
+    "e2e/test_ban_ends_sessions.py",
+    "manybinder/test_up.py",
+    "member/test_hub_real.py",
+)
 
 
 def _allowed_reasons() -> list[str]:
@@ -25,6 +56,14 @@ def _allowed_reasons() -> list[str]:
 def pytest_configure() -> None:
     """Let no plugin that asks for "the" event loop outside of a test make one, which nobody would close."""
     asyncio.set_event_loop(None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first; all else stays in its order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    for path in places:
+        assert path.exists(), f"{path} is no test file any more"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 #: What the workers of a run have left behind.

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator
+import urllib.error
+import urllib.request
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from urllib.parse import quote
 
 import aiohttp
 import psutil
+import yaml
 from yarl import URL
 
 from contract import sse
 from contract.events import BuildEvent, Phase, parse_event
+from manybinder.plan import merged
 from manybinder.ports import free_ports
 
 PAGE_CONFIG = re.compile(r"window\.pageConfig\s*=\s*(\{.*?\});", re.DOTALL)
@@ -137,6 +141,37 @@ class Federation:
         assert events[-1].is_final, f"the stream ended without a final event: {events[-1]}"
         assert sum(item.is_final for item in events) == 1
         return events
+
+
+@contextlib.contextmanager
+def gateway_beside(federation: Federation, data_dir: Path, changes: Mapping[str, Any]) -> Iterator[str]:
+    """Another gateway before the same members, with other settings (over each section); gives its URL."""
+    settings = yaml.safe_load((federation.data_dir / "gateway.yaml").read_text())
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    own = {"listen": {"port": port}, "public_url": f"{url}/", "data_dir": str(data_dir)}
+    config = data_dir / "gateway.yaml"
+    config.write_text(yaml.safe_dump(merged(merged(settings, own), changes)))
+    with (data_dir / "gateway.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "manybinder", "gateway", "--config", str(config)], stdout=log, stderr=log
+        )
+    try:
+        _wait_until_ready(process, f"{url}/readyz", log.name)
+        yield url
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(120)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: str, deadline_s: float = 120) -> None:
+    end = time.monotonic() + deadline_s
+    while True:
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(url, timeout=deadline_s):  # noqa: S310
+            return
+        assert process.poll() is None, Path(log).read_text()
+        assert time.monotonic() < end, Path(log).read_text()
+        time.sleep(0.05)
 
 
 def git_spec(url: str, ref: str = "HEAD") -> str:

@@ -1,17 +1,15 @@
-"""A service with the frontend's pages whose launches a test plays by hand, and a browser to look at them."""
+"""A service with the frontend's pages whose launches a test plays by hand."""
 
 import asyncio
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import aiohttp
-import pytest
+import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, Page, async_playwright, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from contract.journal import Journal
@@ -25,13 +23,6 @@ from frontend.site import Site
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
 from servicekit.streams import stream_entries
-
-# How long a page takes says how busy the machine is.
-expect.set_options(timeout=30_000)
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-
 
 #: What routing believes, as a gateway tells it.
 MEMBERS = [
@@ -83,7 +74,7 @@ async def federation(_: web.Request) -> web.Response:
     return web.json_response({"members": MEMBERS})
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def service() -> AsyncIterator[Service]:
     service = Service()
     session = aiohttp.ClientSession()
@@ -151,25 +142,3 @@ async def service() -> AsyncIterator[Service]:
     await server.close()
     await providers.close()
     await session.close()
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page; what it complains of on its console (a policy that is broken, an error of a script) fails the test."""
-    page = await browser.new_page()
-    page.set_default_timeout(90_000)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
-    yield page
-    assert not complaints

@@ -67,8 +67,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     ),
     "13. after a cached ready the server closes, so a native EventSource launches again": (
         f"{STORIES}::test_after_a_cached_ready_an_event_source_that_reconnects_launches_nothing",
-        "member/test_upstream_clients.py::test_a_plain_event_source_of_another_origin_launches_once",
-        "gateway/test_upstream_clients_at_gateway.py::test_a_plain_event_source_of_another_origin_launches_once",
+        "test_upstream_clients.py::test_a_plain_event_source_of_another_origin_launches_once",
     ),
     "14. git and ckan specs reach internal addresses; git ls-remote has no deadline": (
         "providers/test_providers_git.py::test_internal_addresses_are_refused",

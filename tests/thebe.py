@@ -3,16 +3,15 @@
 import contextlib
 import functools
 import shutil
-import subprocess
-import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.async_api import Page, expect
+
+from tests.npm import unpack
 
 PACKAGE = "thebe-core@0.5.0"
 
@@ -58,17 +57,7 @@ def install(site: Path) -> None:
 
     The bundle holds all that it needs, so nothing that the package depends on is installed.
     """
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("there is no node on PATH")
-    try:
-        subprocess.run([npm, "pack", PACKAGE], capture_output=True, text=True, timeout=120, check=True, cwd=site)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        pytest.skip(f"npm cannot install {PACKAGE}: {error}")
-    (package,) = site.glob("*.tgz")
-    with tarfile.open(package) as archive:
-        archive.extractall(site, filter="data")
-    shutil.copytree(site / "package" / "dist" / "lib", site, dirs_exist_ok=True)
+    shutil.copytree(unpack(PACKAGE, site) / "dist" / "lib", site, dirs_exist_ok=True)
     (site / "index.html").write_text(_PAGE)
 
 
@@ -78,9 +67,9 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def served(site: Path) -> Iterator[str]:
+def served(site: Path, port: int = 0) -> Iterator[str]:
     """Serve a directory; gives its origin, which is another site than the federation's: a name, not an address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, directory=str(site)))
+    server = ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Handler, directory=str(site)))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:

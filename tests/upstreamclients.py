@@ -3,12 +3,13 @@
 import asyncio
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Page
+
+from tests import npm
+from tests.chromium import chromium
 
 NPM_CLIENT = "@jupyterhub/binderhub-client@0.5.0"
 
@@ -50,14 +51,7 @@ async def curl(url: str, *arguments: str, deadline_s: float = 120) -> tuple[list
 
 def install_npm_client(directory: Path) -> Path:
     """A directory in which the npm client is installed; skips the test where it cannot be."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("there is no node on PATH")
-    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(directory), NPM_CLIENT]
-    try:
-        subprocess.run(install, capture_output=True, text=True, timeout=120, check=True, cwd=directory)
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        pytest.skip(f"npm cannot install {NPM_CLIENT}: {error}")
+    npm.install(NPM_CLIENT, directory)
     return directory
 
 
@@ -77,7 +71,14 @@ async def npm_client(
     return [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
 
 
-async def event_source(page: Page, url: str) -> tuple[list[dict[str, Any]], int]:
-    """The events that a page's EventSource hears until it is told to stop, and how often it has connected."""
-    told = await page.evaluate(_EVENT_SOURCE, url)
+async def event_source(address: str, url: str) -> tuple[list[dict[str, Any]], int]:
+    """The events that the EventSource of a page at an address hears until it is told to stop.
+
+    Beside them, how often it has connected.
+    """
+    async with chromium() as browser:
+        page = await browser.new_page()
+        page.set_default_timeout(120_000)
+        await page.goto(address)
+        told = await page.evaluate(_EVENT_SOURCE, url)
     return told["events"], told["opened"]

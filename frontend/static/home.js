@@ -63,6 +63,8 @@ async function ask() {
 
 /** Say what is wrong, but leave who still writes the time to. */
 function complain(problem) {
+  // What the service has said of the form that was sent stands until it is changed.
+  if (element("error") && repo.value === repo.defaultValue) return;
   const writing = document.activeElement === repo && !element("understood").classList.contains("wrong");
   if (!writing) {
     show(null, problem);
@@ -74,13 +76,16 @@ function complain(problem) {
 
 function show(link, problem) {
   element("error")?.remove();
-  repo.toggleAttribute("aria-invalid", Boolean(problem));
   if (problem) repo.setAttribute("aria-invalid", "true");
+  else repo.removeAttribute("aria-invalid");
   const words = link && { provider: link.provider_name, repo: link.label, ref: link.ref, path: link.opens };
   element("understood").classList.toggle("wrong", Boolean(problem));
   element("understood").textContent = problem || (!link ? "" : link.opens
     ? _("%(provider)s: %(repo)s at %(ref)s, opens %(path)s", words)
     : _("%(provider)s: %(repo)s at %(ref)s", words));
+  // An empty field tells what the link means by itself.
+  element("ref").placeholder = link?.ref || "HEAD";
+  element("path").placeholder = link?.opens ?? "";
   element("share-empty").hidden = Boolean(link);
   element("share-full").hidden = !link;
   if (link) share(link.launch_url);

@@ -17,7 +17,7 @@ function kindOf(event, fault) {
 
 const KINDS = {
   cancelled: () => ({ title: _("Cancelled"), advice: [] }),
-  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Nobody had followed it for a while. Try again, and keep the page open.")] }),
+  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Try again, and keep this page open until the session is there.")] }),
   held: () => ({
     title: _("The last build of this commit failed"),
     advice: [
@@ -51,16 +51,27 @@ const KINDS = {
     title: _("There is no room just now"),
     advice: [
       _("Nothing is wrong with the repository. Room comes back as others end their sessions."),
-      ...(site.elsewhere ?? []).map(({ text, href }) => ({ text: _("Try at %(name)s", { name: text }), href })),
+      ...others(site),
     ],
   }),
-  limited: () => ({ title: _("Too many launches from here"), advice: [_("Wait a while, then try again.")] }),
-  forbidden: () => ({ title: _("This is not launched here"), advice: [_("The operators of this service have ruled it out. If you think that this is a mistake, tell them.")] }),
+  // Where the service says when, that is said.
+  limited: (event) => ({ title: _("Too many launches from here"), advice: Number.isFinite(event.retry_after_s) ? [] : [_("Wait a while, then try again.")] }),
+  forbidden: (_event, _fault, site) => ({
+    title: _("This is not launched here"),
+    advice: [
+      _("The operators of this service have ruled it out. If you think that this is a mistake, tell them."),
+      ...others(site),
+    ],
+  }),
   ours: () => ({
     title: _("The launch failed"),
     advice: [_("This is not your fault, and not the repository's. Trying again often helps.")],
   }),
 };
+
+function others(site) {
+  return (site.elsewhere ?? []).map(({ text, href }) => ({ text: _("Try at %(name)s", { name: text }), href }));
+}
 
 // Characters of a log, and of each of its lines, in which a fault is looked for.
 const LONGEST_TEXT = 200_000;
@@ -75,21 +86,25 @@ const RULES = [
   [/Invalid requirement: '([^'\n]+)'[^\n]*\(from line (\d+) of ([^\n)]+)\)/, (m) => line(m[3], m[2], m[1], _("This line is no requirement that pip can read."))],
   [/Invalid requirement: ["']?([^"'\n:]+)/, (m) => line("requirements.txt", "", m[1], _("This line is no requirement that pip can read."))],
   // uv.
-  [/Because ([\w.\-[\]]+) was not found in the package registry/, (m) => line("requirements.txt", "", m[1], absent())],
-  [/there (?:is|are) no versions? of ([^\s,]+)/, (m) => line("requirements.txt", "", m[1], absent())],
-  [/Because only [^\n]{1,200}? (?:is|are) available and you require ([^\s,]+)/, (m) => line("requirements.txt", "", m[1], absent())],
-  [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2].trim(), _("This line is no requirement that can be read."))],
+  [/Because ([\w.\-[\]]+) was not found in the package registry/, absentIn("requirements.txt")],
+  [/there (?:is|are) no versions? of ([^\s,]+)/, absentIn("requirements.txt")],
+  [/Because only [^\n]{1,200}? (?:is|are) available and you require ([^\s,]+)/, absentIn("requirements.txt")],
+  [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2], _("This line is no requirement that can be read."))],
   // conda and mamba.
-  [/nothing provides (?:requested )?([^\n,]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
-  [/PackagesNotFoundError:[^\n]*\n\s*-\s+([^\n]+)/, (m) => line("environment.yml", "", m[1].trim(), absent())],
-  [/─ ([^\n]+?) does not exist \(perhaps a typo/, (m) => line("environment.yml", "", m[1].trim(), absent())],
+  [/nothing provides (?:requested )?([^\n,]+)/, absentIn("environment.yml")],
+  [/PackagesNotFoundError:[^\n]*\n\s*-\s+([^\n]+)/, absentIn("environment.yml")],
+  [/─ ([^\n]+?) does not exist \(perhaps a typo/, absentIn("environment.yml")],
   // apt, R, Julia.
-  [/E: Unable to locate package (\S+)/, (m) => line("apt.txt", "", m[1], absent())],
-  [/package ‘([^’\n]+)’ is not available/, (m) => line("install.R", "", m[1], absent())],
+  [/E: Unable to locate package (\S+)/, absentIn("apt.txt")],
+  [/package ‘([^’\n]+)’ is not available/, absentIn("install.R")],
 ];
 
 function absent() {
   return _("There is no such package, or no such version of it: check the spelling and the version.");
+}
+
+function absentIn(file) {
+  return (m) => line(file, "", m[1], absent());
 }
 
 function line(file, number, text, advice) {

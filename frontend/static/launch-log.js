@@ -1,6 +1,7 @@
 // The log of a launch: bounded, kept while it is folded, and shown by a viewer that is loaded when somebody opens it.
 
-const MAX_LINES = 20_000;
+// About as many lines: a builder tells most of them one by one.
+const MAX_CHUNKS = 20_000;
 // Colours and cursor movements of terminals (ECMA-48, section 5.4).
 const TERMINAL = /\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])/g;
 
@@ -17,7 +18,7 @@ export class LaunchLog {
     this.box.hidden = false;
     const chunk = text.replace(TERMINAL, "").replace(/\r\n?/g, "\n");
     this.chunks.push(chunk);
-    if (this.chunks.length > MAX_LINES) this.chunks.shift();
+    if (this.chunks.length > MAX_CHUNKS) this.chunks.shift();
     this.viewer?.add(chunk);
   }
 

@@ -90,6 +90,11 @@ export class Steps {
     }
   }
 
+  /** Whether an environment is built of which nobody knows how long that takes. */
+  get isFirstBuild() {
+    return this.now === "building" && !this.queued && this.usual.building === undefined;
+  }
+
   /** Seconds that are left by the history of this repository, and the share that is done; null where it tells nothing. */
   estimate() {
     if (!this.now || this.queued) return null;

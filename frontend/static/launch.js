@@ -35,6 +35,9 @@ const WHY = {
   again: _("the others have failed too, and it may succeed this time"),
 };
 
+// For these there is nothing to build.
+const BUILT_BEFORE = ["warm", "warm_busy", "pull"];
+
 // Failures of which the log says no more than the message.
 const TOLD_IN_FULL = ["cancelled", "abandoned", "forbidden", "limited", "full", "not_found"];
 
@@ -49,9 +52,15 @@ let stream = null;
 let over = false;
 let heard = false;
 let member = "";
+let reason = "";
 let launchName = "";
 let seen = kept?.seen ?? -1;
 let keptId = "";
+// Of who waits in a queue: how long until it is their turn.
+let turn = "";
+// What was last said of the launch; and whether it is hidden by the loss of the connection.
+let lastWords = _("Asking for a session");
+let lost = false;
 
 function showStatus(text) {
   // A live region speaks whenever it is written to, even with the same words.
@@ -64,25 +73,32 @@ function showTime() {
   const estimate = steps.estimate();
   element("bar").style.setProperty("--share", estimate ? estimate.share : 0);
   element("launch").classList.toggle("measured", estimate !== null);
-  element("estimate").textContent = !estimate ? "" : estimate.late
+  element("estimate").textContent = (lost && heard ? _("The launch goes on meanwhile.") : turn) || (!estimate ? whatToExpect() : estimate.late
     ? _("This takes longer than usual for this repository.")
-    : _("About %(time)s left, going by earlier launches of this repository.", { time: about(estimate.left) });
+    : _("About %(time)s left, going by earlier launches of this repository.", { time: about(estimate.left) }));
+}
+
+function whatToExpect() {
+  return steps.isFirstBuild && !BUILT_BEFORE.includes(reason) ? _("The first build of a repository can take several minutes; later launches are faster.") : "";
 }
 
 function inWords(event) {
   if (["waiting", "launching"].includes(event.phase) && Number.isInteger(event.position)) {
-    const place = { place: event.position, time: Number.isFinite(event.eta_s) ? `${Math.ceil(event.eta_s)} s` : "" };
-    if (place.time) return _("Waiting in the queue: place %(place)s, about %(time)s", place);
-    return _("Waiting in the queue: place %(place)s", place);
+    turn = Number.isFinite(event.eta_s)
+      ? _("About %(time)s until it is your turn. Keep this page open.", { time: about(event.eta_s) })
+      : _("Keep this page open, and your place is kept.");
+    return _("Waiting in the queue: place %(place)s", { place: event.position });
   }
+  if (WORDS[event.phase]) turn = "";
   return WORDS[event.phase];
 }
 
 function showMember(event) {
   if (typeof event.member === "string") member = event.member;
   if (!member) return;
+  reason = event.why ?? reason;
   const why = WHY[event.why];
-  if (why) element("member").textContent = _("on %(member)s: %(why)s", { member, why });
+  if (why) element("member").textContent = _("on %(member)s: %(why)s.", { member, why });
   else if (element("member").dataset.member !== member) element("member").textContent = _("on %(member)s", { member });
   element("member").dataset.member = member;
 }
@@ -112,12 +128,14 @@ function fail(event) {
   const { kind, title, advice } = explainFailure(event, fault, config);
   end("failed");
   showStatus("");
+  // Why it was chosen is no longer of interest.
+  if (member) element("member").textContent = _("on %(member)s", { member });
   element("launch").dataset.kind = kind;
   element("failure-title").textContent = title;
   element("failure-message").textContent = event.message.trim();
   if (kind === "fault") showFault(fault);
   if (Number.isFinite(event.retry_after_s)) {
-    advice.push(_("Try again in %(seconds)s s.", { seconds: Math.ceil(event.retry_after_s) }));
+    advice.push(_("Try again in %(time)s.", { time: span(Math.ceil(event.retry_after_s)) }));
   }
   element("failure-hint").replaceChildren(...advice.map(asItem));
   element("advice").hidden = !advice.length;
@@ -126,6 +144,12 @@ function fail(event) {
   // Without the fragment: a link to where the page is already would lead nowhere.
   element("retry").href = window.location.pathname + window.location.search;
   element("change").hidden = !["not_found", "fault", "repository"].includes(kind);
+  // What helps stands out: the same again does not where the link or the repository needs a change.
+  element("retry").classList.toggle("primary", !["not_found", "repository", "held"].includes(kind));
+  if (kind === "not_found") {
+    element("change").classList.add("primary");
+    element("retry").before(element("change"));
+  }
   if (kind === "held") offerForce();
   const report = reportLink(kind, { title, message: event.message, log: log.tail, member, launch: launchName }, config);
   if (report) {
@@ -228,12 +252,14 @@ function take(event, number) {
   // What was seen before the page was left is told again for the log; its times are kept.
   if (number > seen) {
     const before = steps.now;
-    steps.enter(event.phase, { usual: event.usual_s, queued: Number.isInteger(event.position) });
+    // Chosen anew, a member goes by a history of its own, or by none.
+    steps.enter(event.phase, { usual: event.usual_s ?? (event.why ? {} : null), queued: Number.isInteger(event.position) });
     seen = number;
     if (!keptId || steps.now !== before) keep();
   }
   const words = inWords(event);
   if (words) {
+    [lost, lastWords] = [false, words];
     showStatus(words);
     showInTab("working", words);
   }
@@ -264,7 +290,18 @@ async function cancel() {
 
 const handlers = {
   take,
-  lost: () => showStatus(_("The connection was lost; trying to reach the service again")),
+  lost: () => {
+    lost = true;
+    showStatus(_("The connection was lost; trying again"));
+    showTime();
+  },
+  // Perhaps long before there is news.
+  back: () => {
+    if (!lost) return;
+    lost = false;
+    showStatus(lastWords);
+    showTime();
+  },
   gone: () => fail({ failure: "gateway", message: _("The service stopped answering.") }),
 };
 
@@ -297,7 +334,7 @@ const ticking = setInterval(() => {
   keep();
 }, 1000);
 element("cancel").addEventListener("click", cancel);
-showStatus(_("Asking for a session"));
+showStatus(lastWords);
 showInTab("working", _("Launching"));
 showTime();
 // From its first event on, for the log.

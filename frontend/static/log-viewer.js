@@ -3,15 +3,15 @@
 import { _ } from "./texts.js";
 
 const MAX_FOUND = 2000;
+// How much longer than the log what is shown may get.
+const SLACK = 1.25;
 const element = (id) => document.getElementById(id);
 
 export class LogViewer {
   constructor(log, output) {
     this.log = log;
     this.output = output;
-    this.found = [];
-    this.at = -1;
-    output.textContent = log.text;
+    this.search();
     output.scrollTop = output.scrollHeight;
     element("log-search").addEventListener("input", () => this.search());
     element("log-search").addEventListener("keydown", (event) => this.step(event));
@@ -19,16 +19,33 @@ export class LogViewer {
     element("log-download").addEventListener("click", () => this.download());
   }
 
-  add(chunk) {
+  /** A chunk was added: it is shown with the next picture, so that a log that comes all at once is laid out once. */
+  add() {
+    if (!this.unseen) requestAnimationFrame(() => this.catchUp());
+    this.unseen += 1;
+  }
+
+  catchUp() {
+    if (!this.unseen) return;
     const { scrollTop, scrollHeight, clientHeight } = this.output;
     const atEnd = scrollHeight - scrollTop - clientHeight < 40;
-    this.output.append(chunk);
+    const { chunks } = this.log;
+    // What the log has let go of goes from here as well, now and then, for it takes a layout of the whole.
+    if (this.shown + this.unseen > SLACK * chunks.length) {
+      this.search();
+    } else {
+      this.output.append(chunks.slice(-this.unseen).join(""));
+      this.shown += this.unseen;
+      this.unseen = 0;
+    }
     if (atEnd && !this.found.length) this.output.scrollTop = this.output.scrollHeight;
   }
 
   search() {
     const wanted = element("log-search").value;
     const text = this.log.text;
+    this.shown = this.log.chunks.length;
+    this.unseen = 0;
     this.found = [];
     this.at = -1;
     if (!wanted) {

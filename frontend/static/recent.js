@@ -3,7 +3,7 @@
 const KEY = "manybinder:recent";
 const MOST = 8;
 
-/** The last launches, latest first: {label, href, ref, at}. */
+/** The last launches, latest first: {label, href, ref}. */
 export function recent() {
   try {
     const found = JSON.parse(window.localStorage.getItem(KEY));
@@ -17,7 +17,7 @@ export function recent() {
 export function remember({ label, ref }) {
   const href = window.location.pathname + window.location.search.replace(/([?&])force=true&?/, "$1").replace(/[?&]$/, "");
   const others = recent().filter((item) => item.href !== href);
-  store([{ label, ref, href, at: Date.now() }, ...others].slice(0, MOST));
+  store([{ label, ref, href }, ...others].slice(0, MOST));
 }
 
 export function forget() {

@@ -333,7 +333,9 @@ class MemberView:
             return ["Its weight is 0." if self.weight == 0 else "It drains itself."]
         if policy == Policy.PENDING:
             return ["It has joined, and takes no launches before it was checked and accepted."]
-        return [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}."]
+        return (
+            [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}: it gets no new launches."]
+        )
 
     def _health_reasons(self, now: float) -> list[str]:
         health = self.health(now)
@@ -360,7 +362,8 @@ class MemberView:
         elif self.received is not None and self.report(now, settings) is None:
             reasons.append(f"Its last capacity report came {now - self.received.at:.0f} s ago and has expired.")
         slow_start = self.slow_start(now, settings)
-        if slow_start < 1 and self.health(now) == Health.HEALTHY:
+        in_rotation = self.health(now) == Health.HEALTHY and self.effective_policy(now, settings) == Policy.ACTIVE
+        if slow_start < 1 and in_rotation:
             reasons.append(f"It has come into rotation {now - (self.returned_at or now):.0f} s ago, slowly at first.")
         return reasons
 

@@ -34,11 +34,12 @@ def headline(snapshot: FleetSnapshot, now: float, *, degraded: bool) -> Headline
         return Headline(Level.BAD, f"This federation has no members.{suffix}", "no members")
     if not taking:
         known = all(status.health is not Health.UNKNOWN for status in statuses.values())
-        text = "No member takes launches; they wait." if known else "The members are being looked at."
-        return Headline(Level.BAD if known else Level.PARTLY, f"{of}. {text}{suffix}", "down" if known else "starting")
+        text = "No member takes launches: they wait." if known else f"{of} yet: they are being looked at."
+        return Headline(Level.BAD if known else Level.PARTLY, f"{text}{suffix}", "down" if known else "starting")
     out = ", ".join(f"{name} is {_word(status.state)}" for name, status in statuses.items() if name not in taking)
     if all(statuses[name].free == 0 for name in taking):
-        return Headline(Level.PARTLY, f"{of}, and all are full: launches wait in a queue.{suffix}", "full")
+        text = f"All members that take launches are full ({len(taking)} of {len(statuses)}): launches wait in a queue."
+        return Headline(Level.PARTLY, f"{text}{suffix}", "full")
     if out:
         return Headline(Level.PARTLY, f"{of}; {out}.{suffix}", f"{len(taking)} of {len(statuses)} members")
     level, word = (Level.PARTLY, "degraded") if degraded else (Level.GOOD, "available")

@@ -2,6 +2,8 @@
 
 The launch page names this one, with its build token.  A browser sends no Origin when it goes to another page, so that
 a token which another site has fetched for itself would do: where links elsewhere are confirmed, this one is, too.
+
+The page's address bears a launch's short id, for addresses are logged; a cookie, for this page alone, holds the whole.
 """
 
 import re
@@ -12,8 +14,9 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from contract.events import BuildEvent, Failure, Phase, failed
+from contract.launches import short
 from frontend.admission import admit, unknown_launch
-from frontend.launch_page import comes_from_elsewhere
+from frontend.launch_page import comes_from_elsewhere, label_of
 from frontend.login import check_intent
 from frontend.notebook_url import notebook_url
 from frontend.pages import PAGES
@@ -25,6 +28,9 @@ from gateway.web.visitors import admitted_to, client_of, person_of, visitor_of
 
 #: Seconds after which the page looks again.
 REFRESH = 3
+
+#: The cookie with a launch's id.
+COOKIE = "manybinder-launch"
 
 #: Lines of the log that are shown.
 LAST_LINES = 12
@@ -57,15 +63,21 @@ async def begin(request: web.Request) -> web.Response:
     except LaunchLimitError as error:
         return _ended(request, failed(Failure.REFUSED, f"{error}\n"), "")
     query = urlencode([(name, value) for name, value in request.query.items() if name not in _OWN])
-    location = parts.site.path(f"plain-launch/{launch.id}") + (f"?{query}" if query else "")
-    return web.Response(status=303, headers={"Location": location, **_HEADERS})
+    path = parts.site.path(f"plain-launch/{launch.short}")
+    response = web.Response(status=303, headers={"Location": path + (f"?{query}" if query else ""), **_HEADERS})
+    secure = parts.site.public_url.startswith("https://")
+    response.set_cookie(COOKIE, launch.id, path=path, secure=secure, httponly=True, samesite="Lax")
+    return response
 
 
 async def follow(request: web.Request) -> web.Response:
     """Where the launch stands; knowing its id is the authority."""
     parts = request.app[PARTS]
+    launch_id = request.cookies.get(COOKIE, "")
     try:
-        launch = await parts.launches.find(request.match_info["launch_id"])
+        # Another one's may have been set by a host beside this one.
+        known = short(launch_id) == request.match_info["short"]
+        launch = await parts.launches.find(launch_id) if known else None
     except LaunchAwayError:
         return _page(request, None, "")
     if launch is None:
@@ -76,7 +88,7 @@ async def follow(request: web.Request) -> web.Response:
     if final is None:
         return _page(request, launch, again)
     if final.phase is not Phase.READY:
-        return _ended(request, final, again)
+        return _ended(request, final, again, launch)
     try:
         target = notebook_url(str(final.fields.get("url", "")), final.fields.get("token"), request.query)
     except ValueError:
@@ -85,29 +97,32 @@ async def follow(request: web.Request) -> web.Response:
 
 
 def _page(request: web.Request, launch: Launch | None, again: str) -> web.Response:
-    log = "" if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1))
-    lines = _TERMINAL.sub("", log).splitlines()
     return request.app[PAGES].response(
         "plain.html",
         headers=_HEADERS,
-        label=launch.spec.raw if launch else "",
+        label=label_of(launch.spec) if launch else "",
         phase=launch.phase.value if launch else Phase.WAITING.value,
         member=launch.member if launch else None,
-        log="\n".join(lines[-LAST_LINES:]),
+        log=_last_lines(launch),
         refresh=REFRESH,
         failure="",
         again=again,
     )
 
 
-def _ended(request: web.Request, final: BuildEvent, again: str) -> web.Response:
+def _last_lines(launch: Launch | None) -> str:
+    log = "" if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1))
+    return "\n".join(_TERMINAL.sub("", log).splitlines()[-LAST_LINES:])
+
+
+def _ended(request: web.Request, final: BuildEvent, again: str, launch: Launch | None = None) -> web.Response:
     return request.app[PAGES].response(
         "plain.html",
         headers=_HEADERS,
-        label="",
+        label=label_of(launch.spec) if launch else "",
         phase=final.phase.value,
         member=None,
-        log="",
+        log=_last_lines(launch),
         refresh=0,
         failure=final.message.strip(),
         again=again,

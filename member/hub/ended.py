@@ -33,10 +33,21 @@ _LOOK_EVERY = 100
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">{head}<title>{title}</title>
-<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:15vh auto;padding:0 1rem}}
-a.button{{display:inline-block;padding:.5rem 1rem;border:1px solid;border-radius:.4rem;text-decoration:none}}</style>
+<style>:root{{--back:#fbfaf8;--text:#24292f;--accent:#1f5f94;--on-accent:#fff}}
+@media (prefers-color-scheme:dark){{:root{{--back:#14171b;--text:#e6e8ea;--accent:#8dc3ee;--on-accent:#10202e}}}}
+body{{font:1.0625rem/1.6 system-ui,sans-serif;max-width:40rem;margin:12vh auto;padding:0 1.1rem}}
+body{{color:var(--text);background:var(--back)}}h1{{line-height:1.2}}strong{{overflow-wrap:anywhere}}
+a.button{{display:inline-block;padding:.55rem 1.1rem;border-radius:.5rem;font-weight:600;text-decoration:none}}
+a.button{{background:var(--accent);color:var(--on-accent)}}</style>
 </head><body><main><h1>{title}</h1>{body}</main></body></html>
 """
+
+#: What is said of a session that starts, and at an address where nobody knows of one.
+STARTING = "<p>A moment, please: this page looks again.</p>"
+UNKNOWN = (
+    "<p>There is no session at this address. It may have ended long ago. The link that you launched it from, such as a "
+    "badge in the repository, launches it anew.</p>"
+)
 
 
 class Sessions:
@@ -98,19 +109,16 @@ class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no 
         known = SESSIONS.find(_key(name, self._server(name, path)))
         if self._starts(name, path):
             wait = '<meta http-equiv="refresh" content="2">'
-            self._answer(503, "This session is starting", "<p>A moment, please: this page looks again.</p>", wait)
+            self._answer(503, "This session is starting", STARTING, wait)
         elif "api" in (path or "").split("/") or "text/html" not in self.request.headers.get("Accept", ""):
             # As the Hub says it, for a JupyterLab that is still open somewhere.
             self.set_status(424)
             self.set_header("Content-Type", "application/json")
             self.finish(json.dumps({"message": "This session has ended."}))
         elif known is None:
-            body = (
-                "<p>There is no session at this address. It may have ended long ago; launch it anew from its link.</p>"
-            )
-            self._answer(404, "No such session", body)
+            self._answer(404, "No such session", UNKNOWN)
         else:
-            self._answer(410, "This session has ended", _again(known))
+            self._answer(410, "This session has ended", again(known))
 
     head = get
 
@@ -132,7 +140,7 @@ class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no 
         self.set_header("Cache-Control", "no-store")
         policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
         self.set_header("Content-Security-Policy", policy)
-        self.finish(_PAGE.format(title=title, body=body, head=head))
+        self.finish(page(title, body, head))
 
 
 class OwnSessionHandler(SessionHandler):
@@ -170,12 +178,12 @@ class SessionAuthenticator(NullAuthenticator):  # type: ignore[misc]  # JupyterH
 
 
 def with_session_pages(name: str) -> type[Authenticator]:
-    """An authenticator, by JupyterHub's short name for it or as a class, with the page of ended sessions besides.
+    """An authenticator, by JupyterHub's short name for it or its class's, with the page of ended sessions besides.
 
     Its configuration is that of the class (``c.GenericOAuthenticator``).  Raises ``ImportError``.
     """
-    named = {point.name: point for point in entry_points(group="jupyterhub.authenticators")}
-    base = named[name].load() if name in named else import_item(name)
+    named = {point.name.lower(): point for point in entry_points(group="jupyterhub.authenticators")}
+    base = named[name.lower()].load() if name.lower() in named else import_item(name)
 
     class WithSessionPages(base):  # type: ignore[misc,valid-type]  # JupyterHub ships no types
         def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:
@@ -197,7 +205,13 @@ def _key(user: str, server: str) -> str:
     return f"{user}/{server}" if server else user
 
 
-def _again(known: dict[str, str]) -> str:
+def page(title: str, body: str, head: str = "") -> str:
+    """A page in the Hub's place."""
+    return _PAGE.format(title=title, body=body, head=head)
+
+
+def again(known: Mapping[str, str]) -> str:
+    """What is said of a session that has ended, by what :meth:`Sessions.find` knows of it."""
     url, repo = html.escape(known.get("url", "")), known.get("repo_url", "")
     # An address with an at sign may hold somebody's password.
     what = f" of <strong>{html.escape(repo)}</strong>" if repo and "@" not in repo else ""
@@ -205,4 +219,5 @@ def _again(known: dict[str, str]) -> str:
         f"<p>A session{what} was here. Sessions end when they are not used for a while, and after "
         "some hours in any case; what was changed in them is gone.</p>"
         f'<p><a class="button" rel="noreferrer" href="{url}">Launch it again</a></p>'
+        "<p>It begins with what the repository holds.</p>"
     )

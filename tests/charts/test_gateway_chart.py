@@ -23,6 +23,8 @@ from tests.charts.helmkit import (
     KUBERNETES,
     ROOT,
     Helm,
+    assert_probes_ask,
+    each_service,
     of_kind,
     pod_templates,
     secret_settings,
@@ -143,6 +145,11 @@ def test_services_and_policies_meet_their_pods(objects: list[dict[str, Any]]) ->
         assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
 
 
+def test_a_new_version_of_the_chart_alone_starts_no_pod_anew(objects: list[dict[str, Any]]) -> None:
+    for template in pod_templates(objects):
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & template["metadata"]["labels"].keys()
+
+
 def test_every_pod_has_a_network_policy_that_keeps_the_metadata_service_away(objects: list[dict[str, Any]]) -> None:
     policies = of_kind(objects, "NetworkPolicy")
     assert len(policies) == len(pod_templates(objects))
@@ -152,6 +159,11 @@ def test_every_pod_has_a_network_policy_that_keeps_the_metadata_service_away(obj
             for peer in rule.get("to", []):
                 if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
                     assert "169.254.0.0/16" in peer["ipBlock"]["except"]
+                if peer.get("ipBlock", {}).get("cidr") == "::/0":
+                    assert "fd00:ec2::254/128" in peer["ipBlock"]["except"]
+    # Some network plugins match pods by no address, and a member may be in the same cluster.
+    gateway = next(item for item in policies if item["spec"]["egress"])
+    assert {"to": [{"namespaceSelector": {}}]} in gateway["spec"]["egress"]
 
 
 def test_the_gateway_takes_its_configuration(objects: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -180,24 +192,10 @@ def test_probes_ask_below_the_public_path_as_the_public_host(helm: Helm) -> None
     config = {"public_url": "https://example.org:8443/binder"}
     (deployment,) = of_kind(helm.render("gateway", config=config), "Deployment")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
-    asked = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe", "startupProbe")}
-    assert {name: get["path"] for name, get in asked.items()} == {
-        "livenessProbe": "/binder/livez",
-        "readinessProbe": "/binder/readyz",
-        "startupProbe": "/binder/livez",
-    }
-    assert all(get["httpHeaders"] == [{"name": "Host", "value": "example.org"}] for get in asked.values())
+    assert_probes_ask(container, "/binder", "example.org")
 
 
-@pytest.mark.parametrize(
-    ("service", "host"),
-    [
-        ({}, "0.0.0.0"),  # noqa: S104 - in a pod
-        ({"ipFamilies": ["IPv6"]}, "::"),
-        ({"ipFamilyPolicy": "PreferDualStack"}, ""),
-        ({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}, ""),
-    ],
-)
+@each_service
 def test_it_listens_on_what_the_service_offers(helm: Helm, service: dict[str, Any], host: str) -> None:
     config = gateway_config(helm.render("gateway", **LEAST, service=service))
     assert config["listen"]["host"] == host

@@ -14,7 +14,7 @@ import yaml
 from contract.repos import RepoKey
 from member.builders.kubernetes.rules import SOCKETS, build_pod_rules, session_shape
 from member.core.pods import build_pod
-from tests.charts.helmkit import CHARTS, ROOT, Helm, of_kind
+from tests.charts.helmkit import CHARTS, ROOT, Helm, assert_probes_ask, each_service, of_kind
 from tests.charts.memberkit import (
     ALL_ON,
     CONFIG,
@@ -117,24 +117,10 @@ def test_probes_ask_below_the_public_path_as_the_public_host(helm: Helm, chart: 
     (container,) = named(ours(helm.render(chart, **{**LEAST, "config": config})), "Deployment")["spec"]["template"][
         "spec"
     ]["containers"]
-    asked = {name: container[name]["httpGet"] for name in ("livenessProbe", "readinessProbe", "startupProbe")}
-    assert {name: get["path"] for name, get in asked.items()} == {
-        "livenessProbe": "/binder/livez",
-        "readinessProbe": "/binder/readyz",
-        "startupProbe": "/binder/livez",
-    }
-    assert all(get["httpHeaders"] == [{"name": "Host", "value": "example.org"}] for get in asked.values())
+    assert_probes_ask(container, "/binder", "example.org")
 
 
-@pytest.mark.parametrize(
-    ("service", "host"),
-    [
-        ({}, "0.0.0.0"),  # noqa: S104 - in a pod
-        ({"ipFamilies": ["IPv6"]}, "::"),
-        ({"ipFamilyPolicy": "PreferDualStack"}, ""),
-        ({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}, ""),
-    ],
-)
+@each_service
 def test_it_listens_on_what_the_service_offers(
     helm: Helm, chart: str, tmp_path: Path, service: dict[str, Any], host: str
 ) -> None:

@@ -1,7 +1,6 @@
 """A person with a browser: real Chromium, the launch page, JupyterLab."""
 
-import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,41 +10,11 @@ import pytest
 from federation import Federation, git_spec
 from gitrepos import make_repo
 from gitserver import GitServer
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+from tests.chromium import in_chromium
 
-# How long a page takes says how busy the machine is.
-expect.set_options(timeout=30_000)
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> Page:
-    page = await (await browser.new_context()).new_page()
-    page.set_default_timeout(90_000)
-    return page
+pytestmark = [*in_chromium, pytest.mark.slow]
 
 
 @pytest.fixture(scope="session")
@@ -53,14 +22,6 @@ def repo(git_server: GitServer) -> str:
     notebook = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
     make_repo(git_server.root, "for-people", {"requirements.txt": "six\n", "index.ipynb": notebook})
     return git_server.url("for-people")
-
-
-async def test_from_the_home_page_to_a_notebook(federation: Federation, page: Page, repo: str) -> None:
-    await page.goto(federation.url)
-    await page.get_by_label("repository", exact=False).first.fill(repo)
-    await page.get_by_role("button", name="launch", exact=False).first.click()
-    await page.wait_for_url("**/user/**/lab**", timeout=170_000)
-    await expect(page.locator("#jp-main-dock-panel, .jp-LabShell").first).to_be_visible(timeout=60_000)
 
 
 async def test_a_launch_link_opens_the_file_it_names(federation: Federation, page: Page, repo: str) -> None:

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 import yaml
-from federation import Federation, free_port, git_spec, ready, shared_cache_dir
+from federation import Federation, git_spec, ready, shared_cache_dir
 from gitrepos import make_repo
 from gitserver import GitServer
 
 from contract.events import BuildEvent, Failure, Phase
+from tests.gate import Gate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -33,41 +34,6 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     federation = Federation.start(tmp_path_factory.mktemp("up"), "--members", "1", "--member-config", str(config))
     yield federation
     federation.stop()
-
-
-class Gate:
-    """What builds wait for: nobody listens at its port until it is opened."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._server: asyncio.Server | None = None
-
-    @property
-    def post_build(self) -> str:
-        """A ``postBuild`` that says once which build it is, and ends when the gate is open."""
-        ask = f"import socket; socket.create_connection(('127.0.0.1', {self.port}), 5)"
-        return (
-            '#!/bin/sh\necho "build $(od -An -N8 -tx8 /dev/urandom) begins"\n'
-            f'until python -c "{ask}" 2>/dev/null; do sleep 0.3; done\n'
-        )
-
-    async def open(self) -> None:
-        """Let builds end."""
-        self._server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", self.port)
-
-    async def close(self) -> None:
-        """End it."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-
-
-@pytest.fixture
-async def gate() -> AsyncIterator[Gate]:
-    """A gate that is closed."""
-    made = Gate()
-    yield made
-    await made.close()
 
 
 class Visitor:
@@ -127,9 +93,9 @@ async def test_fifty_open_a_new_repository_within_two_seconds(
         await gate.open()
         await asyncio.gather(*visits)
     # One build, whose log each of them has seen.
-    builds = {told.message for visitor in visitors for told in visitor.events if "begins" in told.message}
+    builds = {told.message for visitor in visitors for told in visitor.events if "begun" in told.message}
     assert len(builds) == 1
-    assert all(any("begins" in told.message for told in visitor.events) for visitor in visitors)
+    assert all(any("begun" in told.message for told in visitor.events) for visitor in visitors)
     outcomes = Counter(visitor.events[-1].phase for visitor in visitors)
     assert outcomes == {Phase.READY: PER_REPO, Phase.FAILED: 50 - PER_REPO}, visitors[0].events[-1]
     for visitor in visitors:

@@ -4,13 +4,18 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
-from federation import Federation, git_spec, ready
+import thebe
+from federation import Federation, gateway_beside, git_spec, ready
 from gitrepos import make_repo
 from gitserver import GitServer
 from notebook import Notebook
+from playwright.async_api import Page, expect
+from thebe import Thebe
 from yarl import URL
 
 from contract.events import Phase
@@ -26,8 +31,16 @@ def _cli(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="session")
 def cowsay(git_server: GitServer) -> str:
-    """A repository that asks for one small package."""
-    make_repo(git_server.root, "cowsay", {"requirements.txt": "humanize==4.12.3\n", "index.ipynb": "{}"})
+    """A repository that asks for one small package, with a notebook that needs it."""
+    code = {"cell_type": "code", "id": "one", "source": "import humanize; print(humanize.intcomma(1234567))"}
+    notebook = {
+        "cells": [{**code, "metadata": {}, "outputs": [], "execution_count": None}],
+        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    files = {"requirements.txt": "humanize==4.12.3\n", "index.ipynb": json.dumps(notebook)}
+    make_repo(git_server.root, "cowsay", files)
     return git_server.url("cowsay")
 
 
@@ -51,6 +64,47 @@ async def test_a_link_becomes_a_running_notebook_and_the_second_launch_skips_the
     (url,) = second.stdout.split()
     assert "Found built image" in second.stderr or "building" not in second.stderr.lower()
     assert await Notebook.at(http, url).run("import humanize, sys; print(sys.prefix != sys.base_prefix)") == "True\n"
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_visitor_goes_from_the_home_page_to_a_notebook_and_runs_its_code(
+    federation: Federation, page: Page, cowsay: str
+) -> None:
+    await page.goto(federation.url)
+    await page.get_by_label("Repository", exact=True).fill(cowsay)
+    await page.get_by_label("File to open").fill("index.ipynb")
+    await page.get_by_role("button", name="Launch", exact=True).click()
+    await page.wait_for_url("**/user/**/index.ipynb**", timeout=170_000)
+    await page.locator(".jp-CodeCell .cm-content").first.click()
+    await page.keyboard.press("Shift+Enter")
+    await expect(page.locator(".jp-OutputArea-output").first).to_have_text("1,234,567")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, site_port: int) -> Iterator[str]:
+    """The origin of a site with a page that embeds thebe."""
+    directory = tmp_path_factory.mktemp("site")
+    thebe.install(directory)
+    with thebe.served(directory, site_port) as origin:
+        yield origin
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_page_of_another_site_runs_a_cell_where_it_may_and_nowhere_else(
+    federation: Federation, site: str, page: Page, cowsay: str, tmp_path: Path
+) -> None:
+    closed = Thebe(page, site)
+    assert (await closed.launch(federation.url, cowsay)).startswith("failed: Lost connection to binder")
+    assert [event["status"] for event in await closed.told() if event["kind"] == "error"] == ["error"]
+
+    security = {"require_build_token": False, "cors_allow_origin": site}
+    with gateway_beside(federation, tmp_path, {"security": security}) as gateway:
+        embedded = Thebe(page, site)
+        assert await embedded.launch(gateway, cowsay) == "ready"
+        assert await embedded.run("import humanize; print('in', humanize.intcomma(6 * 7000))") == "in 42,000"
+        told = await embedded.told()
+    assert not [event for event in told if event["kind"] == "error"]
+    assert any(event["message"].startswith("Binder is: launching - ") for event in told)
 
 
 async def test_every_event_says_which_member_and_bears_an_id(

@@ -10,6 +10,8 @@ from gitrepos import make_repo
 from gitserver import GitServer
 from notebook import Notebook
 
+from tests.gate import Gate
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -67,10 +69,9 @@ async def test_a_member_that_stays_dead_leaves_rotation_within_five_seconds_and_
 
 
 async def test_a_launch_whose_member_is_killed_during_the_build_goes_on_at_the_other(
-    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer
+    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate
 ) -> None:
-    script = "#!/bin/sh\necho begun\nsleep 15\n"
-    make_repo(git_server.root, "slow-build", {"requirements.txt": "six\n", "postBuild": script})
+    make_repo(git_server.root, "slow-build", {"requirements.txt": "six\n", "postBuild": gate.post_build})
     spec = git_spec(git_server.url("slow-build"))
     events, killed = [], ""
     async with asyncio.timeout(170):
@@ -80,6 +81,7 @@ async def test_a_launch_whose_member_is_killed_during_the_build_goes_on_at_the_o
                 killed = event.fields["member"]
                 process = federation.member_api(killed)
                 process.kill()
+                await gate.open()
     assert killed
     (told,) = [event for event in events if event.fields.get("reason")]
     assert told.message.startswith(f"{killed} ")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +11,7 @@ from aiohttp import web
 
 
 @dataclass
-class FaultyServer:
+class FaultyServer(ABC):
     """Use as an asynchronous context manager; ``url`` is its address, without an end slash."""
 
     # Faults: each lasts until it is unset.
@@ -49,9 +50,9 @@ class FaultyServer:
     ) -> None:
         await self._runner.cleanup()
 
+    @abstractmethod
     def routes(self, app: web.Application) -> None:
-        """What it answers when it is well."""
-        raise NotImplementedError
+        """Add what it answers when it is well."""
 
     def mend(self) -> None:
         """Unset all faults."""

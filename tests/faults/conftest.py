@@ -8,12 +8,17 @@ import yaml
 from federation import Federation, shared_cache_dir
 from gitserver import GitServer
 
-#: Ejections are short, so that a return can be waited for; deadlines are such that no busy machine meets them.
+from tests.gate import gate
+
+__all__ = ["federation", "gate", "git_server", "http"]
+
+#: Ejections are short, so that a return can be waited for, and so is the pause after a session that did not start;
+#: deadlines are such that no busy machine meets them.
 GATEWAY = {
     "ejection": {"base_time": "3s", "max_time": "5s"},
     "launch": {"stalled_after": "5s", "silence_timeout": "120s", "start_timeout": "240s", "member_timeout": "180s"},
 }
-MEMBERS = {"sessions": {"limit": 40, "idle_timeout": "120s"}}
+MEMBERS = {"sessions": {"limit": 40, "idle_timeout": "120s"}, "launch": {"retry_delay": "0.2s"}}
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from gitserver import GitServer
 from launching import launch, until_all_available, works
 
 from contract.events import BuildEvent
+from tests.gate import Gate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -144,16 +145,17 @@ async def _serving(gateway: Federation, http: aiohttp.ClientSession) -> None:
     [("reset", "broke the stream"), ("end", " the stream"), ("freeze", "has fallen silent for 40 s")],
 )
 async def test_a_stream_that_breaks_in_the_middle_of_a_build_goes_on_elsewhere(
-    linked: Linked, http: aiohttp.ClientSession, git_server: GitServer, how: str, said: str
+    linked: Linked, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate, how: str, said: str
 ) -> None:
-    script = "#!/bin/sh\necho begun\nsleep 8\n"
-    make_repo(git_server.root, f"link-{how}", {"requirements.txt": "six\n", "postBuild": script, "how.txt": how})
+    files = {"requirements.txt": "six\n", "postBuild": gate.post_build, "how.txt": how}
+    make_repo(git_server.root, f"link-{how}", files)
     broken: list[str] = []
 
     async def break_it(event: BuildEvent) -> None:
         if "begun" in event.message and not broken:
             broken.append(event.fields["member"])
             getattr(linked.links[broken[0]], how)()
+            await gate.open()
 
     events = await launch(linked.federation, http, git_spec(git_server.url(f"link-{how}")), break_it)
     (told,) = [event for event in events if event.fields.get("reason")]

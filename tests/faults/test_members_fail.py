@@ -15,11 +15,14 @@ from launching import launch, until_all_available, until_member, works
 from contract.events import BuildEvent, Phase
 from contract.reports import CapacityReport, Sessions
 from contract.signatures import load_private_key, sign_report
+from tests.gate import Gate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-#: Slow enough that something can happen in the middle of its build.
-SLOW = {"requirements.txt": "six\n", "postBuild": "#!/bin/sh\necho begun\nsleep 8\n", "data.txt": "old\n"}
+
+def waiting(gate: Gate) -> dict[str, str]:
+    """A repository in the middle of whose build something happens, before the gate is opened."""
+    return {"requirements.txt": "six\n", "postBuild": gate.post_build, "data.txt": "old\n"}
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +33,18 @@ async def all_available(federation: Federation, http: aiohttp.ClientSession, git
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.BUILDING, Phase.LAUNCHING])
 async def test_a_member_is_killed_at_each_phase_and_the_launch_goes_on(
-    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer, phase: Phase
+    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate, phase: Phase
 ) -> None:
-    make_repo(git_server.root, f"killed-{phase}", {**SLOW, "phase.txt": phase.value})
+    make_repo(git_server.root, f"killed-{phase}", {**waiting(gate), "phase.txt": phase.value})
+    if phase in (Phase.BUILT, Phase.LAUNCHING):
+        await gate.open()
     killed: list[str] = []
 
     async def kill(event: BuildEvent) -> None:
         if event.phase == phase and event.fields.get("attempt") == 1 and not killed:
             killed.append(event.fields["member"])
             federation.member_api(killed[0]).kill()
+            await gate.open()
 
     events = await launch(federation, http, git_spec(git_server.url(f"killed-{phase}")), kill)
     (told,) = [event for event in events if event.fields.get("reason")]
@@ -48,9 +54,9 @@ async def test_a_member_is_killed_at_each_phase_and_the_launch_goes_on(
 
 
 async def test_a_commit_that_is_pushed_meanwhile_does_not_change_what_the_next_member_builds(
-    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer
+    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate
 ) -> None:
-    commit = make_repo(git_server.root, "pushed", SLOW)
+    commit = make_repo(git_server.root, "pushed", waiting(gate))
     killed: list[str] = []
 
     async def push_and_kill(event: BuildEvent) -> None:
@@ -58,6 +64,7 @@ async def test_a_commit_that_is_pushed_meanwhile_does_not_change_what_the_next_m
             killed.append(event.fields["member"])
             add_commit(git_server.root, "pushed", {"data.txt": "new\n"})
             federation.member_api(killed[0]).kill()
+            await gate.open()
 
     events = await launch(federation, http, git_spec(git_server.url("pushed")), push_and_kill)
     assert killed
@@ -67,9 +74,9 @@ async def test_a_commit_that_is_pushed_meanwhile_does_not_change_what_the_next_m
 
 
 async def test_a_member_that_stands_still_in_the_middle_of_a_build_loses_its_launch_to_another(
-    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer
+    federation: Federation, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate
 ) -> None:
-    make_repo(git_server.root, "stopped", {**SLOW, "phase.txt": "stopped"})
+    make_repo(git_server.root, "stopped", {**waiting(gate), "phase.txt": "stopped"})
     stopped: list[psutil.Process] = []
     names: list[str] = []
 
@@ -78,6 +85,7 @@ async def test_a_member_that_stands_still_in_the_middle_of_a_build_loses_its_lau
             names.append(event.fields["member"])
             stopped.append(federation.member_api(names[0]))
             stopped[0].suspend()
+            await gate.open()
 
     try:
         events = await launch(federation, http, git_spec(git_server.url("stopped")), stop)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,7 +17,7 @@ from federation import Federation, git_spec, ready, shared_cache_dir
 from gitrepos import make_repo
 from gitserver import GitServer
 from launching import until_all_available, works
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 from redisserver import RedisServer
 from thebe import Thebe, install, served
 from upstreamclients import install_npm_client
@@ -27,7 +26,9 @@ from yarl import URL
 from contract import sse
 from contract.events import BuildEvent, Phase, parse_event
 from contract.launches import parse_event_id
+from tests.chromium import chromium
 from tests.faults.conftest import GATEWAY, MEMBERS
+from tests.gate import Gate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -162,12 +163,12 @@ class Script:
     async def _connect(self, token: str) -> None:
         headers = {"Accept": sse.CONTENT_TYPE, **({"Last-Event-ID": self.ids[-1]} if self.ids else {})}
         url = URL(f"{self.federation.url}/build/{self.spec}?build_token={token}", encoded=True)
-        self.connections += 1
         async with (
             aiohttp.ClientSession() as http,
             http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None, sock_read=90)) as response,
         ):
             assert response.status == 200, await response.text()
+            self.connections += 1
             assert response.connection is not None
             assert response.connection.transport is not None
             replica = serving(self.federation, response.connection.transport.get_extra_info("sockname")[1])
@@ -182,11 +183,12 @@ class Script:
 
 @pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FETCHING, Phase.BUILDING, Phase.BUILT, Phase.LAUNCHING])
 async def test_a_replica_is_killed_at_each_phase_and_the_stream_resumes_at_another(
-    replicated: Federation, http: aiohttp.ClientSession, git_server: GitServer, phase: Phase
+    replicated: Federation, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate, phase: Phase
 ) -> None:
     # Another one for each number of replicas, so that there is something to build.
     name = f"resumed-{phase}-{replicated.data_dir.parent.name}"
-    make_repo(git_server.root, name, {**SLOW, "name.txt": name})
+    files = {"requirements.txt": "six\n", "postBuild": gate.post_build, "name.txt": name}
+    make_repo(git_server.root, name, files)
     killed: list[int] = []
 
     async def kill(event: BuildEvent, replica: psutil.Process) -> None:
@@ -195,7 +197,17 @@ async def test_a_replica_is_killed_at_each_phase_and_the_stream_resumes_at_anoth
             replica.kill()
 
     script = Script(replicated, git_spec(git_server.url(name)), kill)
-    events = await script.run()
+
+    async def open_gate() -> None:
+        # Who resumes before the image is there finds its build in the middle.
+        while script.connections < 2 and phase not in (Phase.BUILT, Phase.LAUNCHING):
+            await asyncio.sleep(0.05)
+        await gate.open()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(open_gate())
+        launch = tasks.create_task(script.run())
+    events = launch.result()
     assert killed
     assert script.connections > 1
     # It was taken up where it was, at the same member, and begun nowhere else.
@@ -229,11 +241,7 @@ async def test_the_command_line_resumes(replicated: Federation, git_server: GitS
 
 async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) -> None:
     make_repo(git_server.root, "by-browser", SLOW)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    async with chromium() as browser:
         page = await browser.new_page()
         await page.goto(f"{replicated.url}/v2/{git_spec(git_server.url('by-browser'))}")
         await page.get_by_text("Log", exact=True).click(timeout=200_000)
@@ -244,7 +252,6 @@ async def test_a_browser_resumes(replicated: Federation, git_server: GitServer) 
         for replica in connected:
             replica.kill()
         await page.wait_for_url("**/user/**/lab**", timeout=300_000)
-        await browser.close()
 
 
 def _talking_to_browsers(federation: Federation) -> list[psutil.Process]:
@@ -387,11 +394,7 @@ def thebe_page(site: tuple[Path, str]) -> str:
 async def test_the_npm_client_and_thebe_see_no_failure_during_a_drain(
     replicated: Federation, npm_client: Path, thebe_page: str, git_server: GitServer, spec: str
 ) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    async with chromium() as browser:
 
         async def by_thebe() -> str:
             page = await browser.new_page()
@@ -414,4 +417,3 @@ async def test_the_npm_client_and_thebe_see_no_failure_during_a_drain(
                 while not await _all_there(replicated):
                     await asyncio.sleep(0.2)
         assert set(await asyncio.gather(*launches)) == {"ready"}
-        await browser.close()

@@ -1,5 +1,5 @@
 """What several of these tests use."""
 
-from tests.played import browser, page, service
+from tests.played import service
 
-__all__ = ["browser", "page", "service"]
+__all__ = ["service"]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
+from urllib.robotparser import RobotFileParser
 
 import aiohttp
 import pytest
@@ -180,6 +181,8 @@ async def test_the_launch_page(start: Start) -> None:
     config = parse_page_config(html)
     assert config["buildPath"] == f"/build/{spec}"
     assert 'og:title" content="Git repository: https%3A%2F%2Fgit.example%2Fa&#39;b%20c/feature/x">' in html
+    url = f"{frontend.site.public_url}v2/{spec}?urlpath=lab".replace("'", "&#39;")
+    assert f'og:url" content="{url}">' in html
     assert response.headers["Cache-Control"] == "no-store"
     assert "<noscript>" in html
     admitted = await frontend.client.get(
@@ -282,6 +285,17 @@ async def test_badges(start: Start, path: str) -> None:
     again = await frontend.client.get(path, headers={"If-None-Match": response.headers["ETag"]})
     assert again.status == 304
     assert (await frontend.client.head(path)).status == 200
+
+
+async def test_crawlers_read_pages_and_begin_nothing(start: Start) -> None:
+    frontend = await start(public_url="http://127.0.0.1:1/base/")
+    response = await frontend.client.get("/base/robots.txt")
+    rules = RobotFileParser()
+    rules.parse((await body(response)).splitlines())
+    for page in ("", "about", "v2/gh/org/repo/main", "logo_social.png"):
+        assert rules.can_fetch("Crawler", f"/base/{page}")
+    for address in ("build/gh/org/repo/main", "plain/gh/org/repo/main?build_token=t", "plain-launch/x"):
+        assert not rules.can_fetch("Crawler", f"/base/{address}")
 
 
 async def test_the_picture_is_one(start: Start) -> None:

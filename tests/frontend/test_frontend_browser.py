@@ -8,9 +8,10 @@ import pytest
 from playwright.async_api import Page, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
+from tests.chromium import hurry, in_chromium
 from tests.played import Service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = in_chromium
 
 BACKSLASHES = "\\\\evil.example"
 
@@ -87,11 +88,13 @@ async def test_no_address_but_one_of_the_web_is_linked_as_a_log(service: Service
 async def test_the_place_in_each_queue_is_shown(service: Service, page: Page) -> None:
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.WAITING, "Waiting\n", position=3, eta_s=80.0))
-    await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 3, about 80 s")
+    await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 3")
+    await expect(page.locator("#estimate")).to_contain_text("About 1 min 20 s until it is your turn")
     await service.tell(event(Phase.LAUNCHING, "Waiting\n", position=2))
     await expect(page.get_by_role("status")).to_have_text("Waiting in the queue: place 2")
     await service.tell(event(Phase.LAUNCHING, "Starting\n"))
     await expect(page.get_by_role("status")).to_have_text("Starting your session")
+    await expect(page.locator("#estimate")).to_have_text("")
 
 
 async def test_trying_again_begins_again_whatever_the_address_ends_with(service: Service, page: Page) -> None:
@@ -120,6 +123,7 @@ async def test_cancelling(service: Service, page: Page) -> None:
     assert service.cancelled == list(service.journals)
 
 
+@pytest.mark.slow  # five seconds, after which the page waits no longer
 async def test_cancelling_where_the_service_hangs(service: Service, page: Page) -> None:
     await page.route("**/api/v1/launches/*", lambda _: None)
     await page.goto(f"{service.url}v2/gh/org/repo/main")
@@ -131,6 +135,7 @@ async def test_cancelling_where_the_service_hangs(service: Service, page: Page) 
 
 
 async def test_a_connection_that_breaks_goes_on_where_it_was(service: Service, page: Page) -> None:
+    await hurry(page)
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.BUILDING, "first\n"))
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
@@ -138,7 +143,7 @@ async def test_a_connection_that_breaks_goes_on_where_it_was(service: Service, p
     await expect(page.get_by_role("status")).to_contain_text("connection was lost")
     service.cut.clear()
     await service.tell(event(Phase.LAUNCHING, "second\n"))
-    await expect(page.get_by_role("status")).to_have_text("Starting your session", timeout=60_000)
+    await expect(page.get_by_role("status")).to_have_text("Starting your session")
     await page.get_by_text("Log", exact=True).click()
     await expect(page.locator("#log")).to_have_text("first\nsecond\n")
     assert len(service.journals) == 1
@@ -243,6 +248,8 @@ async def test_a_launch_that_moves_on_is_told_calmly(service: Service, page: Pag
 
 
 async def test_a_page_that_is_loaded_again_goes_on_with_its_launch(service: Service, page: Page) -> None:
+    addresses: list[str] = []
+    page.on("request", lambda request: addresses.append(request.url))
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.WAITING, "Looking\n"), event(Phase.BUILDING, "Step 1\n"))
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
@@ -251,9 +258,12 @@ async def test_a_page_that_is_loaded_again_goes_on_with_its_launch(service: Serv
     await page.goto(f"{service.url}about")
     await page.go_back()
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
-    assert len(service.journals) == 1
+    (launch,) = service.journals
     await service.tell(service.ready())
     await page.wait_for_url("**/user/visitor/**")
+    # Addresses are logged, and whoever knows the id could follow the launch to its session.
+    assert sum("/build/" in address for address in addresses) == 3
+    assert not any(launch in address for address in addresses)
 
 
 async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Page) -> None:
@@ -270,6 +280,7 @@ async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Pa
 
 
 async def test_an_answer_that_is_no_stream_does_not_end_a_launch(service: Service, page: Page) -> None:
+    await hurry(page)
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.BUILDING, "Step 1\n"))
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
@@ -281,6 +292,26 @@ async def test_an_answer_that_is_no_stream_does_not_end_a_launch(service: Servic
     await service.tell(service.ready())
     await page.wait_for_url("**/user/visitor/**")
     assert len(service.journals) == 1
+
+
+async def test_an_open_log_shows_little_more_than_is_kept(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    kept, shown, last = await page.evaluate("""async () => {
+        const { LaunchLog } = await import(`${window.pageConfig.baseUrl}static/launch-log.js`);
+        const log = new LaunchLog(document.getElementById("log-box"));
+        const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        let told = 0;
+        const tell = (lines) => { for (const end = told + lines; told < end; told += 1) log.add(`line ${told}\\n`); };
+        tell(15_000);
+        log.open();
+        await log.loading;
+        for (let burst = 0; burst < 8; burst += 1) { tell(3_000); await painted(); }
+        return [log.text, document.getElementById("log").textContent, `line ${told - 1}\\n`];
+    }""")
+    assert kept.count("\n") == 20_000
+    assert shown.endswith(kept)
+    assert kept.endswith(last)
+    assert shown.count("\n") <= 25_000
 
 
 async def test_the_log_is_searched_copied_and_saved(service: Service, page: Page) -> None:

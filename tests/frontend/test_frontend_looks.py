@@ -3,25 +3,18 @@
 Pictures are written to ``screenshots/``, for people to look through.
 """
 
-import asyncio
-import gzip
 import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, Request, Route, expect
+from playwright.async_api import Page, Route, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
-from tests import axe
+from tests.chromium import in_chromium
+from tests.looks import first_visit, look, painted
 from tests.played import Service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
-
-PICTURES = Path(__file__).parents[2] / "screenshots"
-
-#: Compressed, all that a page needs at first (bytes).
-BUDGET = 150 * 1024
+pytestmark = in_chromium
 
 LAUNCH = "v2/gh/binder-examples/requirements/HEAD?labpath=notebooks%2Findex.ipynb"
 USUAL = {"building": 95.0, "launching": 7.0}
@@ -35,6 +28,12 @@ STATES: dict[str, list[BuildEvent]] = {
     "queue": [BEGUN, event(Phase.WAITING, "Waiting\n", reason="waiting", position=3, eta_s=80.0)],
     "waiting": [BEGUN, TAKEN],
     "building": [BEGUN, TAKEN, BUILDS],
+    "first-build": [
+        BEGUN,
+        event(Phase.WAITING, "Waiting for build to start...\n", member="alps", attempt=1, why="cold"),
+        event(Phase.BUILDING, "Step 1/20: FROM something\n", member="alps", attempt=1),
+    ],
+    "starting": [BEGUN, TAKEN, BUILDS, event(Phase.LAUNCHING, "Launching server...\n", member="alps", attempt=1)],
     "starting-warm": [
         BEGUN,
         event(Phase.BUILT, "Found\n", member="alps", attempt=1, why="warm", usual_s={"launching": 7.0}),
@@ -68,22 +67,40 @@ STATES: dict[str, list[BuildEvent]] = {
     "failed-ours": [BEGUN, TAKEN, BUILDS, failed(Failure.MEMBER, "The launch has failed 3 times.\n", member="alps")],
     "failed-forbidden": [failed(Failure.REFUSED, "This repository is not launched here.\n", status_code=403)],
     "failed-limited": [failed(Failure.REFUSED, "Too many.\n", status_code=429, retry_after_s=12)],
+    "failed-abandoned": [BEGUN, failed(Failure.USER, "Nobody followed it any more.\n", reason="abandoned")],
     "cancelled": [BEGUN, failed(Failure.USER, "The launch was cancelled.\n", reason="cancelled")],
 }
 
 
-async def _home_filled(page: Page) -> None:
-    await page.get_by_label("Repository", exact=True).fill(
-        "https://github.com/org/repo/blob/main/notebooks/index.ipynb"
-    )
-    await expect(page.locator("#understood")).to_contain_text("org/repo at main")
-    await page.get_by_text("More choices").click()
-    await page.get_by_text("Share it").click()
+async def _home_filled(page: Page, understood: str = "org/repo at main") -> None:
+    await page.locator("#repo").fill("https://github.com/org/repo/blob/main/notebooks/index.ipynb")
+    await expect(page.locator("#understood")).to_contain_text(understood)
+    await page.locator(".more summary").click()
+    await page.locator("#share summary").click()
 
 
 async def _home_wrong(page: Page) -> None:
     await page.get_by_label("Repository", exact=True).fill("/home/me/notebooks")
     await expect(page.locator("#understood")).to_contain_text("computer")
+
+
+async def _home_with_past(page: Page) -> None:
+    await page.evaluate(
+        """localStorage.setItem("manybinder:recent", JSON.stringify([
+          { label: "org/course", ref: "HEAD", href: "/v2/gh/org/course/HEAD" },
+          { label: "an-organisation-with-a-long-name/its-materials", ref: "8f3c2b1", href: "/v2/gh/a/b/8f3c2b1" },
+        ]))"""
+    )
+    await page.reload()
+    await expect(page.get_by_role("link", name="org/course")).to_be_visible()
+    await expect(page.locator("#members-list li")).to_have_count(4)
+
+
+async def _sent_by_another_site(page: Page) -> None:
+    here = page.url
+    await page.goto(here.replace("127.0.0.1", "localhost") + "user/page")
+    await page.evaluate("url => { location.href = url }", here + LAUNCH)
+    await expect(page.get_by_role("link", name="Launch", exact=True)).to_be_visible()
 
 
 async def _nothing(page: Page) -> None:
@@ -93,76 +110,84 @@ async def _nothing(page: Page) -> None:
 PAGES: dict[str, tuple[str, Callable[[Page], Awaitable[None]]]] = {
     "home": ("", _nothing),
     "home-filled": ("", _home_filled),
+    "home-with-past": ("", _home_with_past),
     "home-wrong": ("", _home_wrong),
     "home-error": ("launch?repo=x+y", _nothing),
     "about": ("about", _nothing),
     "not-found": ("nothing", _nothing),
     "bad-link": ("v2/gh/org/repo", _nothing),
+    "confirm": ("", _sent_by_another_site),
 }
 
 
-async def _look(page: Page, name: str, script: str) -> list[str]:
-    """Take a page's pictures, and gather what is wrong with it."""
-    problems = []
-    for scheme in ("light", "dark"):
-        for device, width, height in (("desktop", 1280, 800), ("phone", 360, 740)):
-            await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-            await page.set_viewport_size({"width": width, "height": height})
-            await page.screenshot(path=PICTURES / f"{name}-{device}-{scheme}.png", full_page=True)
-            where = f"{name}, {device}, {scheme}"
-            problems += [f"{where}: {line}" for line in await axe.violations(page, script)]
-            if await page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-                problems.append(f"{where}: wider than the window")
-    return problems
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> str:
-    PICTURES.mkdir(exist_ok=True)
-    return axe.script(tmp_path_factory.mktemp("axe"))
-
-
 @pytest.mark.parametrize("name", PAGES)
-async def test_pages(service: Service, page: Page, name: str, script: str) -> None:
+async def test_pages(service: Service, page: Page, name: str, axe_script: str) -> None:
     route, prepare = PAGES[name]
     await page.set_extra_http_headers({"Accept": "text/html,*/*"})
     await page.goto(service.url + route)
     await prepare(page)
-    assert await _look(page, name, script) == []
+    assert await look(page, name, axe_script) == []
 
 
 @pytest.mark.parametrize("name", STATES)
-async def test_launches(service: Service, page: Page, name: str, script: str) -> None:
+async def test_launches(service: Service, page: Page, name: str, axe_script: str) -> None:
     await page.goto(service.url + LAUNCH)
     await service.tell(*STATES[name])
     if name.startswith("failed") or name == "cancelled":
         await expect(page.get_by_role("alert")).to_be_visible()
     elif STATES[name]:
         await expect(page.locator("#log-box")).to_be_visible()
-    assert await _look(page, f"launch-{name}", script) == []
+    assert await look(page, f"launch-{name}", axe_script) == []
+
+
+async def test_a_launch_that_is_ready_and_goes_nowhere(service: Service, page: Page, axe_script: str) -> None:
+    await page.route("**/user/**", lambda route: route.fulfill(status=204))
+    await page.goto(service.url + LAUNCH)
+    await service.tell(*STATES["starting"], service.ready())
+    await expect(page.get_by_role("link", name="Open the session")).to_be_visible()
+    assert await look(page, "launch-ready", axe_script) == []
+
+
+async def test_a_launch_whose_connection_is_lost(service: Service, page: Page, axe_script: str) -> None:
+    await page.goto(service.url + LAUNCH)
+    await service.tell(*STATES["building"])
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.route("**/build/**", lambda route: route.fulfill(status=502, body="bad gateway"))
+    service.cut.set()
+    await expect(page.get_by_role("status")).to_contain_text("connection was lost")
+    assert await look(page, "launch-lost", axe_script) == []
+
+
+async def test_a_log_that_is_searched(service: Service, page: Page, axe_script: str) -> None:
+    await page.goto(service.url + LAUNCH)
+    await service.tell(*STATES["building"])
+    await page.get_by_text("Log", exact=True).click()
+    await page.get_by_label("Search the log").fill("step 1")
+    await expect(page.locator("#log-found")).to_contain_text("1 of")
+    assert await look(page, "launch-log", axe_script) == []
+
+
+async def test_other_languages_words_are_longer(service: Service, page: Page, axe_script: str) -> None:
+    await page.set_extra_http_headers({"Accept-Language": "de"})
+    await page.goto(service.url)
+    await _home_filled(page, "org/repo, Stand main")
+    assert await look(page, "german-home", axe_script) == []
+    await page.goto(service.url + LAUNCH)
+    await service.tell(*STATES["failed-fault"])
+    await expect(page.get_by_role("alert")).to_be_visible()
+    assert await look(page, "german-launch", axe_script) == []
+
+
+async def test_without_scripts(service: Service, plain_page: Page) -> None:
+    for name, route in (("home", ""), ("launch", LAUNCH)):
+        await plain_page.goto(service.url + route)
+        assert await look(plain_page, f"no-scripts-{name}") == []
 
 
 @pytest.mark.parametrize("route", ["", LAUNCH, "about"])
 async def test_what_a_first_visit_costs(service: Service, page: Page, route: str) -> None:
-    sizes: dict[str, int] = {}
-    wanted = re.compile(re.escape(service.url))
-
-    async def finished(request: Request) -> None:
-        response = await request.response()
-        if response is not None and wanted.match(request.url) and "/build/" not in request.url:
-            sizes[request.url] = len(gzip.compress(await response.body()))
-
-    page.on("requestfinished", finished)
-    await page.add_init_script(
-        """window.shifts = [];
-        new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((entry) => entry.value)))
-          .observe({ type: "layout-shift", buffered: true });"""
-    )
-    await page.goto(service.url + route, wait_until="load")
-    await _painted(page)
-    assert 0 < sum(sizes.values()) < BUDGET, sizes
-    assert not [url for url in sizes if "log-viewer" in url], "the viewer of logs is loaded when it is wanted"
-    assert await page.evaluate("window.shifts.reduce((sum, value) => sum + value, 0)") < 0.01
+    loaded = await first_visit(page, service.url + route)
+    assert not [url for url in loaded if "log-viewer" in url], "the viewer of logs is loaded when it is wanted"
 
 
 @pytest.mark.parametrize("route", ["", LAUNCH])
@@ -170,16 +195,6 @@ async def test_the_first_paint_waits_for_no_script(service: Service, page: Page,
     held: list[Route] = []
     await page.route(re.compile(r"\.js"), lambda route: held.append(route))  # noqa: PLW0108 - playwright marks it
     await page.goto(service.url + route, wait_until="commit")
-    await _painted(page)
+    await painted(page)
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert held, "and there were scripts to wait for"
-
-
-async def _painted(page: Page) -> None:
-    """Wait for the first paint; not by ``wait_for_function``, whose polling the pages' policy refuses."""
-    async with asyncio.timeout(60):
-        await page.evaluate(
-            """new Promise((painted) =>
-              new PerformanceObserver((list) => list.getEntriesByName("first-contentful-paint").length && painted())
-                .observe({ type: "paint", buffered: true }))"""
-        )

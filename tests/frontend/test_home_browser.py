@@ -1,12 +1,12 @@
 """The home page in a real browser: a link is understood while it is typed, shared, and remembered."""
 
-import pytest
 from playwright.async_api import Page, expect
 
 from contract.events import Failure, Phase, event, failed
+from tests.chromium import in_chromium
 from tests.played import Service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = in_chromium
 
 LINK = "https://github.com/org/repo/blob/main/notebooks/index.ipynb"
 
@@ -85,7 +85,7 @@ async def test_a_page_in_german_speaks_it_throughout(service: Service, page: Pag
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await service.tell(event(Phase.BUILDING, "Step 1\n", member="alps", why="cold"))
     await expect(page.get_by_role("status")).to_have_text("Die Umgebung wird gebaut")
-    await expect(page.locator("#member")).to_have_text("auf alps: dort ist Platz, die Umgebung zu bauen")
+    await expect(page.locator("#member")).to_have_text("auf alps: dort ist Platz, die Umgebung zu bauen.")
     await expect(page.get_by_role("button", name="Abbrechen")).to_be_visible()
 
 

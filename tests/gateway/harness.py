@@ -1,6 +1,7 @@
 """A real gateway on a real socket, in front of fake members: what the tests of the gateway share."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,3 +214,17 @@ def gateway_settings(
         usual, change = TESTED.get(name, {}), changes.get(name, {})
         tree[name] = {**usual, **change} if isinstance(change, dict) else change
     return GatewaySettings.model_validate(tree)
+
+
+@contextlib.asynccontextmanager
+async def starting(tmp_path: Path) -> AsyncIterator[Starter]:
+    """Starts what a test needs; afterwards no task is left."""
+    before = asyncio.all_tasks()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as http:
+        starter = Starter(tmp_path, http)
+        yield starter
+        for stop in reversed(starter.running):
+            await stop()
+    known = {*before, asyncio.current_task()}
+    await until(lambda: not asyncio.all_tasks() - known)

@@ -97,7 +97,7 @@ async def test_an_operator_weighs_activates_and_hands_out_tokens(desk: Desk) -> 
     await desk.gateway.until_state("member-2", "suspended")
     shown = {item["name"]: item for item in map(json.loads, (await desk.done("--json", "members")).splitlines())}
     assert (shown["member-1"]["weight"], shown["member-2"]["set"]["policy"]["policy"]) == (0.25, "suspended")
-    assert "An operator has set it to suspended." in await desk.done("members")
+    assert "An operator has set it to suspended: it gets no new launches." in await desk.done("members")
     assert {json.loads(line)["name"] for line in (await desk.done("members", "--json")).splitlines()} == set(shown)
     await desk.done("activate", "member-2")
     await desk.done("weight", "member-1", "registered")

@@ -1,33 +1,14 @@
 """Redirect mode in a real browser: the page stays at the gateway, the launch runs at a member of another origin."""
 
-import shutil
-from collections.abc import AsyncIterator
+from playwright.async_api import Page, expect
 
-import pytest
-from playwright.async_api import Page, async_playwright, expect
-
+from tests.chromium import in_chromium
+from tests.gateway.browserkit import start
 from tests.gateway.harness import SPEC, Starter
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+__all__ = ["start"]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-
-
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    """A page; what it complains of on its console for its security policy fails the test."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium on PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = await browser.new_page()
-        page.set_default_timeout(90_000)
-        complaints: list[str] = []
-        page.on("console", lambda said: complaints.append(said.text) if "Security Policy" in said.text else None)
-        yield page
-        await browser.close()
-        assert not complaints
+pytestmark = in_chromium
 
 
 async def test_a_visitor_returns_where_it_went_well_and_not_where_it_failed(start: Starter, page: Page) -> None:
@@ -39,7 +20,7 @@ async def test_a_visitor_returns_where_it_went_well_and_not_where_it_failed(star
     link = f"{gateway.url}v2/{SPEC}"
 
     await page.goto(link)
-    await expect(page.locator("#failure-message")).to_have_text("The Hub is down.", timeout=60_000)
+    await expect(page.locator("#failure-message")).to_have_text("The Hub is down.")
     assert page.url == link
     first.knobs.final = None
 

@@ -330,8 +330,8 @@ def test_what_befalls_a_member_that_drains_stands_in_its_history() -> None:
         view = probed(view, result, at, SETTINGS)
     assert (view.state, view.since) == ("draining", 2)
     assert [(item.at, item.after, item.reason) for item in view.history[-3:]] == [
-        (2, "draining", "An operator has set it to draining."),
-        (4, "draining", f"An operator has set it to draining. {REFUSED.reason}"),
+        (2, "draining", "An operator has set it to draining: it gets no new launches."),
+        (4, "draining", f"An operator has set it to draining: it gets no new launches. {REFUSED.reason}"),
         (5, "draining", "It answers again."),
     ]
 

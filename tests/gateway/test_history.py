@@ -98,6 +98,20 @@ def world(
     return World(clock, fleet, records, others, chronicle)
 
 
+class Shared(MemoryState):
+    """What replicas share, in this process."""
+
+    shared = True
+
+
+def pair(path: Path) -> tuple[World, World]:
+    """Two replicas that know of each other, and share their state."""
+    state, known = Shared(), {"a": None, "b": None}
+    one = world(path / "1", others=Others("a", True, known), state=state)  # type: ignore[arg-type]
+    two = world(path / "2", others=Others("b", True, known), state=state)  # type: ignore[arg-type]
+    return one, two
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     """Where a replica keeps what it keeps."""
@@ -225,13 +239,7 @@ async def test_what_operators_want_is_no_incident_and_a_lost_store_is_one_of_the
 
 
 async def test_one_replica_writes_and_all_show_the_same_also_after_it_has_died(tmp_path: Path) -> None:
-    class Shared(MemoryState):
-        shared = True
-
-    state = Shared()
-    known = {"a": None, "b": None}
-    one = world(tmp_path / "1", others=Others("a", True, known), state=state)  # type: ignore[arg-type]
-    two = world(tmp_path / "2", others=Others("b", True, known), state=state)  # type: ignore[arg-type]
+    one, two = pair(tmp_path)
     for _ in range(12):
         for each in (one, two):
             await each.live(5)
@@ -250,13 +258,7 @@ async def test_one_replica_writes_and_all_show_the_same_also_after_it_has_died(t
 
 
 async def test_a_replica_that_takes_over_tells_nothing_twice(tmp_path: Path) -> None:
-    class Shared(MemoryState):
-        shared = True
-
-    state = Shared()
-    known = {"a": None, "b": None}
-    one = world(tmp_path / "1", others=Others("a", True, known), state=state)  # type: ignore[arg-type]
-    two = world(tmp_path / "2", others=Others("b", True, known), state=state)  # type: ignore[arg-type]
+    one, two = pair(tmp_path)
     launched = Succeeded("m", BEGIN + 20, Attempt(BEGIN + 10, RepoKey("git.example/o/r"), "good"))
     for each in (one, two):
         each.fleet.hear(launched)

@@ -1,17 +1,17 @@
 """An operator logs in with a real browser, at a real provider, and goes on with the command line."""
 
-import pytest
 from playwright.async_api import Page, expect
 
+from tests.chromium import in_chromium
 from tests.fakes.oidc import FakeOidc
+from tests.gateway.browserkit import start
 from tests.gateway.harness import Starter
-from tests.gateway.test_gateway_redirect_browser import page
 from tests.gateway.test_operators import ask
 from tests.gateway.test_operators_login import admin
 
-__all__ = ["page"]
+__all__ = ["start"]
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = in_chromium
 
 
 async def test_an_operator_logs_in_takes_a_token_along_and_logs_out(

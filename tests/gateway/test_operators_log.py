@@ -60,7 +60,7 @@ async def test_transitions_bear_names_and_acts_tell_from_where_and_both_outlive_
     assert (act["who"], act["role"], act["address"], act["outcome"]) == ("boss", "operator", "203.0.113.9", "done")
     assert (act["what"], act["key"], act["value"]) == ("policy", "member-2", {"policy": "draining"})
     assert (transition["before"], transition["after"]) == ("available", "draining")
-    assert transition["reason"] == "An operator has set it to draining."
+    assert transition["reason"] == "An operator has set it to draining: it gets no new launches."
     assert [item["at"] for item in found] == sorted((item["at"] for item in found), reverse=True)
     assert await entries(again, "?who=boss&kind=transition") == []
     assert await entries(again, f"?since={time.time() + 60}") == []

@@ -152,7 +152,7 @@ async def test_bans_proposals_quotas_notes_and_decisions(gateway: Gateway, brows
     assert 'action="/admin/quotas/drop?name=github.com/org/course"' in page
     status, page = await browser.post("quotas/drop?name=github.com/org/course")
     assert (status, "The configuration counts again." in page) == (303, True)
-    assert "github.com/org/course as configured" not in page
+    assert "Take back github.com/org/course" not in page
     assert "github.com/org/course" not in gateway.parts.admission.rules.quotas.repos
     assert (await browser.post("notes/add", text="<b>We move.</b>"))[0] == 303
     (note,) = (await ask(gateway, BOSS, "GET", "notes"))[1]["notes"]

@@ -2,39 +2,18 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
-from axe import script, violations
 from playwright.async_api import Page, Route, expect
 
-from gateway.core.history import (
-    DAY,
-    DAYS,
-    HISTORY,
-    HOUR,
-    WHOLE,
-    Seconds,
-    Slot,
-    launched,
-    slot_key,
-    slot_value,
-    start_of,
-)
-from gateway.core.records import Change
-from tests.gateway.harness import Gateway, Starter
-from tests.gateway.test_gateway_redirect_browser import page
+from tests.chromium import hurry, in_chromium
+from tests.gateway.browserkit import start
+from tests.gateway.harness import Starter
 from tests.gateway.test_operators import ADMIN, BOSS, ask
 
-__all__ = ["page"]
+__all__ = ["start"]
 
-# How long a page takes says how busy the machine is.
-expect.set_options(timeout=60_000)
-
-#: Not kept: for people to look through.
-SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
-
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = in_chromium
 
 
 async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starter, page: Page) -> None:
@@ -47,22 +26,49 @@ async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starte
     await page.locator("#link-member-1").focus()
     await gateway.members[1].stop()
     stopped = time.monotonic()
-    await expect(page.locator("#headline")).to_contain_text("member-2 is unreachable", timeout=60_000)
-    # The promise of two seconds is tested in virtual time; here only that nobody had to reload.
+    await expect(page.locator("#headline")).to_contain_text("member-2 is unreachable")
+    # Nobody had to reload; how soon it comes is the next test's.
     assert time.monotonic() - stopped < 60
     await expect(page.locator("#member-member-2 .state")).to_have_text("unreachable")
     await expect(page).to_have_title("1 of 2 members · Status · manybinder")
     assert await page.evaluate("document.activeElement.id") == "link-member-1"
     await ask(gateway, BOSS, "POST", "notes", {"text": "We know of it."})
-    await expect(page.locator(".note")).to_contain_text("We know of it.", timeout=60_000)
+    await expect(page.locator(".note")).to_contain_text("We know of it.")
     # The gateway goes away: the page says that what it shows may be old.
     assert errors == []
     await gateway.runner.cleanup()
-    await expect(page.locator("#connection")).to_contain_text("does not answer", timeout=60_000)
+    await expect(page.locator("#connection")).to_contain_text("does not answer")
+
+
+async def test_a_members_death_is_on_the_page_within_two_seconds(start: Starter, page: Page) -> None:
+    """Of one member out of several: another's may fall into a moment in which this machine is too busy."""
+    gateway = await start.gateway(6, probes={"interval": "1s"})
+    await page.goto(f"{gateway.url}status")
+    await expect(page.locator("#connection")).to_contain_text("follows the federation by itself")
+    took = []
+    for member in gateway.members[:5]:
+        # Looked for in the page, for who asks from without asks once a second.
+        shown = asyncio.ensure_future(page.evaluate(_UNTIL_UNREACHABLE, f"#member-{member.name} .state"))
+        await asyncio.sleep(0.1)
+        killed = time.monotonic()
+        await member.stop()
+        await shown
+        took.append(time.monotonic() - killed)
+        if took[-1] < 2:
+            return
+    raise AssertionError(f"it took {took} s")
+
+
+_UNTIL_UNREACHABLE = """selector => new Promise((done) => {
+  const look = () => document.querySelector(selector)?.textContent.includes("unreachable") && done();
+  new MutationObserver(look).observe(document.body, { childList: true, subtree: true, characterData: true });
+  look();
+})"""
 
 
 async def test_the_page_goes_on_after_an_answer_that_is_no_stream(start: Starter, page: Page) -> None:
     gateway = await start.gateway(2)
+    await hurry(page)
     answers = iter([503, 502])
 
     async def in_between(route: Route) -> None:
@@ -72,76 +78,16 @@ async def test_the_page_goes_on_after_an_answer_that_is_no_stream(start: Starter
     await page.route("**/api/v1/federation/events", in_between)
     await page.goto(f"{gateway.url}status")
     await expect(page.locator("#connection")).to_contain_text("does not answer")
-    await expect(page.locator("#connection")).to_contain_text("follows the federation by itself", timeout=60_000)
+    await expect(page.locator("#connection")).to_contain_text("follows the federation by itself")
 
 
-async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, page: Page) -> None:
+@pytest.mark.slow  # ten seconds, which a browser without scripts cannot be told to skip
+async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, plain_page: Page) -> None:
     gateway = await start.gateway(1)
-    assert page.context.browser is not None
-    context = await page.context.browser.new_context(java_script_enabled=False)
-    plain = await context.new_page()
-    await plain.goto(f"{gateway.url}status")
-    await expect(plain.locator("#headline")).to_have_text("1 of 1 members take launches.")
-    async with plain.expect_request(lambda request: request.is_navigation_request(), timeout=120_000):
+    await plain_page.goto(f"{gateway.url}status")
+    await expect(plain_page.locator("#headline")).to_have_text("1 of 1 members take launches.")
+    async with plain_page.expect_request(lambda request: request.is_navigation_request(), timeout=120_000):
         await asyncio.sleep(0)
-    await context.close()
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core's script."""
-    return script(tmp_path_factory.mktemp("axe"))
-
-
-async def _quarter_of_ups_and_downs(gateway: Gateway) -> None:
-    """A history, as if the gateway had watched for long."""
-    now, changes = gateway.parts.fleet.now(), []
-    for name, seed in (("member-1", 7), ("member-2", 5), (WHOLE, 40)):
-        for n in range(DAYS):
-            start = start_of(now, DAY) - n * DAY
-            seconds = Seconds(DAY - 9000, 9000 if n % seed == 3 else 0, 0) if n % 31 < 27 else Seconds(0, 0, DAY)
-            slot = Slot(start, {0: seconds} if n < 70 else {})
-            changes.append(Change(HISTORY, slot_key(name, start, DAY), slot_value(slot)))
-        for n in range(20):
-            start = start_of(now, HOUR) - n * HOUR
-            trouble = 200 if n % seed == 2 else 0
-            slot = Slot(start, {cell: Seconds(300 - trouble, trouble, 0) for cell in range(12)}, launched(9.0))
-            changes.append(Change(HISTORY, slot_key(name, start, HOUR), slot_value(slot)))
-    await gateway.parts.records.write(*changes)
-
-
-async def test_the_pages_have_no_violations_in_either_theme_on_desktop_and_phone(
-    start: Starter, page: Page, axe: str
-) -> None:
-    gateway = await start.gateway(3, admin=ADMIN, member_changes={"labels": {"region": "Europe"}})
-    gateway.parts.operators.public_url = gateway.url
-    await _quarter_of_ups_and_downs(gateway)
-    await ask(gateway, BOSS, "POST", "notes", {"text": "We move to another building on Friday."})
-    await ask(gateway, BOSS, "PUT", "members/member-3/policy", {"policy": "draining"})
-    await ask(gateway, BOSS, "PUT", "bans", {"kind": "owner", "value": "github.com/miner", "reason": "coins"})
-    await gateway.launch()
-    await gateway.members[1].stop()
-    await gateway.until_state("member-2", "unreachable")
-    SCREENSHOTS.mkdir(exist_ok=True)
-    found = []
-    for theme in ("light", "dark"):
-        for device, width in (("desktop", 1200), ("phone", 360)):
-            await page.context.clear_cookies()
-            await page.emulate_media(color_scheme=theme)
-            await page.set_viewport_size({"width": width, "height": 800})
-            for name, path in (("status", "status"), ("admin-login", "admin"), ("admin", "admin")):
-                await page.goto(gateway.url + path)
-                if name == "admin":
-                    await page.get_by_label("An operator's token").fill(BOSS)
-                    await page.get_by_role("button", name="Log in with the token").click()
-                    await expect(page.locator("#member-member-1")).to_be_visible()
-                if name == "status":
-                    await expect(page.locator(".incident.standing")).to_be_visible(timeout=60_000)
-                await page.screenshot(path=SCREENSHOTS / f"{name}-{theme}-{device}.png", full_page=True)
-                found += [f"{name} {theme} {device}: {item}" for item in await violations(page, axe)]
-                wide = await page.evaluate("document.documentElement.scrollWidth")
-                assert wide <= width, f"{name} on {device} is {wide} pixels wide"
-    assert not found, "\n".join(found)
 
 
 async def test_an_operator_drains_a_member_with_a_button(start: Starter, page: Page) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 from contract.events import BuildEvent
 from contract.launches import launch_id
 from contract.repos import repo_key
+from contract.signatures import LaunchClaims
 from member.builders.base import BuildRequest
 from member.clients.hub import HubClient
 from member.core.builds import BuildLimits
@@ -46,6 +47,23 @@ def build_request(name: str) -> BuildRequest:
     """What to build of a repository."""
     url = f"https://git.example/org/{name}"
     return BuildRequest(repo_key(url), url, COMMIT, image_name("test-", repo_key(url), COMMIT))
+
+
+def launch_claims(**changes: Any) -> LaunchClaims:
+    """What a gateway orders now, of a member of its federation."""
+    now = time.time()
+    fields: dict[str, Any] = {
+        "member": "member-1",
+        "launch_id": launch_id(os.urandom(16)),
+        "provider": "gh",
+        "spec": "gh/org/repo/main",
+        "repo_url": build_request("repo").repo_url,
+        "resolved_ref": COMMIT,
+        "issued_at": now,
+        "expires_at": now + 60,
+        "launch_host": "https://gateway.example/",
+    }
+    return LaunchClaims(**{**fields, **changes})
 
 
 def order(name: str = "repo", **changes: Any) -> LaunchOrder:

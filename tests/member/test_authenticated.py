@@ -23,7 +23,7 @@ from member.processes import processes
 from servicekit.config import ConfigError, parse
 from tests.fakes.hub import FakeServer
 from tests.member.member_harness import order, rig, until
-from tests.member.test_member_app import DIRECT, Member, member_of, member_settings
+from tests.member.web_harness import DIRECT, Member, member_of, member_settings
 
 LINK = f"v2/{DIRECT}?urlpath=lab%2Ftree%2F%C3%BC.ipynb"
 SITE = "http://member.example/"
@@ -360,7 +360,7 @@ def test_settings_that_do_not_fit_are_told(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"hub": {"managed": ports}}, "hub.managed.authenticator: is missing"),
         ({"hub": managed, "auth_enabled": False}, "hub.managed.authenticator: is for auth_enabled"),
-        ({"hub": {"managed": {**ports, "authenticator": {"name": "null"}}}}, "null lets nobody log in"),
+        ({"hub": {"managed": {**ports, "authenticator": {"name": "Null"}}}}, "Null lets nobody log in"),
         ({"hub": managed, "builder": {"kind": "container"}}, "auth_enabled: needs, with builder.kind container"),
         ({"hub": {"public_url": "https://binder.example.org/"}}, "hub.public_url: is on binder.example.org"),
         ({"hub": {"public_url": "https://binder.example.org/jupyter/"}}, "hub.public_url: is on binder.example.org"),

@@ -14,7 +14,7 @@ from member.builders.base import BuildFailedError
 from member.core.builds import FORCE_AFTER_S
 from member.core.images import image_name
 from tests.member.member_harness import COMMIT, build_request, until
-from tests.member.test_member_app import DIRECT, member_of
+from tests.member.web_harness import DIRECT, member_of
 
 
 def path_of(log_url: str) -> str:

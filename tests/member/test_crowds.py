@@ -8,7 +8,7 @@ from pathlib import Path
 from contract.events import BuildEvent, Failure, Phase
 from member.core.builds import BuildLimits
 from tests.member.member_harness import build_request, until
-from tests.member.test_member_app import Member, member_of
+from tests.member.web_harness import Member, member_of
 
 
 async def visit(member: Member, name: str, after_s: float = 0.0) -> list[BuildEvent]:

@@ -1,7 +1,6 @@
 """The federations of a member: whose orders and bans it takes, what each is told, how it learns of new keys."""
 
 import asyncio
-import os
 import stat
 import time
 from dataclasses import replace
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from contract.events import Phase
 from contract.joining import Notice, sign_notice
-from contract.launches import launch_id
 from contract.reports import CapacityReport, Sessions
 from contract.signatures import BanList, LaunchClaims, SignatureRefusedError, sign_bans, sign_launch
 from member import joined
@@ -27,8 +25,8 @@ from member.joined import Joined, JoinedError
 from member.settings import MemberSettings
 from servicekit.config import ConfigError, parse
 from servicekit.tasks import Tasks
-from tests.member.member_harness import order, rig, until
-from tests.member.test_member_app import member_settings
+from tests.member.member_harness import launch_claims, order, rig, until
+from tests.member.web_harness import member_settings
 
 NORTH, SOUTH = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 NOW = 1_700_000_000.0
@@ -56,17 +54,7 @@ def south() -> Joined:
 
 def claims(member: str = "north-1", **changes: Any) -> LaunchClaims:
     """An order."""
-    order = LaunchClaims(
-        member=member,
-        launch_id=launch_id(os.urandom(16)),
-        provider="gh",
-        spec="gh/org/repo/main",
-        repo_url="https://github.com/org/repo",
-        resolved_ref="a" * 40,
-        issued_at=NOW,
-        expires_at=NOW + 60,
-    )
-    return replace(order, **changes)
+    return launch_claims(**{"member": member, "issued_at": NOW, "expires_at": NOW + 60, **changes})
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from member.engines.bans import Bans
 from member.web.bans import MOST_BYTES
 from member.web.parts import PARTS
 from tests.member.member_harness import rig, until
-from tests.member.test_member_app import Member, member_of
+from tests.member.web_harness import Member, member_of
 
 GATEWAY = "https://gateway.example/"
 

@@ -10,7 +10,7 @@ from contract.repos import RepoKey, repo_key
 from member.core.quotas import Full, SessionLimits, refusal
 from providers.base import NO_RULE, SpecQuota
 from tests.member.member_harness import build_request, order
-from tests.member.test_member_app import SPEC, member_of
+from tests.member.web_harness import SPEC, member_of
 
 REPO = repo_key("https://git.example/org/repo")
 HIGHER, NONE, FIVE = SpecQuota(higher=True), SpecQuota(given=True), SpecQuota(given=True, limit=5)

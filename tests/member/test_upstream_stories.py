@@ -19,7 +19,7 @@ from member.builders.base import BuildFailedError
 from member.core.builds import BuildLimits
 from member.core.images import image_name
 from tests.member.member_harness import COMMIT, build_request, until
-from tests.member.test_member_app import DIRECT, SPEC, Member, member_of, read
+from tests.member.web_harness import DIRECT, SPEC, Member, member_of, read
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from member.admission_settings import RateLimitSettings
 from member.core.rates import Rates
 from member.settings import MemberSettings
 from servicekit.config import ConfigError, parse
-from tests.member.test_member_app import DIRECT, Member, member_of, read
+from tests.member.web_harness import DIRECT, Member, member_of, read
 
 PROXY = {"trusted": ("127.0.0.0/8",)}
 

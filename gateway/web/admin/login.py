@@ -39,7 +39,7 @@ async def begin(request: web.Request) -> web.Response:
     try:
         return await _flow(parts).begin(_provider(parts), request)
     except LoginError as error:
-        raise _problem(error) from error
+        raise error.problem() from error
 
 
 async def finish(request: web.Request) -> web.Response:
@@ -52,7 +52,7 @@ async def finish(request: web.Request) -> web.Response:
         response = await _taken_in(request, parts, provider, claims)
     except LoginError as error:
         logger.warning("a login from %s failed: %s", address_of(request, parts) or "an unknown address", error)
-        raise _problem(error) from error
+        raise error.problem() from error
     flow.forget(request, response)
     return response
 
@@ -169,8 +169,3 @@ def set_cookie(parts: Parts, response: web.Response, name: str, value: str, max_
     response.set_cookie(
         name, value, max_age=max_age, path="/", secure=parts.operators.over_https, httponly=True, samesite="Lax"
     )
-
-
-def _problem(error: LoginError) -> Problem:
-    detail = f"Nobody was let in: {error}."
-    return Problem(503, "Login Away", detail) if error.away else Problem(403, "No Login", detail)

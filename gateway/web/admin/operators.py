@@ -1,7 +1,6 @@
 """Who asks: known by a token from the configuration, by one that was made while the gateway runs, or by a login."""
 
 import hmac
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from collections.abc import Callable
 import aiohttp
 from aiohttp import hdrs, web
 
-from contract.json_types import loads_object
 from gateway.admin_settings import AdminSettings, OidcSettings
 from gateway.clients.oidc import OidcProvider
 from gateway.core.operators import (
@@ -122,15 +120,14 @@ class Operators:
 
     def session_of(self, token: str) -> str:
         """The cookie of a browser in whose login page a token was typed; the token itself is sealed in it."""
-        kept = json.dumps({"token": token, "until": self._wall() + TYPED_FOR})
-        return TYPED_PREFIX + self.seal.close(kept.encode(), _TYPED).hex()
+        return TYPED_PREFIX + self.seal.close_cookie({"token": token, "until": self._wall() + TYPED_FOR}, _TYPED)
 
     def _typed(self, session: str) -> str:
         """The token in such a cookie; "" where there is none, or it was typed too long ago."""
         if not session.startswith(TYPED_PREFIX):
             return ""
         try:
-            kept = loads_object(self.seal.open(bytes.fromhex(session.removeprefix(TYPED_PREFIX)), _TYPED))
+            kept = self.seal.open_cookie(session.removeprefix(TYPED_PREFIX), _TYPED)
         except ValueError:
             return ""
         return str(kept["token"]) if kept["until"] > self._wall() else ""

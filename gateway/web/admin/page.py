@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -28,9 +29,13 @@ from gateway.web.admin.members import members_wire
 from gateway.web.admin.operators import TYPED_FOR, TYPED_PREFIX
 from gateway.web.admin.routes import ROUTES
 from gateway.web.parts import PARTS, Parts
+from gateway.web.plots import span
 from servicekit.problems import Problem
 
 logger = logging.getLogger(__name__)
+
+#: Numbers that are greater are Unix times (2001).
+LONG_AGO = 1e9
 
 #: Entries of each kind of the log that are shown.
 SHOWN = 15
@@ -109,8 +114,7 @@ async def show(request: web.Request) -> web.Response:
         # Who comes without anything is told how to get in, and not that something is wrong.
         came_with = hdrs.AUTHORIZATION in request.headers or _cookie(request)
         return _entrance(request, 401, problem.detail if came_with else "")
-    done = next((form.done for route, form in FORMS.items() if route == request.query.get("done")), "")
-    return await _page(request, operator, done=done)
+    return await _page(request, operator, done=FORMS.get(request.query.get("done", "")))
 
 
 async def log_in(request: web.Request) -> web.Response:
@@ -199,7 +203,7 @@ def _entrance(request: web.Request, status: int, error: str) -> web.Response:
 
 
 async def _page(
-    request: web.Request, operator: Operator, *, status: int = 200, error: str = "", done: str = ""
+    request: web.Request, operator: Operator, *, status: int = 200, error: str = "", done: FormOf | None = None
 ) -> web.Response:
     parts, now = request.app[PARTS], request.app[PARTS].fleet.now()
     log = {
@@ -215,7 +219,8 @@ async def _page(
         path=parts.public_path,
         own_path=parts.site.path,
         error=error,
-        done=done,
+        done=done.done if done else "",
+        section=done.section if done else "",
         operator=operator,
         until=_clock(operator.until) if operator.until else "",
         may=lambda scope, member=None: refusal(operator, Scope(scope), member) is None,
@@ -229,10 +234,27 @@ async def _page(
         set_quotas=sorted(parts.records.book.of(QUOTA)),
         log=log,
         clock=_clock,
+        iso=lambda at: datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
+        ago=lambda at: span(now - at),
+        in_words=_in_words,
         bans=banned["bans"],
         proposals=banned["proposals"],
     )
 
 
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+def _clock(at: float, shape: str = "%Y-%m-%d %H:%M:%S UTC") -> str:
+    return time.strftime(shape, time.gmtime(at))
+
+
+def _in_words(value: Mapping[str, Any]) -> str:
+    """What a record has been set to; what says nothing is left out, and Unix times are told as such."""
+    parts = []
+    for name, item in value.items():
+        if isinstance(item, dict):
+            if inner := _in_words(item):
+                parts.append(f"{name} ({inner})")
+        elif isinstance(item, float) and item > LONG_AGO:
+            parts.append(f"{name.removesuffix('_at')} {_clock(item)}")
+        elif item or (item == 0 and item is not False):
+            parts.append(f"{name} {' '.join(map(str, item)) if isinstance(item, list) else item}")
+    return ", ".join(parts)

@@ -4,6 +4,8 @@
 const OLDEST_MS = 30_000; // ages are told in words, which grow old
 const PAUSE_MS = 400;
 const AGAIN_MS = 3000;
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+const WHEN = { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
 
 const live = document.getElementById("live");
 const headline = document.getElementById("headline");
@@ -18,6 +20,19 @@ function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+function connected(is) {
+  say(connection, is ? connection.dataset.live : connection.dataset.lost);
+  connection.classList.toggle("lost", !is);
+}
+
+/** Times in the visitor's own zone; the title keeps them in UTC. */
+function tellTimes() {
+  for (const time of document.querySelectorAll("time[data-told]")) {
+    const wanted = time.dataset.told === "clock" ? CLOCK : WHEN;
+    time.textContent = new Intl.DateTimeFormat(time.closest("[lang]").lang, wanted).format(new Date(time.dateTime));
+  }
+}
+
 function show(page) {
   const fresh = page.getElementById("live");
   const line = page.getElementById("headline");
@@ -25,6 +40,8 @@ function show(page) {
   const focused = live.contains(document.activeElement) ? document.activeElement.id : "";
   live.replaceChildren(...fresh.childNodes);
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  tellTimes();
+  document.getElementById("badge").src = page.getElementById("badge").getAttribute("src");
   headline.className = line.className;
   say(headline, line.textContent);
   document.title = page.title;
@@ -43,7 +60,7 @@ async function refresh() {
       show(new DOMParser().parseFromString(await answer.text(), "text/html"));
       fetchedAt = Date.now();
     } catch {
-      say(connection, connection.dataset.lost);
+      connected(false);
       wanted = false; // the stream comes back, and with it the wish
     }
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
@@ -54,16 +71,17 @@ async function refresh() {
 function follow() {
   const stream = new EventSource(live.dataset.events);
   stream.addEventListener("federation", () => {
-    say(connection, connection.dataset.live);
+    connected(true);
     refresh();
   });
   stream.addEventListener("error", () => {
-    say(connection, connection.dataset.lost);
+    connected(false);
     // A broken stream is opened again by the browser; after an answer that is none (a gateway that starts) it gives up.
     if (stream.readyState === EventSource.CLOSED) setTimeout(follow, AGAIN_MS * (1 + Math.random()));
   });
 }
 
+tellTimes();
 follow();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) refresh();

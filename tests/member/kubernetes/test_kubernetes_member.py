@@ -18,7 +18,7 @@ from member.settings import MemberSettings
 from tests.fakes.hub import TOKEN, FakeHub
 from tests.fakes.kubernetes import Kubelet
 from tests.member.kubernetes.kube_harness import NAMESPACE, cluster, settings, settings_tree
-from tests.member.test_member_app import example
+from tests.member.web_harness import example
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "member-kubernetes.yaml"
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from contract import sse
 from contract.bans import make_ban
 from contract.events import BuildEvent, Failure, Phase, parse_event
-from contract.launches import launch_id
 from contract.signatures import BanList, LaunchClaims, private_pem, public_pem, sign_bans, sign_launch
 from gateway.core.fleet import Member as RegisteredMember
 from gateway.core.fleet import MemberView
@@ -25,6 +23,7 @@ from gateway.core.settings import HealthSettings
 from gateway.core.transitions import check_report, reported
 from member.app import CannotStartError, make_app
 from member.core import leases
+from member.core.launching import Launch, Outcome
 from member.engines import cluster_ledger, replicas
 from member.settings import MemberSettings
 from member.web import forwarding
@@ -33,7 +32,7 @@ from tests.fakes.hub import TOKEN, FakeHub
 from tests.fakes.kubernetes import Kubelet
 from tests.federation import free_port
 from tests.member.kubernetes.kube_harness import NAMESPACE, Cluster, build_request_for, cluster, settings_tree
-from tests.member.member_harness import COMMIT, until
+from tests.member.member_harness import launch_claims, order, until
 
 SPEC = "gh/org/repo/main"
 GATEWAY = "http://127.0.0.1:9/"
@@ -112,19 +111,9 @@ class Member:
 
     def claims(self, **changes: Any) -> LaunchClaims:
         """A gateway's order."""
-        now = time.time()
-        fields: dict[str, Any] = {
-            "member": "member-1",
-            "launch_id": launch_id(os.urandom(16)),
-            "provider": "gh",
-            "spec": SPEC,
-            "repo_url": build_request_for("repo").repo_url,
-            "resolved_ref": COMMIT,
-            "issued_at": now,
-            "expires_at": now + 60,
-            "launch_host": GATEWAY,
-        }
-        return LaunchClaims(**{**fields, **changes})
+        return launch_claims(
+            **{"spec": SPEC, "repo_url": build_request_for("repo").repo_url, "launch_host": GATEWAY, **changes}
+        )
 
     def headers(self, claims: LaunchClaims) -> dict[str, str]:
         return {"Accept": sse.CONTENT_TYPE, "Authorization": f"Bearer {sign_launch(claims, self.key)}"}
@@ -135,10 +124,23 @@ class Member:
             assert response.status == 200, await response.text()
             return [event async for event in read(response)]
 
+    async def begin(self, replica: Replica, claims: LaunchClaims) -> asyncio.Task[list[BuildEvent]]:
+        """Launch at a replica, as far as to a server that starts: it is there when the Hub's gate is opened."""
+        self.hub.gate = asyncio.Event()
+        task = asyncio.create_task(self.events(replica, claims))
+        await until(lambda: self.hub.count("progress"))
+        return task
+
     @contextlib.asynccontextmanager
     async def open(self, replica: Replica, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
         async with self.http.get(f"{replica.url}build/{SPEC}", headers=headers) as response:
             yield response
+
+    def leave(self, holder: str, state: leases.LaunchState, now: str) -> None:
+        """Have a launch's Lease there that no launch is of."""
+        name = leases.launch_name("member-1", "0" * 32)
+        made = leases.lease(name, "member-1", leases.LAUNCH, holder, state, now=now, duration_s=15)
+        self.there.api.store.put("leases", NAMESPACE, made)
 
     def leases(self, what: str) -> list[dict[str, Any]]:
         """The Leases of a kind that there are."""
@@ -168,10 +170,8 @@ async def member(tmp_path: Path, **given: Any) -> AsyncIterator[Member]:
 async def test_a_launch_that_is_asked_for_at_two_replicas_is_one(tmp_path: Path) -> None:
     async with member(tmp_path) as it:
         first, second = await it.pair()
-        it.hub.gate = asyncio.Event()
         claims = it.claims()
-        one = asyncio.create_task(it.events(first, claims))
-        await until(lambda: it.hub.count("progress"))
+        one = await it.begin(first, claims)
         again = it.claims(launch_id=claims.launch_id)
         other = asyncio.create_task(it.events(second, again))
         await until(lambda: len(first.launches) == 1 and first.launches[0].watchers == 2)
@@ -192,10 +192,8 @@ async def test_a_launch_that_is_asked_for_at_two_replicas_is_one(tmp_path: Path)
 async def test_who_resumes_or_cancels_at_another_replica_meets_the_launch(tmp_path: Path) -> None:
     async with member(tmp_path) as it:
         first, second = await it.pair()
-        it.hub.gate = asyncio.Event()
         claims = it.claims()
-        task = asyncio.create_task(it.events(first, claims))
-        await until(lambda: it.hub.count("progress"))
+        task = await it.begin(first, claims)
         resumed = {"Accept": sse.CONTENT_TYPE, "Last-Event-ID": f"{claims.launch_id}.0"}
         async with it.open(second, resumed) as response:
             assert response.status == 200
@@ -246,10 +244,8 @@ async def test_the_launch_of_a_replica_that_died_is_taken_over(tmp_path: Path, m
     monkeypatch.setattr(replicas, "RENEW_S", 0.3)
     async with member(tmp_path) as it:
         first, second = await it.pair()
-        it.hub.gate = asyncio.Event()
         claims = it.claims()
-        task = asyncio.create_task(it.events(first, claims))
-        await until(lambda: it.hub.count("progress"))
+        task = await it.begin(first, claims)
         it.running.remove(first)
         await kill(first, it)
         await asyncio.gather(task, return_exceptions=True)
@@ -280,13 +276,47 @@ async def test_the_last_room_is_given_once(tmp_path: Path) -> None:
             assert (await it.events(second, it.claims()))[-1].phase is Phase.READY
 
 
+async def test_a_launch_is_written_down_three_times(tmp_path: Path) -> None:
+    async with member(tmp_path) as it:
+        first, _ = await it.pair()
+        seen = it.there.api.store.version
+        assert (await it.events(first, it.claims()))[-1].phase is Phase.READY
+        await until(lambda: "ready" in str(it.leases(leases.LAUNCH)))
+        changes = [item for item in it.there.api.store.since(seen) if item.plural == "leases"]
+        launches = [item.new for item in changes if item.new["metadata"]["labels"][leases.WHAT] == leases.LAUNCH]
+        states = [leases.launch_state(item) for item in launches]
+        # Begun; it takes a session; it has ended, and the session counts at the Hub.
+        assert [(state.claimed, state.outcome) for state in states] == [(False, ""), (True, ""), (False, "ready")]
+
+
+async def test_what_else_is_written_on_a_lease_keeps_no_word_from_it(tmp_path: Path) -> None:
+    async with member(tmp_path) as it:
+        first = await it.replica("member-a")
+        ledger: Any = first.app[PARTS].ledger
+
+        def label(value: str) -> None:
+            (lease,) = it.leases(leases.LAUNCH)
+            it.there.api.change("leases", NAMESPACE, lease["metadata"]["name"], metadata={"labels": {"seen": value}})
+
+        def state() -> leases.LaunchState:
+            return leases.launch_state(it.leases(leases.LAUNCH)[0])
+
+        launch = Launch(order(), "somebody")
+        assert await ledger.take(launch.order) is None
+        label("once")
+        await ledger.claim(launch)
+        assert (state().key, state().claimed) == ("somebody", True)
+        label("twice")
+        launch.outcome = Outcome.CANCELLED
+        ledger.ended(launch)
+        await until(lambda: (state().claimed, state().outcome) == (False, "cancelled"))
+
+
 async def test_both_replicas_report_one_member(tmp_path: Path) -> None:
     async with member(tmp_path) as it:
         first, second = await it.pair()
-        it.hub.gate = asyncio.Event()
         claims = it.claims()
-        task = asyncio.create_task(it.events(first, claims))
-        await until(lambda: it.hub.count("progress"))
+        task = await it.begin(first, claims)
         await until(lambda: second.app[PARTS].ledger.launches)  # type: ignore[attr-defined]
         one, other = [await replica.app[PARTS].capacity.report() for replica in (first, second)]
         assert (one.boot_id, one.member) == (other.boot_id, other.member)
@@ -360,16 +390,7 @@ async def test_what_a_dead_replica_has_left_is_removed(tmp_path: Path, monkeypat
     for module in (replicas, cluster_ledger):
         monkeypatch.setattr(module, "FORGET_S", -1.0)
     async with member(tmp_path) as it:
-        gone = leases.lease(
-            leases.launch_name("member-1", "0" * 32),
-            "member-1",
-            leases.LAUNCH,
-            "nobody",
-            leases.LaunchState(short="x"),
-            now="2026-01-01T00:00:00.000000Z",
-            duration_s=15,
-        )
-        it.there.api.store.put("leases", NAMESPACE, gone)
+        it.leave("nobody", leases.LaunchState(short="x"), "2026-01-01T00:00:00.000000Z")
         await it.replica("member-a")
         await until(lambda: not it.leases(leases.LAUNCH))
 
@@ -378,21 +399,10 @@ async def test_a_lease_that_no_launch_is_of_is_removed(tmp_path: Path, monkeypat
     monkeypatch.setattr(cluster_ledger, "_SWEEP_EVERY_S", 0.3)
     async with member(tmp_path) as it:
         first = await it.replica("member-a")
-        it.hub.gate = asyncio.Event()
-        task = asyncio.create_task(it.events(first, it.claims()))
-        await until(lambda: it.hub.count("progress"))
+        task = await it.begin(first, it.claims())
         (mine,) = it.leases(leases.LAUNCH)
         # As one whose client went away while it was made.
-        left = leases.lease(
-            leases.launch_name("member-1", "0" * 32),
-            "member-1",
-            leases.LAUNCH,
-            leases.holder_of(mine),
-            leases.LaunchState(short="x", key="x"),
-            now=replicas.stamp(),
-            duration_s=15,
-        )
-        it.there.api.store.put("leases", NAMESPACE, left)
+        it.leave(leases.holder_of(mine), leases.LaunchState(short="x", key="x"), replicas.stamp())
         name = mine["metadata"]["name"]
         await until(lambda: [item["metadata"]["name"] for item in it.leases(leases.LAUNCH)] == [name])
         it.hub.gate.set()
@@ -425,10 +435,8 @@ async def test_nobody_is_dead_because_the_cluster_was_away(tmp_path: Path, monke
     monkeypatch.setattr(replicas, "_RENEW_WITHIN_S", 0.5)
     async with member(tmp_path) as it:
         first, second = await it.pair()
-        it.hub.gate = asyncio.Event()
         claims = it.claims()
-        task = asyncio.create_task(it.events(first, claims))
-        await until(lambda: it.hub.count("progress"))
+        task = await it.begin(first, claims)
         ledger = second.app[PARTS].ledger
         await until(lambda: ledger.launches)  # type: ignore[attr-defined]
         it.there.api.delay_s = 3600.0
