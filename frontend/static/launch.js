@@ -135,7 +135,7 @@ function fail(event) {
   element("failure-message").textContent = event.message.trim();
   if (kind === "fault") showFault(fault);
   if (Number.isFinite(event.retry_after_s)) {
-    advice.push(_("Try again in %(time)s.", { time: span(Math.ceil(event.retry_after_s)) }));
+    advice.push(_("Try again in %(time)s.", { time: about(event.retry_after_s) }));
   }
   element("failure-hint").replaceChildren(...advice.map(asItem));
   element("advice").hidden = !advice.length;

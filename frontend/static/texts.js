@@ -18,5 +18,5 @@ export function span(seconds) {
 /** About how long: in steps of 5 s below a minute, of 10 s above, because no guess is finer. */
 export function about(seconds) {
   const step = seconds < 60 ? 5 : 10;
-  return span(Math.max(step, Math.ceil(seconds / step) * step));
+  return span(Math.max(step, Math.ceil(seconds / step) * step)).replace(/ 0 s$/, "");
 }

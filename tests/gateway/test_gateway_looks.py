@@ -23,7 +23,7 @@ from gateway.core.history import (
     slot_value,
     start_of,
 )
-from gateway.core.incidents import INCIDENT
+from gateway.core.incidents import INCIDENT, incidents
 from gateway.core.records import Change
 from tests.chromium import in_chromium
 from tests.fakes.oidc import FakeOidc
@@ -92,6 +92,7 @@ async def test_the_status_of_a_federation_that_is_well_again(start: Starter, pag
     await gateway.until_state("member-2", "failing")
     await until(lambda: gateway.parts.records.book.of(INCIDENT))
     second.knobs.health_status = 200
+    await until(lambda: all(item.closed_at for item in incidents(gateway.parts.records.book)))
     await gateway.until_state("member-2", "available")
     await page.goto(f"{gateway.url}status")
     await expect(page.locator(".incident")).to_be_visible()
