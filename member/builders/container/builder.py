@@ -97,7 +97,8 @@ class ContainerBuilder:
         self._engine, self._client = repo2docker.Engine(found, plugin), client
         if self._settings.registry is not None:
             self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-            self._sharing = Sharing(self._settings.registry, self._settings.image_prefix, client, self._http)
+            own = self._settings.registry
+            self._sharing = Sharing(own, self._settings.image_prefix, client, self._http, self._tasks)
         if left := await asyncio.to_thread(groups.end_all, self._settings.name):
             logger.info("ended %d processes of builds that an earlier run has left", left)
         await asyncio.to_thread(_clear, self._builds_dir)

@@ -1,7 +1,6 @@
 """Images at other members' registries (``registry.read_from``): used, not built; whoever is broken is passed over."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
@@ -10,9 +9,11 @@ import pytest
 
 from contract.events import BuildEvent, Failure
 from member.builders.base import BuildFailedError
+from member.builders.container import sharing as sharing_module
 from member.builders.container.client import Credentials, EngineError
 from member.builders.container.sharing import Sharing
 from member.registry_settings import OwnRegistrySettings
+from servicekit.tasks import Tasks
 from tests.fakes.oci_registry import OCI, FakeRegistry
 
 NAME = "repo-abc123:c0ffee"
@@ -56,7 +57,9 @@ class Engine:
 class Site:
     """A member with a registry of its own, and two others'."""
 
-    def __init__(self, own: FakeRegistry, one: FakeRegistry, two: FakeRegistry, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, own: FakeRegistry, one: FakeRegistry, two: FakeRegistry, http: aiohttp.ClientSession, tasks: Tasks
+    ) -> None:
         self.own, self.one, self.two, self.engine = own, one, two, Engine()
         self.engine.registries = {registry.url.removeprefix("http://"): registry for registry in (own, one, two)}
         others = [{"url": one.url, "timeout": "60s"}, {"url": two.url, "image_prefix": "theirs-", "timeout": "60s"}]
@@ -64,7 +67,7 @@ class Site:
         self.prefix = f"{settings.host}/manybinder-"
         self.image = f"{self.prefix}{NAME}"
         self.told: list[BuildEvent] = []
-        self.sharing = Sharing(settings, self.prefix, self.engine, http)  # type: ignore[arg-type]
+        self.sharing = Sharing(settings, self.prefix, self.engine, http, tasks)  # type: ignore[arg-type]
 
     async def fetch(self) -> bool:
         async with asyncio.timeout(50):
@@ -83,14 +86,21 @@ class Site:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
+async def tasks() -> AsyncIterator[Tasks]:
+    made = Tasks()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def site(tasks: Tasks) -> AsyncIterator[Site]:
     async with (
         FakeRegistry() as own,
         FakeRegistry() as one,
         FakeRegistry() as two,
         aiohttp.ClientSession() as http,
     ):
-        yield Site(own, one, two, http)
+        yield Site(own, one, two, http, tasks)
 
 
 async def test_an_image_of_another_member_is_used_and_pushed_to_ones_own_registry(site: Site) -> None:
@@ -143,16 +153,30 @@ async def test_one_that_does_not_give_what_it_has_is_passed_over(site: Site) -> 
     assert not await site.fetch()
 
 
-async def test_a_hanging_one_is_waited_for_up_to_its_own_deadline_and_then_left_alone() -> None:
+async def test_a_hanging_one_is_waited_for_once_up_to_its_own_deadline(
+    tasks: Tasks,
+) -> None:
     async with FakeRegistry() as own, FakeRegistry() as other, aiohttp.ClientSession() as http:
         other.delay_s = 3600
         read_from = [{"url": other.url, "timeout": "50ms"}]
         settings = OwnRegistrySettings.model_validate({"url": own.url, "read_from": read_from})
-        sharing = Sharing(settings, f"{settings.host}/manybinder-", Engine(), http)  # type: ignore[arg-type]
+        engine = Engine()
+        engine.registries = {other.url.removeprefix("http://"): other}
+        sharing = Sharing(settings, f"{settings.host}/manybinder-", engine, http, tasks)  # type: ignore[arg-type]
         for _ in range(6):
-            with contextlib.suppress(BuildFailedError):
-                assert not await sharing.fetch(f"{settings.host}/manybinder-{NAME}", _nobody)
-        assert other.asked["HEAD"] == 3
+            assert not await sharing.fetch(f"{settings.host}/manybinder-{NAME}", _nobody)
+        assert other.asked["HEAD"] == 1
+
+
+async def test_one_that_answers_again_is_asked_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing_module, "ASK_AGAIN_S", 0.05)
+    site.one.manifests[f"manybinder-{NAME}"] = OCI
+    site.one.status = 503
+    assert not await site.fetch()
+    site.one.status = None
+    async with asyncio.timeout(50):
+        while not await site.fetch():
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("how", ["broken", "silent", "registry"])
@@ -172,10 +196,10 @@ async def test_what_cannot_be_pushed_serves_here_and_is_pushed_later(site: Site,
     assert site.sharing.registry_of(site.image) == site.own.url.removeprefix("http://")
 
 
-async def test_a_registry_that_is_only_read_gets_nothing() -> None:
+async def test_a_registry_that_is_only_read_gets_nothing(tasks: Tasks) -> None:
     async with FakeRegistry() as own, aiohttp.ClientSession() as http:
         settings = OwnRegistrySettings.model_validate({"url": own.url, "push": False})
-        sharing = Sharing(settings, f"{settings.host}/manybinder-", Engine(), http)  # type: ignore[arg-type]
+        sharing = Sharing(settings, f"{settings.host}/manybinder-", Engine(), http, tasks)  # type: ignore[arg-type]
         await sharing.push(f"{settings.host}/manybinder-{NAME}", _nobody)
         await sharing.push_missing([f"{settings.host}/manybinder-{NAME}"])
         assert not own.asked
