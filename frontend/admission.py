@@ -51,11 +51,8 @@ def admit(request: web.Request, site: Site, providers: Providers, now: float, ro
 
 
 def resumed(request: web.Request) -> tuple[str, int] | None:
-    """The launch that a client reconnects to, and the last event that it has seen; ``None`` for who begins one.
-
-    A script cannot set the header of an EventSource that it makes to go on with a launch.
-    """
-    return parse_event_id(request.headers.get("Last-Event-ID") or request.query.get("last_event_id", ""))
+    """The launch that a client reconnects to, and the last event that it has seen; ``None`` for who begins one."""
+    return parse_event_id(request.headers.get("Last-Event-ID", ""))
 
 
 def _admit_page(request: web.Request, site: Site, providers: Providers, now: float, route: str) -> Admitted:

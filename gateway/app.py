@@ -41,9 +41,9 @@ from gateway.engines.conformance import Conformance
 from gateway.engines.draining import Draining
 from gateway.engines.fleet import Fleet
 from gateway.engines.joining import Joining
-from gateway.engines.journey import Means
 from gateway.engines.launches import Launches
 from gateway.engines.log import WRITE_EVERY, Log
+from gateway.engines.means import Means
 from gateway.engines.policies import APPLY_EVERY, Policies
 from gateway.engines.prober import Prober
 from gateway.engines.proposals import Proposals

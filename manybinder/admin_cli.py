@@ -36,7 +36,7 @@ def admin(context: click.Context, gateway: str, token_file: Path | None, as_json
     The gateway's configuration names its first operators (admin.tokens); these make tokens for others.  Each act is in
     force at all replicas within two seconds, outlives every restart, and stands in the log.
 
-    Exit codes: 0 done, 2 wrong usage, 3 cannot reach, 4 refused (no token, or one of another role).
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 cannot reach, 4 refused (a wrong token, or one of another role).
     """
     from manybinder.admin import Operator
 

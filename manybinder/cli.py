@@ -98,7 +98,12 @@ def gateway(context: click.Context, config: Path | None, check_config: bool, sch
     type=click.Choice(["member", "chart", "gateway"]),
     help="Settings of a member, values of charts/member, or settings of a gateway.  [default: what FILE is like]",
 )
-@click.option("--secrets", metavar="DIR", default="", help="Where these look for secrets.  [default: /etc/manybinder]")
+@click.option(
+    "--secrets",
+    metavar="DIR",
+    default="",
+    help="Where these look for secrets.  [default: /etc/manybinder; of charts/member /etc/manybinder/secrets]",
+)
 def migrate(files: tuple[Path, ...], target: Literal["member", "chart", "gateway"] | None, secrets: str) -> Exit:
     """Print the settings that do what the configuration of a BinderHub does.
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,7 +38,7 @@ def member(path: Path, *, check: bool, only: str | None) -> Exit:
 
     settings = load(MemberSettings, path)
     if check:
-        _check_hook(settings, path)
+        _check_here(settings, path)
         return Exit.DONE
     if only == "api":
         from member import app
@@ -50,14 +50,26 @@ def member(path: Path, *, check: bool, only: str | None) -> Exit:
     return supervised_member.run(settings, path.absolute())
 
 
-def _check_hook(settings: "MemberSettings", path: Path) -> None:
-    """Import what the settings name, as the member does when it starts; raises :class:`CommandError`."""
+def _check_here(settings: "MemberSettings", path: Path) -> None:
+    """Look at this machine for what the settings want of it, before the member does; raises :class:`CommandError`."""
+    from manybinder.terminal import plain
+    from member.builders.choice import kind_of
     from member.engines.hook import Hook
 
+    problems: list[str] = []
+    warnings: Sequence[str] = ()
     try:
         Hook(settings.launch.hook)
     except ValueError as error:
-        raise CommandError(str(config.ConfigError(str(path), [str(error)])), Exit.USAGE) from error
+        problems.append(str(error))
+    try:
+        warnings = kind_of(settings).look(settings)
+    except (RuntimeError, OSError) as error:
+        problems.append(str(error))
+    for warning in warnings:
+        click.echo(plain(f"manybinder: {path}: warning: {warning}"), err=True)
+    if problems:
+        raise CommandError(str(config.ConfigError(str(path), problems)), Exit.USAGE)
 
 
 def print_schema(service: str) -> Exit:

@@ -55,7 +55,8 @@ class AuthenticatorSettings(Section):
     @field_validator("name")
     @classmethod
     def _lets_somebody_in(cls, name: str) -> str:
-        if name in ("null", "jupyterhub.auth.NullAuthenticator"):
+        # JupyterHub takes short names in any case.
+        if name.lower() == "null" or name == "jupyterhub.auth.NullAuthenticator":
             raise ValueError(f"{name} lets nobody log in")
         return name
 

@@ -73,7 +73,8 @@ class ProcessBuilderSettings(CommonBuilderSettings):
     """Whether uv may download a Python that is absent."""
 
     confine: Literal["auto", "required", "off"] = "auto"
-    """``auto``: with bubblewrap where it works; ``required``: do not start where it does not."""
+    """``auto``: with bubblewrap where it works; ``required``: do not start where it does not, and with ``auth_enabled``
+    ``auto`` is no less."""
 
     processes: int = Field(default=1024, ge=16)
     """Processes and threads of one build."""

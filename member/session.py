@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from member.builders.lab_extension import write_extension
-from member.builders.process.kind import own_settings
+from member.builders.process.kind import find_confinement
 from member.builders.process.store import ImageMeta, Store
 from member.builders.process.tools import program_environ, view
 from member.confine import layers, warden
-from member.confine.confinement import Confinement, detect
+from member.confine.confinement import Confinement
 from member.confine.files import Lock, remove_tree
 from member.confine.limits import LimitExceededError, Limits
 from member.confine.reaper import sessions_dir
@@ -70,7 +70,7 @@ class Session:
 
     def open(self) -> warden.Command:
         """Make the layers; returns what to run.  Raises ``FileNotFoundError`` if the image is not there."""
-        confinement = detect(self._settings.data_dir, own_settings(self._settings).confine)
+        confinement = find_confinement(self._settings, self._settings.data_dir)
         meta = self._hold_image(confinement)
         self.place.mkdir(parents=True)
         self._locks.append(_taken(self.place / "lock"))

@@ -42,6 +42,7 @@ def member_process(data_dir: Path, tree: dict[str, Any], deadline_s: float = 300
     """Start one, with settings over the least that there must be, and end it with all that it has started."""
     api, proxy, hub, proxy_api = free_ports(4)
     managed = {"hub_port": hub, "proxy_port": proxy, "proxy_api_port": proxy_api, **tree.pop("managed", {})}
+    proxy = managed["proxy_port"]
     settings = {
         "schema": 1,
         "name": "member-1",

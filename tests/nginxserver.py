@@ -121,7 +121,7 @@ class Nginx:
         """The example with this run's ports, addresses and certificate, and not a character changed beside these."""
         text = EXAMPLE.read_text()
         names = ("binder.example.org", "member-1.example.org", "hub.member-1.example.org")
-        changes = [("/etc/ssl/binder", str(self.place), 6)]
+        changes = [("/etc/ssl/binder", str(self.place), 6), ("/var/log/nginx", str(self.place), 3)]
         for name, port in zip(names, self.ports, strict=True):
             listening = f"    listen 443 ssl;\n    server_name {name};\n"
             changes.append((listening, f"    listen 127.0.0.1:{port} ssl;\n    server_name 127.0.0.1;\n", 1))

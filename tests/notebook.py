@@ -4,13 +4,17 @@ import asyncio
 import json
 import uuid
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import aiohttp
+from yarl import URL
 
 
 class Notebook:
-    """A session's Jupyter server, reached as the visitor's browser does: through the member's proxy."""
+    """A session's Jupyter server, reached as the visitor's browser does: through the member's proxy.
+
+    Without a token it is the cookies that let in, those of a browser that has opened the session.
+    """
 
     def __init__(self, http: aiohttp.ClientSession, url: str, token: str) -> None:
         self._http = http
@@ -25,7 +29,11 @@ class Notebook:
         return cls(http, f"{parts.scheme}://{parts.netloc}{prefix}/", parse_qs(parts.query)["token"][0])
 
     def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"token {self.token}"}
+        return {"Authorization": f"token {self.token}"} if self.token else {"X-XSRFToken": self._xsrf()}
+
+    def _xsrf(self) -> str:
+        cookie = self._http.cookie_jar.filter_cookies(URL(self.url)).get("_xsrf")
+        return cookie.value if cookie else ""
 
     async def get(self, path: str) -> Any:
         """GET an API path below the session's URL; raises on an error status."""
@@ -43,7 +51,8 @@ class Notebook:
         """Run code in a new kernel; returns what it printed, with the error's text if it raised."""
         async with asyncio.timeout(deadline_s):
             kernel = await self.start_kernel()
-            url = f"{self.url}api/kernels/{kernel}/channels?token={self.token}"
+            query = f"token={self.token}" if self.token else f"_xsrf={quote(self._xsrf())}"
+            url = f"{self.url}api/kernels/{kernel}/channels?{query}"
             async with self._http.ws_connect(url, headers=self._headers(), max_msg_size=0) as socket:
                 message_id = uuid.uuid4().hex
                 await socket.send_str(json.dumps(_execute_request(message_id, code)))

@@ -1,10 +1,14 @@
-// The events of a launch, through whatever happens to the connection: a browser's own EventSource comes back from a
-// broken stream, but gives up for good at the first answer that is no stream (a proxy's 502). This one goes on.
+// The events of a launch, through whatever happens to the connection.  A browser's own EventSource gives up for good at
+// the first answer that is no stream (a proxy's 502), and another one could go on with the launch only by an address that
+// names it: who reads a proxy's log would have the session.  So this is its part of the standard, over fetch
+// (WHATWG HTML, "9.2.6 Interpreting an event stream").
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
 // For as long as a gateway keeps a launch that nobody watches, and longer.
 const PATIENCE_MS = 5 * 60_000;
+// Where none is known to have begun: each try may begin one.
+const FIRST_PATIENCE_MS = 10_000;
 
 export class LaunchStream {
   /**
@@ -19,7 +23,7 @@ export class LaunchStream {
     this.wait = FIRST_WAIT_MS;
     this.lostAt = 0;
     this.timer = 0;
-    this.source = null;
+    this.connection = null;
     this.onWake = () => this.wake();
     window.addEventListener("online", this.onWake);
     document.addEventListener("visibilitychange", this.onWake);
@@ -31,44 +35,74 @@ export class LaunchStream {
     return this.lastId.split(".")[0];
   }
 
-  connect() {
+  async connect() {
     clearTimeout(this.timer);
     this.timer = 0;
-    const query = new URLSearchParams(this.query);
-    if (this.lastId) query.set("last_event_id", this.lastId);
-    this.source = new EventSource(`${this.path}?${query}`);
-    this.source.addEventListener("open", () => this.handlers.back());
-    this.source.addEventListener("message", (message) => this.heard(message));
-    this.source.addEventListener("error", () => this.failed());
+    const { signal } = (this.connection = new AbortController());
+    const headers = { Accept: "text/event-stream" };
+    if (this.lastId) headers["Last-Event-ID"] = this.lastId;
+    let refused = false;
+    try {
+      const answer = await fetch(`${this.path}?${this.query}`, { headers, cache: "no-store", signal });
+      refused = answer.status !== 200 || !answer.headers.get("Content-Type")?.startsWith("text/event-stream");
+      if (!refused) {
+        this.handlers.back();
+        await this.read(answer.body);
+      }
+    } catch {
+      // The connection could not be had, or broke; closed, it is nobody's any more.
+    }
+    if (!signal.aborted) this.failed(refused);
   }
 
-  heard(message) {
-    this.lastId = message.lastEventId || this.lastId;
+  async read(body) {
     this.lostAt = 0;
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    let id = this.lastId;
+    let data = [];
+    for (let got = await reader.read(); !got.done; got = await reader.read()) {
+      const lines = (rest + got.value).split(/\r?\n/);
+      rest = lines.pop();
+      for (const line of lines) {
+        const [, name, value] = line.match(/^([^:]*):? ?(.*)$/s);
+        if (name === "id") id = value;
+        if (name === "data") data.push(value);
+        if (line || !data.length) continue;
+        this.lastId = id;
+        this.heard(data.join("\n"));
+        data = [];
+      }
+    }
+  }
+
+  heard(data) {
     this.wait = FIRST_WAIT_MS;
     let event;
     try {
-      event = JSON.parse(message.data);
+      event = JSON.parse(data);
     } catch {
       return;
     }
-    if (event === null || typeof event !== "object") return;
-    this.handlers.take(event, Number(this.lastId.split(".")[1] ?? 0));
+    if (event === null || typeof event !== "object" || !this.connection) return;
+    try {
+      this.handlers.take(event, Number(this.lastId.split(".")[1] ?? 0));
+    } catch (error) {
+      // A fault of the page's is no fault of the connection's.
+      reportError(error);
+    }
   }
 
-  failed() {
-    if (!this.source) return;
+  failed(refused) {
     this.lostAt ||= Date.now();
-    const closed = this.source.readyState === EventSource.CLOSED;
+    const patience = this.lastId ? PATIENCE_MS : FIRST_PATIENCE_MS;
     // Nothing has begun yet that could go on; and a launch that nobody has followed for so long is over.
-    if (closed && (!this.lastId || Date.now() - this.lostAt > PATIENCE_MS)) {
+    if ((refused && !this.lastId) || Date.now() - this.lostAt > patience) {
       this.close();
       this.handlers.gone();
       return;
     }
     this.handlers.lost();
-    if (!closed) return;
-    this.source = null;
     this.timer = setTimeout(() => this.connect(), this.wait);
     this.wait = Math.min(2 * this.wait, LONGEST_WAIT_MS);
   }
@@ -81,8 +115,8 @@ export class LaunchStream {
   close() {
     clearTimeout(this.timer);
     this.timer = 0;
-    this.source?.close();
-    this.source = null;
+    this.connection?.abort();
+    this.connection = null;
     window.removeEventListener("online", this.onWake);
     document.removeEventListener("visibilitychange", this.onWake);
   }

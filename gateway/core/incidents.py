@@ -128,6 +128,11 @@ def incidents(book: Book) -> list[Incident]:
     return sorted(found, key=lambda item: (item.opened_at, item.id), reverse=True)
 
 
+def writings(book: Book) -> tuple[str, ...]:
+    """The stamps of all incidents and notes: equal as long as none has come, changed or gone."""
+    return tuple(record.stamp for kind in (INCIDENT, NOTE) for record in book.of(kind).values())
+
+
 def latest(book: Book) -> dict[str, Incident]:
     """The latest incident of each subject; quick, for it is asked for all the time."""
     numbers: dict[str, tuple[int, Record]] = {}

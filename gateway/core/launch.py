@@ -89,6 +89,11 @@ class Launch:
         return short(self.id)
 
     @property
+    def own_fields(self) -> dict[str, str | int | None]:
+        """What each of its events tells, besides what is a member's to tell."""
+        return {"launch_id": self.short, "member": self.member, "attempt": self.attempt or None}
+
+    @property
     def commit(self) -> str | None:
         """What is launched, once it is known."""
         return self.trail.resolved.commit if self.trail.resolved else None

@@ -77,14 +77,14 @@ class Chronicle:
     async def look(self) -> None:
         """Note how members are, and write what there is to write."""
         now, snapshot = self._fleet.now(), self._fleet.snapshot
-        if self._looked_at is not None and 0 < now - self._looked_at < BLIND_AFTER:
-            self._watch(snapshot, self._looked_at, now)
-        self._looked_at = now
+        since, self._looked_at = self._looked_at, now
         if not self._writes:
             # Another replica tells of it; who takes over from it must not tell it once more.
             self._seen = {}
-        else:
-            await self._write(incidents.incident_change(item) for item in self._incidents(snapshot, now))
+            return
+        if since is not None and 0 < now - since < BLIND_AFTER:
+            self._watch(snapshot, since, now)
+        await self._write(incidents.incident_change(item) for item in self._incidents(snapshot, now))
         if now - self._wrote_at >= WRITE_EVERY:
             await self.flush()
 

@@ -18,7 +18,8 @@ from gateway.core.launch import Launch, Outcome, Visitor, outcome_of
 from gateway.core.launch_events import FinishedLaunch
 from gateway.core.ports import LaunchAwayError, LaunchLimitError
 from gateway.core.tallies import Tallies
-from gateway.engines.journey import Journey, Means
+from gateway.engines.journey import Journey
+from gateway.engines.means import Means
 from providers.base import RepoSpec
 
 logger = logging.getLogger(__name__)
@@ -268,9 +269,7 @@ class Launches:
         await self._means.queue.ended(launch, waits=waits)
 
     def _finish(self, launch: Launch, final: BuildEvent, outcome: Outcome) -> None:
-        if launch.member is not None:
-            final = final.with_fields(member=launch.member, attempt=launch.attempt)
-        launch.journal.append(final.with_fields(launch_id=launch.short))
+        launch.journal.append(final.with_fields(**launch.own_fields))
         reached = launch.phase
         launch.phase, launch.outcome, launch.finished_at = final.phase, outcome, self._means.fleet.now()
         self._sharing.note(launch)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from gateway.core.decision import Decision, LaunchRequest, decide
 from gateway.core.fleet import Member, Reservation
 from gateway.core.launch import Visitor
-from gateway.engines.journey import Means
+from gateway.engines.means import Means
 from providers.base import RepoSpec
 from providers.refs import is_commit
 

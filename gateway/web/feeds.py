@@ -1,7 +1,8 @@
 """The history and the incidents as data: JSON, and an Atom feed (RFC 4287)."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,7 +13,8 @@ from gateway.core import history, incidents
 from gateway.core.history import WHOLE, Bar
 from gateway.core.incidents import Incident, Note
 from gateway.core.records import Book
-from gateway.web.parts import PARTS
+from gateway.web.kept import Kept
+from gateway.web.parts import PARTS, Parts
 from gateway.web.plots import span
 
 #: Entries of the feed.
@@ -22,23 +24,38 @@ ENTRIES = 50
 _NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _ATOM = "http://www.w3.org/2005/Atom"
-_HEADERS = {"Cache-Control": "public, max-age=10", "Access-Control-Allow-Origin": "*"}
+
+#: Seconds for which who reads may show them again; they are made anew no sooner, but for news.
+LASTS = 10
+
+_HEADERS = {"Cache-Control": f"public, max-age={LASTS}", "Access-Control-Allow-Origin": "*"}
+
+#: The history and the feed, as they are sent.
+FEEDS = web.AppKey("FEEDS", Kept[str])
 
 
 async def show_history(request: web.Request) -> web.Response:
     """How each member has fared, and all incidents and notes that are kept; times are Unix times in seconds."""
     parts = request.app[PARTS]
+    response = web.json_response(text=_kept(request, "history", lambda: json.dumps(_wire(parts))), headers=_HEADERS)
+    response.enable_compression()
+    return response
+
+
+def _kept(request: web.Request, name: str, make: Callable[[], str]) -> str:
+    parts = request.app[PARTS]
+    return request.app[FEEDS].of(name, parts.fleet.now(), make, incidents.writings(parts.records.book))
+
+
+def _wire(parts: Parts) -> dict[str, Any]:
     book, now = parts.records.book, parts.fleet.now()
-    answer = {
+    return {
         "at": now,
         "federation": _history(book, WHOLE, now),
         "members": {view.name: _history(book, view.name, now) for view in parts.fleet.snapshot.members},
         "incidents": [incident_wire(item) for item in incidents.incidents(book)],
         "notes": [note_wire(item) for item in incidents.notes(book)],
     }
-    response = web.json_response(answer, headers=_HEADERS)
-    response.enable_compression()
-    return response
 
 
 def incident_wire(item: Incident) -> dict[str, Any]:
@@ -85,7 +102,11 @@ def _bars(bars: Sequence[Bar]) -> dict[str, Any]:
 
 async def atom(request: web.Request) -> web.Response:
     """Incidents and notes as a feed, the latest first."""
-    parts = request.app[PARTS]
+    text = _kept(request, "feed", lambda: _atom(request.app[PARTS]))
+    return web.Response(text=text, content_type="application/atom+xml", charset="utf-8", headers=_HEADERS)
+
+
+def _atom(parts: Parts) -> str:
     book, page = parts.records.book, f"{parts.site.public_url}status"
     entries = [_of_incident(item, page) for item in incidents.incidents(book)]
     entries += [_of_note(item, page) for item in incidents.notes(book)]
@@ -99,8 +120,8 @@ async def atom(request: web.Request) -> web.Response:
     ET.SubElement(feed, "link", href=page)
     ET.SubElement(feed, "link", rel="self", href=f"{page}.atom")
     feed.extend(entry for _, entry in entries[:ENTRIES])
-    body = ET.tostring(feed, encoding="utf-8", xml_declaration=True)
-    return web.Response(body=body, content_type="application/atom+xml", charset="utf-8", headers=_HEADERS)
+    body: bytes = ET.tostring(feed, encoding="utf-8", xml_declaration=True)
+    return body.decode()
 
 
 def _of_incident(item: Incident, page: str) -> tuple[float, ET.Element]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from aiohttp import ClientConnectionError, web
 
 from contract import sse
-from gateway.core.incidents import INCIDENT, NOTE
+from gateway.core.incidents import writings
 from gateway.web.federation import federation_wire
 from gateway.web.parts import PARTS, Parts
 from servicekit.problems import Problem
@@ -26,6 +26,16 @@ MOST = 2000
 
 #: Milliseconds after which a browser connects again.
 COME_BACK_MS = 2000
+
+
+def seen_at_once(parts: Parts, now: float) -> object:
+    """What people see at once: equal as long as nothing of it has changed."""
+    snapshot = parts.fleet.snapshot
+    return (
+        tuple((view.name, snapshot.status(view, now).state) for view in snapshot.members),
+        parts.replicas.away_since,
+        writings(parts.records.book),
+    )
 
 
 class Live:
@@ -59,11 +69,7 @@ class Live:
         if not self.streams:
             return
         snapshot, now = parts.fleet.snapshot, parts.fleet.now()
-        shown = (
-            tuple((view.name, snapshot.status(view, now).state) for view in snapshot.members),
-            parts.replicas.away_since,
-            tuple(record.stamp for kind in (INCIDENT, NOTE) for record in parts.records.book.of(kind).values()),
-        )
+        shown = seen_at_once(parts, now)
         counts = snapshot.version != self._counted and now - self._told_at >= COUNTS_EVERY
         if shown != self._shown or counts:
             self._shown, self._counted, self._told_at = shown, snapshot.version, now

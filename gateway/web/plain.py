@@ -2,6 +2,8 @@
 
 The launch page names this one, with its build token.  A browser sends no Origin when it goes to another page, so that
 a token which another site has fetched for itself would do: where links elsewhere are confirmed, this one is, too.
+
+The page's address bears a launch's short id, for addresses are logged; a cookie, for this page alone, holds the whole.
 """
 
 import re
@@ -12,6 +14,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from contract.events import BuildEvent, Failure, Phase, failed
+from contract.launches import short
 from frontend.admission import admit, unknown_launch
 from frontend.launch_page import comes_from_elsewhere, label_of
 from frontend.login import check_intent
@@ -25,6 +28,9 @@ from gateway.web.visitors import admitted_to, client_of, person_of, visitor_of
 
 #: Seconds after which the page looks again.
 REFRESH = 3
+
+#: The cookie with a launch's id.
+COOKIE = "manybinder-launch"
 
 #: Lines of the log that are shown.
 LAST_LINES = 12
@@ -57,15 +63,21 @@ async def begin(request: web.Request) -> web.Response:
     except LaunchLimitError as error:
         return _ended(request, failed(Failure.REFUSED, f"{error}\n"), "")
     query = urlencode([(name, value) for name, value in request.query.items() if name not in _OWN])
-    location = parts.site.path(f"plain-launch/{launch.id}") + (f"?{query}" if query else "")
-    return web.Response(status=303, headers={"Location": location, **_HEADERS})
+    path = parts.site.path(f"plain-launch/{launch.short}")
+    response = web.Response(status=303, headers={"Location": path + (f"?{query}" if query else ""), **_HEADERS})
+    secure = parts.site.public_url.startswith("https://")
+    response.set_cookie(COOKIE, launch.id, path=path, secure=secure, httponly=True, samesite="Lax")
+    return response
 
 
 async def follow(request: web.Request) -> web.Response:
     """Where the launch stands; knowing its id is the authority."""
     parts = request.app[PARTS]
+    launch_id = request.cookies.get(COOKIE, "")
     try:
-        launch = await parts.launches.find(request.match_info["launch_id"])
+        # Another one's may have been set by a host beside this one.
+        known = short(launch_id) == request.match_info["short"]
+        launch = await parts.launches.find(launch_id) if known else None
     except LaunchAwayError:
         return _page(request, None, "")
     if launch is None:

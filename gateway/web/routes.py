@@ -15,6 +15,7 @@ from gateway.web import canary as canary_routes
 from gateway.web.admin.hosts import own_host
 from gateway.web.admin.page import add_admin_page
 from gateway.web.admin.routes import PREFIX, add_admin_routes
+from gateway.web.kept import Kept
 from gateway.web.metrics import make_registry
 from gateway.web.parts import PARTS, Parts
 
@@ -44,7 +45,8 @@ GET: tuple[tuple[str, Handler], ...] = (
 def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") -> None:
     """Serve all that the gateway serves; ``admin_url`` is where operators reach theirs, if on a host of its own."""
     app[PARTS] = parts
-    app[status.PASTS] = status.Pasts()
+    app[status.SHOWN], app[status.PASTS] = Kept(status.RENDERED_EVERY), Kept(status.DRAWN_EVERY)
+    app[feeds.FEEDS] = Kept(feeds.LASTS)
     app[probes.REGISTRY] = make_registry(parts)
     middlewares.install(app, parts.site)
     if admin_url:
@@ -62,7 +64,7 @@ def add_gateway_routes(app: web.Application, parts: Parts, admin_url: str = "") 
     app.router.add_get(parts.site.path("build/{provider}/{spec:.+}"), launch, allow_head=False)
     if parts.site.plain_launches:
         app.router.add_get(parts.site.path("plain/{provider}/{spec:.+}"), plain.begin, allow_head=False)
-        app.router.add_get(parts.site.path("plain-launch/{launch_id}"), plain.follow)
+        app.router.add_get(parts.site.path("plain-launch/{short}"), plain.follow)
     app.router.add_post(parts.site.path("api/v1/reports"), federation.report)
     app.router.add_get(parts.site.path(f"{canary.PATH}/{{path:.+}}"), canary_routes.file)
     for name, handler in (("join", join.join), ("keys", join.change_keys), ("leave", join.leave)):

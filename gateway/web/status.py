@@ -1,6 +1,5 @@
 """``/status``: the snapshot, the history and the incidents as a page; badges for pages elsewhere."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
 
-from frontend.pages import PAGES, Pages
+from frontend.catalogues import LANGUAGE
+from frontend.pages import PAGES, Pages, Rendered
 from gateway.core import history, incidents
 from gateway.core.fleet import FleetSnapshot, MemberView, Policy, Status
 from gateway.core.headline import headline
@@ -16,6 +16,8 @@ from gateway.core.history import WHOLE, Launches
 from gateway.core.incidents import GATEWAY, Incident
 from gateway.core.records import Book
 from gateway.core.versions import skew
+from gateway.web.kept import Kept
+from gateway.web.live import seen_at_once
 from gateway.web.parts import PARTS, Parts
 from gateway.web.plots import BADGE_COLOURS, Badge, Plot, percent, plot, span
 
@@ -23,10 +25,13 @@ from gateway.web.plots import BADGE_COLOURS, Badge, Plot, percent, plot, span
 REFRESH = 10
 
 #: Incidents that are over and still shown on the page, and for how many seconds; the feed has more.
-SHOWN, SHOWN_FOR = 10, 14 * 86400.0
+RECENT, RECENT_FOR = 10, 14 * 86400.0
 
-#: Seconds for which what was drawn of the past is shown again.
+#: Seconds for which what was drawn of the past is shown again: it is written once a minute.
 DRAWN_EVERY = 15.0
+
+#: Seconds for which the page is shown again, unless what people see at once has changed: all who watch ask for it then.
+RENDERED_EVERY = 1.0
 
 #: Badges may be a little old: they stand on pages that are read often.
 _BADGE_HEADERS = {"Cache-Control": "public, max-age=30", "Access-Control-Allow-Origin": "*"}
@@ -50,26 +55,9 @@ class Past:
     launches: Launches
 
 
-class Pasts:
-    """How members have fared, drawn anew now and then only: it is written once a minute, and many may look."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[float, Past]] = {}
-
-    def of(self, book: Book, name: str, now: float) -> Past:
-        """Of a member, or of the federation as a whole."""
-        at, past = self._kept.get(name, (-math.inf, None))
-        if past is None or not 0 <= now - at < DRAWN_EVERY:
-            past = Past(
-                plot(history.day_bars(book, name, now), "The last 24 hours"),
-                plot(history.quarter_bars(book, name, now), "The last 90 days"),
-                history.day_launches(book, name, now),
-            )
-            self._kept[name] = now, past
-        return past
-
-
-PASTS = web.AppKey("PASTS", Pasts)
+#: The page by language, and the past by member.
+SHOWN = web.AppKey("SHOWN", Kept[Rendered])
+PASTS = web.AppKey("PASTS", Kept[Past])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +88,26 @@ class Told:
 
 async def status_page(request: web.Request) -> web.Response:
     """What routing believes of each member, and how it has fared."""
-    parts = request.app[PARTS]
-    snapshot, now = parts.fleet.snapshot, parts.fleet.now()
-    away = parts.replicas.away_since
+    app = request.app
+    parts, pages, now = app[PARTS], app[PAGES], app[PARTS].fleet.now()
+    page = app[SHOWN].of(
+        LANGUAGE.get(), now, lambda: _rendered(pages, parts, app[PASTS], now), seen_at_once(parts, now)
+    )
+    response = pages.answer(page, headers={hdrs.CACHE_CONTROL: "no-store"})
+    response.enable_compression()
+    return response
+
+
+def _rendered(pages: Pages, parts: Parts, pasts: Kept[Past], now: float) -> Rendered:
+    snapshot, away = parts.fleet.snapshot, parts.replicas.away_since
     found = incidents.incidents(parts.records.book)
-    recent = [item for item in found if item.closed_at is not None and now - item.closed_at < SHOWN_FOR]
+    recent = [item for item in found if item.closed_at is not None and now - item.closed_at < RECENT_FOR]
 
     def past(name: str) -> Past:
-        return request.app[PASTS].of(parts.records.book, name, now)
+        return pasts.of(name, now, lambda: _past(parts.records.book, name, now))
 
-    pages = request.app[PAGES]
-    response = pages.response(
+    return pages.rendered(
         "status.html",
-        headers={hdrs.CACHE_CONTROL: "no-store"},
         headline=headline(snapshot, now, degraded=away is not None),
         groups=_groups(
             [_card(pages, parts, snapshot, view, past(view.name), now) for view in snapshot.members], snapshot
@@ -127,18 +122,24 @@ async def status_page(request: web.Request) -> web.Response:
             for item in sorted(found, key=lambda item: item.subject not in (WHOLE, GATEWAY))
             if item.closed_at is None
         ],
-        recent=[_told(item, now) for item in recent[:SHOWN]],
+        recent=[_told(item, now) for item in recent[:RECENT]],
         notes=[
             Told(note.id, note.member, _moment(note.at, now), [(_moment(note.at, now), note.text)], False, "")
             for note in incidents.notes(parts.records.book)
         ],
         mode=parts.mode,
-        shown_for=round(SHOWN_FOR / 86400),
+        shown_for=round(RECENT_FOR / 86400),
         at=_moment(now, now),
         refresh=REFRESH,
     )
-    response.enable_compression()
-    return response
+
+
+def _past(book: Book, name: str, now: float) -> Past:
+    return Past(
+        plot(history.day_bars(book, name, now), "The last 24 hours"),
+        plot(history.quarter_bars(book, name, now), "The last 90 days"),
+        history.day_launches(book, name, now),
+    )
 
 
 def _groups(cards: Sequence[Card], snapshot: FleetSnapshot) -> list[tuple[str, list[Card]]]:

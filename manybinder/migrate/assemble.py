@@ -170,13 +170,12 @@ def _member(draft: Draft, source: Source) -> None:
         draft.note("decide", f"{config}sessions.limit", "There was no quota; here there is one: say how many sessions.")
     kind = draft.get("builder.kind") or "kubernetes"
     if kind == "kubernetes":
-        for path, value in (("builder.slots", 32), ("launch.concurrent", 10)):
+        bounds = ("builder.slots", 32, _DEFAULT), ("launch.concurrent", 10, "BinderHub has no bound")
+        for path, value, origin in bounds:
             if draft.get(f"{config}{path}") is None:
-                draft.put(f"{config}{path}", value, _DEFAULT if path == "builder.slots" else "BinderHub has no bound")
-    timeout = draft.get(f"{config}builder.timeout")
-    if kind == "kubernetes" and timeout:
-        draft.put(f"{config}builder.max_age", timeout, draft.origins[f"{config}builder.timeout"])
-    if kind == "kubernetes":
+                draft.put(f"{config}{path}", value, origin)
+        if timeout := draft.get(f"{config}builder.timeout"):
+            draft.put(f"{config}builder.max_age", timeout, draft.origins[f"{config}builder.timeout"])
         _bounds(draft, f"{config}builder.")
     if draft.target == "chart":
         add_hub_values(draft, source.section("jupyterhub"))

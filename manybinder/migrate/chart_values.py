@@ -119,7 +119,7 @@ VALUES: Mapping[str, Row] = {
     "deployment.labels": equivalent(values="podLabels", convert=to.labels, silent=({},)),
     "deployment.readinessProbe": none(_OWN),
     "deployment.livenessProbe": none(_OWN),
-    "imageBuilderType": equivalent("builder.engine", to.one_of("host", "dind", "pink"), values="config.builder.engine"),
+    "imageBuilderType": equivalent("builder.engine", to.one_of("host", "dind", "pink")),
     **_engine("dind", "hostLibDir"),
     "dind.storageDriver": equivalent(values="dind.storageDriver", convert=to.text),
     **_engine("pink", "hostStorageDir"),

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from manybinder.migrate.convert import providers
-from manybinder.migrate.rows import Added, PythonObject, Row, Several, UnfitError
+from manybinder.migrate.rows import PROVIDER, Added, PythonObject, Row, Several, UnfitError
 
 Target = Literal["member", "chart", "gateway"]
 
@@ -70,10 +70,7 @@ class Draft:
 
     def get(self, path: str) -> Any:
         """What a path names; ``None`` where there is nothing."""
-        place: Any = self.tree
-        for name in path.split("."):
-            place = place.get(name) if isinstance(place, Mapping) else None
-        return place
+        return find(self.tree, path)
 
     def apply(self, row: Row, subject: str, value: Any, provider: str = "") -> None:
         """Do with a value what its row says."""
@@ -82,7 +79,7 @@ class Draft:
         if row.kind != "equivalent":
             self.note("none" if row.kind == "none" else "decide", subject, row.says)
             return
-        path = row.path(self.target).replace("{provider}", provider)
+        path = row.path(self.target).replace(PROVIDER, provider)
         if path == "-":
             self._set_by_the_chart(row, subject)
         elif not path:
@@ -144,3 +141,10 @@ def _same(value: Any, other: Any) -> bool:
     if isinstance(value, PythonObject):
         return value.kind == "class" and value.name == other
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
+
+
+def find(tree: Any, path: str) -> Any:
+    """What a path (``a.b``) names in a tree; ``None`` where there is nothing."""
+    for name in path.split("."):
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree

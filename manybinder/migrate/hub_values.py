@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from manybinder.migrate.draft import Draft
+from manybinder.migrate.draft import Draft, find
 from manybinder.migrate.secrecy import holds_secret, is_secret
 
 #: What charts/member itself says of the Hub, or its spawner does; by path, with a sentence.
@@ -30,13 +30,13 @@ def add_hub_values(draft: Draft, given: Mapping[str, Any]) -> None:
     """Put them into the draft of a chart."""
     values = _copy(draft, given, "")
     for path in ("hub.services", "hub", "singleuser"):
-        if not isinstance(_find(values, path), Mapping):
+        if not isinstance(find(values, path), Mapping):
             _take(values, path)
     for path, says in _LEFT_OUT.items():
         if _take(values, path) not in (None, {}, False):
             draft.note("none", f"jupyterhub.{path}", says)
     for path, says in _REVIEW.items():
-        if _find(values, path):
+        if find(values, path):
             draft.note("decide", f"jupyterhub.{path}", says)
     if values:
         draft.put("jupyterhub", values, "jupyterhub")
@@ -126,14 +126,7 @@ def _secret(draft: Draft, path: str) -> None:
         draft.note("secret", f"jupyterhub.{path}", says)
 
 
-def _find(tree: Mapping[str, Any], path: str) -> Any:
-    place: Any = tree
-    for name in path.split("."):
-        place = place.get(name) if isinstance(place, Mapping) else None
-    return place
-
-
 def _take(tree: dict[str, Any], path: str) -> Any:
     section, _, key = path.rpartition(".")
-    place = _find(tree, section) if section else tree
+    place = find(tree, section) if section else tree
     return place.pop(key, None) if isinstance(place, dict) else None

@@ -15,6 +15,7 @@ import yaml
 from manybinder.errors import CommandError, Exit
 from manybinder.migrate.evaluate import ADDED, PYTHON
 from manybinder.migrate.rows import Added, PythonObject
+from manybinder.plan import merged
 
 #: Seconds that a configuration may run.
 DEADLINE_S = 30.0
@@ -56,7 +57,8 @@ def read(files: Sequence[Path]) -> Source:
         return source
     tree: dict[str, Any] = {}
     for path in files:
-        tree = _over(tree, _mapping(path))
+        # As Helm merges them; what is null stays, and says so where it counts.
+        tree = merged(tree, _mapping(path))
     _sort(source, tree, files[0].absolute().parent)
     return source
 
@@ -150,17 +152,6 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
         raise CommandError(f"{path}: {reason}", Exit.USAGE) from error
-
-
-def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Values over values, as Helm merges them: mappings into each other, and nothing takes away."""
-    merged = dict(below)
-    for key, value in above.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _over(merged[key], value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def finish_chart(draft: Draft, source: Source) -> None:
     _engine(draft)
     _registry(draft)
     _entrance(draft, source.section("ingress").get("https"))
-    if any(str(draft.secrets) in str(value) for value in _leaves(draft.get("config"))):
+    if str(draft.secrets) in str(draft.get("config")):
         draft.put("secretName", "manybinder-member")
         draft.note("decide", "secretName", "Make that Secret; its keys are the files that are named below Secrets.")
     draft.note("decide", "image.repository", "Where you have pushed the member's image (make images).")
@@ -74,9 +74,3 @@ def _entrance(draft: Draft, https: Any) -> None:
             "Streams last for minutes and must not be buffered: see that your "
             "ingress controller passes them on as they come.",
         )
-
-
-def _leaves(tree: Any) -> list[Any]:
-    if isinstance(tree, Mapping):
-        return [leaf for value in tree.values() for leaf in _leaves(value)]
-    return [tree]

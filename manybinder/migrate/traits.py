@@ -75,7 +75,7 @@ _BINDERHUB = {
     ),
     "build_class": equivalent("builder.kind", builds.build_class, values="-"),
     "build_cleaner_class": none("The builder removes its own pods.", None, "binderhub.build.KubernetesCleaner"),
-    "registry_class": equivalent("registry.auth", builds.registry_class, values="config.registry.auth"),
+    "registry_class": equivalent("registry.auth", builds.registry_class),
     "health_handler_class": none("Checks are the member's own."),
     "per_repo_quota": equivalent("sessions.per_repo", to.quota, gateway="admission.quotas.per_repo"),
     "pod_quota": moved("LaunchQuota.total_quota"),
@@ -178,8 +178,8 @@ _REGISTRY = {
     "DockerRegistry.username": equivalent("registry.username", to.text, values="registry.username"),
     "DockerRegistry.password": equivalent("registry.password", values="-", file="registry-password"),
     "DockerRegistry.not_found_401": none(
-        "A 401 always says that the registry lets nobody in: one that means by it that there is no such image is of no "
-        "use here.",
+        "Docker Hub is known to mean by a 401 that there is no such image. Any other registry says by it that it lets "
+        "nobody in: one that means the same is of no use here.",
         False,
     ),
     "ExternalRegistryHelper.service_url": none(_HELPER),

@@ -1,6 +1,6 @@
 """What a kind of builder is to the member: how it builds, and how the Hub starts sessions from what it has built."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,4 +34,10 @@ class Kind(Protocol):
         """How the Hub starts sessions; ``config_path`` is the member's configuration file.
 
         Writes the files that these parts need; raises ``OSError`` with a sentence.
+        """
+
+    def look(self, settings: MemberSettings) -> Sequence[str]:
+        """What an operator should know of this machine before a member starts here, in sentences; keeps nothing.
+
+        Raises ``RuntimeError`` with a sentence where the settings want of it what it has not.
         """

@@ -30,7 +30,14 @@ _PAGINATED = {"Accept": "application/jupyterhub-pagination+json"}
 
 
 class HubError(Exception):
-    """The Hub did not do what it was asked; the text is a sentence for the operator."""
+    """The Hub did not do what it was asked; the text is a sentence for the operator.
+
+    ``status`` is what it answered, if that says something.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class HubBusyError(HubError):
@@ -39,6 +46,10 @@ class HubBusyError(HubError):
 
 class SpawnFailedError(HubError):
     """The Hub tried to start the server and failed; the text is the Hub's."""
+
+
+class UserRefusedError(HubError):
+    """The Hub takes nobody who is called so; the text is for the operator."""
 
 
 _UNKNOWN = RepoKey("")
@@ -113,9 +124,17 @@ class HubClient:
 
         ``server`` is its name, "" for the default one.  A user that exists already is this launch's own (see
         :func:`member.core.launching.user_name`), or a person.
-        Raises :class:`HubError`.
+        Raises :class:`HubError`; :class:`UserRefusedError` where it is the name that the Hub does not take.
         """
-        await self._patiently("POST", self._user(user), accept=(201, 409))
+        if not user.strip("."):
+            # An address of it would be another one; JupyterHub takes no such name either.
+            raise UserRefusedError(f"nobody can be called {user!r} at a Hub")
+        try:
+            await self._patiently("POST", self._user(user), accept=(201, 409))
+        except HubError as error:
+            if error.status != 400:
+                raise
+            raise UserRefusedError(str(error)) from error
         # 400: the server is there or starting, from an attempt whose answer was lost; its progress will tell.
         await self._patiently("POST", self._server(user, server), body=dict(options), accept=(201, 202, 400))
 
@@ -264,7 +283,7 @@ def _refusal(request: str, status: int, text: str) -> HubError:
         reason = str(loads_object(text).get("message", ""))
     except ValueError:
         reason = ""
-    return HubError(f"the Hub answered HTTP {status} to {request}{': ' if reason else ''}{reason[:300]}")
+    return HubError(f"the Hub answered HTTP {status} to {request}{': ' if reason else ''}{reason[:300]}", status)
 
 
 def _hub_users(item: Mapping[str, Any]) -> list[HubUser]:

@@ -33,6 +33,9 @@ ACCEPT = ", ".join(
 #: What a registry says of an image that is not there.
 _ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})
 
+#: Where Docker Hub answers as a registry.
+_DOCKER_HUB = re.compile(r"(.+\.)?docker\.(io|com)")
+
 _MAX_ANSWER = 64 * 1024
 _CHALLENGE = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
@@ -45,6 +48,10 @@ TRIPS_AT, OPEN_S = 3, 30.0
 
 class RegistryError(Exception):
     """The registry is broken, out of reach or refuses us; the text is a sentence for the operator."""
+
+
+class _NotGrantedError(RegistryError):
+    """The registry has given us a token, which is not good for what we ask."""
 
 
 class CredentialSource(Protocol):
@@ -64,7 +71,7 @@ class Registry:
         credentials: CredentialSource,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.host = settings.host
+        self.host, self._host_name = settings.host, urlsplit(settings.url).hostname or ""
         self._session, self._url, self._credentials = session, settings.url.rstrip("/"), credentials
         self._timeout_s, self._clock = settings.timeout, clock
         self._tokens: dict[str, tuple[str, float]] = {}
@@ -106,7 +113,14 @@ class Registry:
         return answer
 
     async def _exists(self, path: str, scope: str) -> bool:
-        status, _ = await self._ask("HEAD", path, scope)
+        try:
+            status, _ = await self._ask("HEAD", path, scope)
+        except _NotGrantedError:
+            # Docker Hub says so of repositories that do not exist, since April 2023 (BinderHub's not_found_401), and of
+            # those that we may not read.  Who gives a wrong password gets no token there.
+            if _DOCKER_HUB.fullmatch(self._host_name):
+                return False
+            raise
         if status == 200:
             return True
         if status != 404:
@@ -130,10 +144,12 @@ class Registry:
         status, body, challenge = await self._request(method, path, authorization)
         if status == 401:
             authorization = await self._authorize(challenge, scope)
-            status, body, _ = await self._request(method, path, authorization)
+            status, body, challenge = await self._request(method, path, authorization)
         if status in (401, 403):
             self._tokens.pop(scope, None)
-            raise RegistryError(f"the registry {self.host} does not let us in (HTTP {status})")
+            granted = dict(_CHALLENGE.findall(challenge)).get("error") != "insufficient_scope"
+            error = RegistryError if granted else _NotGrantedError
+            raise error(f"the registry {self.host} does not let us in (HTTP {status})")
         return status, body
 
     async def _request(self, method: str, path: str, authorization: str) -> tuple[int, bytes, str]:

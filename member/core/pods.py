@@ -34,7 +34,8 @@ FOLLOWED_BY = "followed-by.manybinder.org/"
 
 CONTAINER = "builder"
 
-#: Where repo2docker finds the engine's socket, and the credentials for a push.
+#: Where repo2docker finds the engine's socket, and the credentials for a push.  Both are places inside its container,
+#: whose user is root; nothing here is about the node.
 SOCKET = "/var/run/docker.sock"
 _DOCKER_CONFIG = "/root/.docker/config.json"
 
@@ -114,7 +115,7 @@ def build_pod(
         "name": CONTAINER,
         "image": rules.image,
         "imagePullPolicy": rules.image_pull_policy,
-        "args": command_line(rules, repo_url=repo_url, commit=commit, image=image),
+        "args": [literal(argument) for argument in command_line(rules, repo_url=repo_url, commit=commit, image=image)],
         "env": _environment(rules),
         "resources": {"requests": dict(rules.requests), "limits": dict(rules.limits)},
         "volumeMounts": mounts,
@@ -174,6 +175,16 @@ def command_line(rules: BuildPodRules, *, repo_url: str, commit: str, image: str
         *rules.repo2docker_args,
         repo_url,
     ]
+
+
+def literal(argument: str) -> str:
+    """An argument as a manifest has it, so that the container gets just that.
+
+    The kubelet puts a container's variables into its arguments, those from Secrets too, where ``$(NAME)`` stands: in a
+    repository's address that would send the credentials for a push or for Git to whomever the address belongs.
+    Source: API reference, ``Container.args``.
+    """
+    return argument.replace("$", "$$")
 
 
 def shown_url(url: str) -> str:

@@ -11,7 +11,7 @@ import datetime
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from contract.launches import short
 from contract.signatures import SignatureRefusedError
@@ -32,8 +32,18 @@ T = TypeVar("T")
 #: Seconds for good-byes, and between two looks for what dead replicas have left.
 _CLOSE_S, _SWEEP_EVERY_S = 3.0, 60.0
 
-#: Tries to take a launch that others take and give up at the same time.
+#: Tries to take a launch that others take and give up, or to change one that others change, at the same time.
 _TRIES = 8
+
+
+class _Lease(NamedTuple):
+    """A launch's Lease as the API has told it; ``renewed`` is the time, as it stands there."""
+
+    name: str
+    version: str
+    holder: str
+    renewed: str
+    state: LaunchState
 
 
 @dataclass
@@ -56,8 +66,8 @@ class ClusterLedger:
         self._suspects: set[str] = set()
         """Leases of this replica's that no launch was of, at the last sweep."""
         self._closed = False
-        self._informer: Informer[Mapping[str, Any]] = Informer(
-            client, "leases", namespace, dict, labels=leases.selector(member, leases.LAUNCH)
+        self._informer: Informer[_Lease] = Informer(
+            client, "leases", namespace, _read, labels=leases.selector(member, leases.LAUNCH)
         )
 
     async def start(self) -> None:
@@ -101,11 +111,9 @@ class ClusterLedger:
     @property
     def launches(self) -> Sequence[LaunchState]:
         """Those of replicas that are alive, or may be."""
-        others = [item for item in self._informer.objects.values() if leases.holder_of(item) != self._me]
+        others = [item for item in self._informer.objects.values() if item.holder != self._me]
         alive = self._replicas.alive
-        return [
-            leases.launch_state(item) for item in others if self._replicas.is_deaf or leases.holder_of(item) in alive
-        ]
+        return [item.state for item in others if self._replicas.is_deaf or item.holder in alive]
 
     async def take(self, order: LaunchOrder) -> str | None:
         """Make a launch this replica's, unless it is another living one's."""
@@ -132,11 +140,11 @@ class ClusterLedger:
                 there = await self._get(order.launch_id)
                 if there is None:
                     continue
-                if leases.holder_of(there) == self._me:
+                if there.holder == self._me:
                     # By a request that came at the same time, or whose answer was lost.
                     self._find_held(order.launch_id, there)
                     return None
-                if (address := await self._replicas.address(leases.holder_of(there))) is not None:
+                if (address := await self._replicas.address(there.holder)) is not None:
                     return address
                 if await self._take_over(order.launch_id, there, state):
                     return None
@@ -150,43 +158,41 @@ class ClusterLedger:
             there = await self._get(launch_id)
         except KubernetesError as error:
             raise LedgerError(str(error)) from error
-        if there is None or leases.holder_of(there) == self._me:
+        if there is None or there.holder == self._me:
             return None
-        return await self._replicas.address(leases.holder_of(there))
+        return await self._replicas.address(there.holder)
 
     async def _make(self, launch_id: str, state: LaunchState) -> bool:
         name = self._name(launch_id)
         item = leases.lease(name, self._member, leases.LAUNCH, self._me, state, now=stamp(), duration_s=round(ALIVE_S))
         try:
-            made = await self._ask(lambda: self._client.create("leases", self._namespace, item))
+            made = _read(await self._ask(lambda: self._client.create("leases", self._namespace, item)))
         except KubernetesError as error:
             if error.reason != "AlreadyExists":
                 raise
             return False
-        self._held[launch_id] = _Held(_version(made), state)
+        self._held[launch_id] = _Held(made.version, state)
         return True
 
-    def _find_held(self, launch_id: str, there: Mapping[str, Any]) -> None:
+    def _find_held(self, launch_id: str, there: _Lease) -> None:
         held = self._held.get(launch_id)
         if held is None or held.lost:
-            self._held[launch_id] = _Held(_version(there), leases.launch_state(there))
+            self._held[launch_id] = _Held(there.version, there.state)
 
-    async def _take_over(self, launch_id: str, there: Mapping[str, Any], state: LaunchState) -> bool:
+    async def _take_over(self, launch_id: str, there: _Lease, state: LaunchState) -> bool:
         """Take the launch of a replica that is dead; false if somebody was faster."""
-        last = leases.launch_state(there)
-        if state.issued_at <= last.issued_at:
+        if state.issued_at <= there.state.issued_at:
             raise SignatureRefusedError("the launch token was used before, at a replica that has ended since")
-        if last.outcome == Outcome.READY:
+        if there.state.outcome == Outcome.READY:
             raise LedgerError("the replica that had this launch has ended, and with it what it knew of the session")
-        body = _change(there, state) | {"spec": {"holderIdentity": self._me, "acquireTime": stamp()}}
         try:
-            taken = await self._ask(lambda: self._client.patch("leases", self._namespace, self._name(launch_id), body))
+            taken = await self._change(there.name, there.version, state, holderIdentity=self._me, acquireTime=stamp())
         except KubernetesError as error:
             if error.status not in (404, 409):
                 raise
             return False
-        logger.info("launch %s: taken over from %s, which is dead", state.short, leases.holder_of(there))
-        self._held[launch_id] = _Held(_version(taken), state)
+        logger.info("launch %s: taken over from %s, which is dead", state.short, there.holder)
+        self._held[launch_id] = _Held(taken.version, state)
         return True
 
     async def claim(self, launch: Launch) -> Sequence[LaunchState]:
@@ -194,21 +200,15 @@ class ClusterLedger:
         await self._write(launch.order.launch_id, key=launch.key, claimed=True, outcome="")
         try:
             labels = leases.selector(self._member, leases.LAUNCH)
-            items = (await self._ask(lambda: self._client.list_all("leases", self._namespace, labels=labels))).items
-            holders = {leases.holder_of(item) for item in items if leases.launch_state(item).claimed} - {self._me}
+            listed = await self._ask(lambda: self._client.list_all("leases", self._namespace, labels=labels))
+            claims = [item for item in map(_read, listed.items) if item.state.claimed and item.holder != self._me]
+            holders = {item.holder for item in claims}
             alive = {holder for holder in holders if await self._replicas.address(holder) is not None}
         except KubernetesError as error:
             raise LedgerError(str(error)) from error
-        states = [leases.launch_state(item) for item in items if leases.holder_of(item) in alive]
-        claimed = [state for state in states if state.claimed]
         if (held := self._held.get(launch.order.launch_id)) is not None and held.lost:
             raise LedgerError("the launch is another replica's by now")
-        return claimed
-
-    async def release(self, launch: Launch) -> None:
-        """The Hub counts it, or nobody."""
-        with contextlib.suppress(LedgerError):
-            await self._write(launch.order.launch_id, claimed=False)
+        return [item.state for item in claims if item.holder in alive]
 
     async def holds(self, launch: Launch) -> bool:
         """By the word of the API."""
@@ -219,7 +219,7 @@ class ClusterLedger:
         except KubernetesError as error:
             logger.warning("launch %s: whose it is cannot be told: %s", launch.short, error)
             return False
-        return there is not None and leases.holder_of(there) == self._me
+        return there is not None and there.holder == self._me
 
     def ended(self, launch: Launch) -> None:
         """Tell in the background."""
@@ -244,17 +244,13 @@ class ClusterLedger:
         """
         await self._replicas.sweep()
         held = {self._name(launch_id) for launch_id in self._held}
-        mine = {
-            str(item["metadata"]["name"]): _version(item)
-            for item in self._informer.objects.values()
-            if leases.holder_of(item) == self._me
-        }
+        mine = {item.name: item.version for item in self._informer.objects.values() if item.holder == self._me}
         doomed, self._suspects = self._suspects & (mine.keys() - held), mine.keys() - held
         for name in doomed:
             await self._replicas.delete(name, mine[name])
         for item in list(self._informer.objects.values()):
-            if not self._replicas.knows(leases.holder_of(item)) and _age_s(item) > FORGET_S:
-                await self._replicas.delete(str(item["metadata"]["name"]), _version(item))
+            if not self._replicas.knows(item.holder) and _age_s(item.renewed) > FORGET_S:
+                await self._replicas.delete(item.name, item.version)
 
     async def _write(self, launch_id: str, **changes: Any) -> None:
         """Change the state of a launch that is this replica's; raises :class:`LedgerError`."""
@@ -262,41 +258,43 @@ class ClusterLedger:
         if held is None:
             return
         async with held.writing:
-            if held.lost:
-                return
-            state = replace(held.state, **changes)
-            if state == held.state:
-                return
-            body = {
-                "metadata": {"resourceVersion": held.version, "annotations": {leases.STATE: leases.dump(state)}},
-                "spec": {"renewTime": stamp()},
-            }
-            name = self._name(launch_id)
-            try:
-                changed = await self._ask(lambda: self._client.patch("leases", self._namespace, name, body))
-            except KubernetesError as error:
-                if error.status not in (404, 409):
-                    raise LedgerError(str(error)) from error
-                await self._reread(launch_id, held)
-                return
-            held.version, held.state = _version(changed), state
+            for _ in range(_TRIES):
+                state = replace(held.state, **changes)
+                if held.lost or state == held.state:
+                    return
+                try:
+                    changed = await self._change(self._name(launch_id), held.version, state, renewTime=stamp())
+                except KubernetesError as error:
+                    if error.status not in (404, 409):
+                        raise LedgerError(str(error)) from error
+                    await self._reread(launch_id, held)
+                else:
+                    held.version, held.state = changed.version, state
+                    return
+        raise LedgerError("a launch's Lease is written by others again and again")
 
     async def _reread(self, launch_id: str, held: _Held) -> None:
-        """After a change that found another version: of a try whose answer was lost, or another replica's."""
+        """After a change that found another version: of a try whose answer nobody heard, or somebody else's."""
         try:
             there = await self._get(launch_id)
         except KubernetesError as error:
             raise LedgerError(str(error)) from error
-        if there is not None and leases.holder_of(there) == self._me:
-            held.version, held.state = _version(there), leases.launch_state(there)
+        if there is not None and there.holder == self._me:
+            held.version, held.state = there.version, there.state
             return
         held.lost = True
         logger.warning("launch %s: another replica has taken it over", held.state.short)
 
-    async def _get(self, launch_id: str) -> Mapping[str, Any] | None:
+    async def _change(self, name: str, version: str, state: LaunchState, **spec: str) -> _Lease:
+        """Write a Lease that is of this version still; raises :class:`KubernetesError`."""
+        metadata = {"resourceVersion": version, "annotations": {leases.STATE: leases.dump(state)}}
+        body = {"metadata": metadata, "spec": spec}
+        return _read(await self._ask(lambda: self._client.patch("leases", self._namespace, name, body)))
+
+    async def _get(self, launch_id: str) -> _Lease | None:
         name = self._name(launch_id)
         try:
-            return await self._ask(lambda: self._client.get("leases", self._namespace, name))
+            return _read(await self._ask(lambda: self._client.get("leases", self._namespace, name)))
         except KubernetesError as error:
             if error.status == 404:
                 return None
@@ -314,17 +312,14 @@ class ClusterLedger:
         return await persist(ask, for_s=PATIENCE_S)
 
 
-def _change(there: Mapping[str, Any], state: LaunchState) -> dict[str, Any]:
-    return {"metadata": {"resourceVersion": _version(there), "annotations": {leases.STATE: leases.dump(state)}}}
+def _read(item: Mapping[str, Any]) -> _Lease:
+    metadata, renewed = item["metadata"], str((item.get("spec") or {}).get("renewTime") or "")
+    name, version = str(metadata["name"]), str(metadata["resourceVersion"])
+    return _Lease(name, version, leases.holder_of(item), renewed, leases.launch_state(item))
 
 
-def _version(item: Mapping[str, Any]) -> str:
-    return str(item["metadata"]["resourceVersion"])
-
-
-def _age_s(item: Mapping[str, Any]) -> float:
+def _age_s(renewed: str) -> float:
     try:
-        renewed = datetime.datetime.fromisoformat(str(item["spec"]["renewTime"]))
-        return (datetime.datetime.now(datetime.UTC) - renewed).total_seconds()
-    except (KeyError, ValueError, TypeError):
+        return (datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(renewed)).total_seconds()
+    except (ValueError, TypeError):
         return 0.0

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from member.builders.base import BuildFailedError, BuildRequest
-from member.clients.hub import HubError, SpawnFailedError
+from member.clients.hub import HubError, SpawnFailedError, UserRefusedError
 from member.core.launching import (
     RETRY_AFTER_S,
     Launch,
@@ -275,6 +275,11 @@ def _failure(launch: Launch, error: Exception) -> BuildEvent:
         case HasServerError():
             # Theirs to end, and no other member's to give them.
             return failed(Failure.USER, str(error), status_code=409)
+        case UserRefusedError() if launch.user_stays:
+            # Whom a login has named; the other names are this member's own.
+            logger.warning("launch %s: %s", launch.short, error)
+            message = f"The JupyterHub here takes nobody who is called {launch.user}. Log in under another name.\n"
+            return failed(Failure.USER, message, status_code=403)
         case HookRefusedError():
             return failed(Failure.REFUSED, f"{error}\n", status_code=403)
         case HookFailedError():

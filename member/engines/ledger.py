@@ -27,14 +27,11 @@ class Ledger(LedgerPort, Protocol):
         Raises :class:`LedgerError`.
         """
 
-    async def release(self, launch: Launch) -> None:
-        """The Hub counts the session of a launch, or there is none."""
-
     async def holds(self, launch: Launch) -> bool:
         """Whether a launch is still this replica's; not where nobody knows."""
 
     def ended(self, launch: Launch) -> None:
-        """A launch has ended."""
+        """A launch has ended: the session that it took, the Hub counts, or there is none."""
 
     def forgotten(self, launch: Launch) -> None:
         """A launch that has ended is known here no longer."""
@@ -81,9 +78,6 @@ class Alone:
     async def claim(self, launch: Launch) -> Sequence[LaunchState]:  # noqa: ARG002
         """Nobody else's."""
         return ()
-
-    async def release(self, launch: Launch) -> None:
-        """Nothing to do."""
 
     async def holds(self, launch: Launch) -> bool:  # noqa: ARG002
         """Always."""

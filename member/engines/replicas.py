@@ -28,6 +28,9 @@ CHECK = "Replicas"
 #: Seconds between two signs of life, and without one after which a replica is dead.
 RENEW_S, ALIVE_S = 3.0, 15.0
 
+#: Seconds that one watch for the others' lasts: one that has died silently is given up 10 s later.
+_WATCH_S = 5.0
+
 #: Seconds that one sign of life may take: there is time for more before this replica is thought dead.
 _RENEW_WITHIN_S = 5.0
 
@@ -72,7 +75,12 @@ class Replicas:
         self._ok = False
         self._error = "it has not said so yet"
         self._informer: Informer[str] = Informer(
-            client, "leases", namespace, self._see, labels=leases.selector(member, leases.REPLICA)
+            client,
+            "leases",
+            namespace,
+            self._see,
+            labels=leases.selector(member, leases.REPLICA),
+            window_s=_WATCH_S,
         )
 
     async def start(self) -> None:
@@ -157,7 +165,7 @@ class Replicas:
 
     def knows(self, identity: str) -> bool:
         """Whether there is a Lease of this replica, alive or dead."""
-        return identity in self.alive or identity in self._informer.objects.values()
+        return identity in self._informer.objects.values()
 
     def _see(self, item: Mapping[str, Any]) -> str:
         identity, version = leases.holder_of(item), str(item["metadata"]["resourceVersion"])

@@ -113,7 +113,6 @@ class Servers:
             raise
         finally:
             self._claimed.pop(launch.order.launch_id, None)
-            self._tasks.spawn(f"release the claim of launch {launch.short}", self._ledger.release(launch))
 
     async def close(self) -> None:
         """Give the Hub a moment for what is being removed."""

@@ -51,6 +51,11 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise web.HTTPError(400, f"{option} is required")
 
 
+def base_url(spawner: Any) -> str:
+    """Where a spawner's server is, below its proxy."""
+    return str(spawner.server.base_url) if spawner.server else f"/user/{spawner.user.name}/"
+
+
 async def answers(url: str) -> bool:
     """Whether a session's API answers at its URL, which ends with a slash; with whatever."""
     try:

@@ -16,7 +16,7 @@ from docker.errors import APIError
 from dockerspawner import DockerSpawner
 from traitlets import Dict, Float, Integer, Unicode
 
-from member.hub.binder import SessionEndedError, answers, check_options, image_command, session_environ
+from member.hub.binder import SessionEndedError, answers, base_url, check_options, image_command, session_environ
 
 #: Seconds between two looks at a session that starts.
 _LOOK_EVERY_S = 0.3
@@ -65,8 +65,7 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
 
     async def get_command(self) -> list[str]:
         """JupyterLab, or what the image has; nothing secret, since every process can read an argv."""
-        base_url = self.server.base_url if self.server else f"/user/{self.user.name}/"
-        command = image_command(self.port, base_url, idle_s=self.idle_timeout, allow_origin=self.allow_origin)
+        command = image_command(self.port, base_url(self), idle_s=self.idle_timeout, allow_origin=self.allow_origin)
         if not self.max_age:
             return command
         ends_at = str(round(time.time() + self.max_age))
@@ -127,14 +126,13 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
 
     async def _until_it_answers(self, host: str, port: int) -> None:
         """Wait for Jupyter itself: the engine listens at the port long before; raises if the session ends first."""
-        base_url = self.server.base_url if self.server else f"/user/{self.user.name}/"
         while True:
             container = await self.get_object()
             if container is None:
                 raise SessionEndedError("unknown")
             if not container["State"]["Running"]:
                 raise SessionEndedError(container["State"].get("ExitCode"), await self._last_words())
-            if await answers(f"http://{host}:{port}{base_url}"):
+            if await answers(f"http://{host}:{port}{base_url(self)}"):
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
 

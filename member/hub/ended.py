@@ -178,12 +178,12 @@ class SessionAuthenticator(NullAuthenticator):  # type: ignore[misc]  # JupyterH
 
 
 def with_session_pages(name: str) -> type[Authenticator]:
-    """An authenticator, by JupyterHub's short name for it or as a class, with the page of ended sessions besides.
+    """An authenticator, by JupyterHub's short name for it or its class's, with the page of ended sessions besides.
 
     Its configuration is that of the class (``c.GenericOAuthenticator``).  Raises ``ImportError``.
     """
-    named = {point.name: point for point in entry_points(group="jupyterhub.authenticators")}
-    base = named[name].load() if name in named else import_item(name)
+    named = {point.name.lower(): point for point in entry_points(group="jupyterhub.authenticators")}
+    base = named[name.lower()].load() if name.lower() in named else import_item(name)
 
     class WithSessionPages(base):  # type: ignore[misc,valid-type]  # JupyterHub ships no types
         def get_handlers(self, app: Any) -> list[tuple[Any, ...]]:

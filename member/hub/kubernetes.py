@@ -14,10 +14,12 @@ from typing import Any
 from kubespawner import KubeSpawner
 from traitlets import Bool, Float, Unicode
 
+from member.hub import ended
 from member.hub.binder import (
     OF_THE_HUB,
     SessionError,
     answers,
+    base_url,
     check_options,
     image_command,
     session_environ,
@@ -99,6 +101,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
 
     # Traits of the base class, of which mypy knows nothing.
     extra_container_config: Any
+    pre_spawn_hook: Any
 
     idle_timeout = Float(600.0, config=True, help="Seconds after which a session ends that nobody uses.")
     auth_enabled = Bool(False, config=True, help="Whether people log in, and sessions are theirs, as in BinderHub.")
@@ -113,10 +116,15 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         """What an operator gives all sessions, and what a session is to know; of the Hub's, what is for it."""
         given: dict[str, str] = super().get_env()
         if self.auth_enabled:
-            return given | singleuser_environ(self.user_options, given)
-        return {name: value for name, value in given.items() if not name.startswith(OF_THE_HUB)} | session_environ(
-            self.user_options
-        )
+            return given | _literal(singleuser_environ(self.user_options, given))
+        of_the_operator = {name: value for name, value in given.items() if not name.startswith(OF_THE_HUB)}
+        return of_the_operator | _literal(session_environ(self.user_options))
+
+    def run_pre_spawn_hook(self) -> Any:
+        """Do what an operator's own hook does, besides what the page of ended sessions needs."""
+        if self.pre_spawn_hook is not ended.remember:
+            ended.remember(self)
+        return super().run_pre_spawn_hook()
 
     async def start(self) -> Any:
         """Start the session, and wait until it answers.
@@ -128,7 +136,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         self.image = self.user_options["image"]
         self.cmd = image_command(
             self.port,
-            self._path(),
+            base_url(self),
             idle_s=self.idle_timeout,
             allow_origin=self.cors_allow_origin,
             singleuser=self.auth_enabled,
@@ -153,7 +161,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
     async def _until_it_answers(self) -> str:
         address = str(await super().start())
         while True:
-            if await answers(f"{address}{self._path()}"):
+            if await answers(f"{address}{base_url(self)}"):
                 return address
             await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -181,8 +189,10 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
                 words = found.message if found else "The session runs, and does not answer."
                 raise SessionError(f"{words} It was waited for during {round(self.start_timeout)} seconds.")
 
-    def _path(self) -> str:
-        return str(self.server.base_url) if self.server else f"/user/{self.user.name}/"
+
+def _literal(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables as a manifest has them: what a visitor gives stays as it is, for the kubelet fills in ``$(NAME)``."""
+    return {name: value.replace("$", "$$") if isinstance(value, str) else value for name, value in environ.items()}
 
 
 def _words(*parts: Any) -> str:

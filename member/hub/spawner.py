@@ -13,7 +13,7 @@ from typing import Any
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 from traitlets import Bool, Integer, List, Unicode, default
 
-from member.hub.binder import SessionEndedError, check_options, session_environ, singleuser_environ
+from member.hub.binder import SessionEndedError, base_url, check_options, session_environ, singleuser_environ
 
 #: Seconds between two looks at a session that starts.
 _LOOK_EVERY_S = 0.2
@@ -46,7 +46,7 @@ class SessionSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # Jupyte
             *("--image", str(self.user_options["image"])),
             *("--name", f"{self.user.name}-{self.name}" if self.name else str(self.user.name)),
             *("--port", str(self.port)),
-            *("--base-url", str(self.server.base_url if self.server else f"/user/{self.user.name}/")),
+            *("--base-url", base_url(self)),
             *(("--singleuser",) if self.auth_enabled else ()),
         ]
 

@@ -145,6 +145,11 @@ def test_services_and_policies_meet_their_pods(objects: list[dict[str, Any]]) ->
         assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
 
 
+def test_a_new_version_of_the_chart_alone_starts_no_pod_anew(objects: list[dict[str, Any]]) -> None:
+    for template in pod_templates(objects):
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & template["metadata"]["labels"].keys()
+
+
 def test_every_pod_has_a_network_policy_that_keeps_the_metadata_service_away(objects: list[dict[str, Any]]) -> None:
     policies = of_kind(objects, "NetworkPolicy")
     assert len(policies) == len(pod_templates(objects))
@@ -154,6 +159,11 @@ def test_every_pod_has_a_network_policy_that_keeps_the_metadata_service_away(obj
             for peer in rule.get("to", []):
                 if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
                     assert "169.254.0.0/16" in peer["ipBlock"]["except"]
+                if peer.get("ipBlock", {}).get("cidr") == "::/0":
+                    assert "fd00:ec2::254/128" in peer["ipBlock"]["except"]
+    # Some network plugins match pods by no address, and a member may be in the same cluster.
+    gateway = next(item for item in policies if item["spec"]["egress"])
+    assert {"to": [{"namespaceSelector": {}}]} in gateway["spec"]["egress"]
 
 
 def test_the_gateway_takes_its_configuration(objects: list[dict[str, Any]], tmp_path: Path) -> None:

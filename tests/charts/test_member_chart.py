@@ -253,6 +253,11 @@ def test_nothing_secret_is_in_a_config_map(objects: Objects) -> None:
     assert "password" not in config["registry"]
 
 
+def test_a_new_version_of_the_chart_alone_starts_no_pod_anew(helm: Helm, chart: str) -> None:
+    for template in pod_templates(ours(helm.render(chart, **ALL_ON))):
+        assert not {"helm.sh/chart", "app.kubernetes.io/version"} & template["metadata"]["labels"].keys()
+
+
 def test_rendering_again_changes_nothing(helm: Helm, chart: str) -> None:
     assert ours(helm.render(chart, **ALL_ON)) == ours(helm.render(chart, **ALL_ON))
 

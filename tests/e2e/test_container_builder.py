@@ -35,12 +35,17 @@ pytestmark = [
 
 @contextlib.asynccontextmanager
 async def builder(
-    engine: Podman, data_dir: Path, registry: str | None = None, read_from: tuple[str, ...] = (), **changes: Any
+    engine: Podman,
+    data_dir: Path,
+    registry: str | None = None,
+    read_from: tuple[str, ...] = (),
+    providers: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> AsyncIterator[ContainerBuilder]:
     section = {"kind": "container", "socket": engine.socket, "memory": "1Gi", **changes}
     others = [{"url": f"http://{other}"} for other in read_from]
     sections = {"registry": {"url": f"http://{registry}", "read_from": others}} if registry else {}
-    made = ContainerBuilder(settings(data_dir, builder=section, **sections))
+    made = ContainerBuilder(settings(data_dir, builder=section, providers=providers or {}, **sections))
     await made.start()
     try:
         yield made
@@ -159,6 +164,30 @@ async def test_a_link_to_this_machines_files_leads_nowhere(
         outcome = await build(made, BuildRequest(what.repo, what.repo_url, commit, what.image + "l"))
     assert outcome.failure is not None
     assert "the-members-secret" not in outcome.log + outcome.message
+
+
+async def test_a_private_repository_is_built_and_its_password_is_not_in_the_image(
+    engine: Podman, git_server: GitServer, tmp_path: Path
+) -> None:
+    secret = "s3cr3t-pa55word"
+    nosy = f"{DOCKERFILE}RUN env; cat .git/config; git ls-remote origin || true\n"
+    public = request(engine, git_server, "private-one", nosy)
+    what = replace(public, repo_url=git_server.url("private-one", "private"), provider="git")
+    entry = {"url": f"http://127.0.0.1:{git_server.port}", "username": "someone", "password": secret}
+    git_server.password = f"someone:{secret}"
+    try:
+        async with builder(engine, tmp_path / "without") as made:
+            outcome = await build(made, what)
+            assert outcome.failure is Failure.USER, outcome.log
+        async with builder(engine, tmp_path / "with", providers={"git": {"git_credentials": [entry]}}) as made:
+            outcome = await built(made, what)
+    finally:
+        git_server.password = ""
+    assert "STEP" in outcome.log
+    assert secret not in outcome.log
+    assert secret not in engine.run("history", "--no-trunc", what.image)
+    look = f"cat data.txt; grep -rlFa {secret} /home /etc /tmp; env | grep {secret} || echo it is nowhere"
+    assert engine.run("run", "--rm", "--network=none", what.image, "sh", "-c", look) == "private-oneit is nowhere\n"
 
 
 async def test_a_build_that_is_given_up_ends_its_container_and_so_does_a_new_start(

@@ -1,6 +1,7 @@
 """Repositories of each kind on the container builder with a real Podman, and what holds their sessions in bounds."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from notebook import Notebook
 from repomatrix import DISK, ENVIRONMENTS, FILES, HUGE_ROW, Row
 
 from contract.events import Failure, Phase
+from member.builders.container import endpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,15 +30,22 @@ _BASE_IMAGE = "docker.io/library/buildpack-deps:24.04"
 
 @pytest.fixture(scope="module")
 def in_containers(engine: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """A gateway and one member whose sessions may take little."""
+    """A gateway and one member whose sessions may take little, and which serves its Podman itself."""
     config = tmp_path_factory.mktemp("config") / "members.yaml"
+    builder: dict[str, Any] = {"engine": "podman", "memory": "1Gi", "disk": DISK, "session_cpu": 0.5}
+    if any(endpoint.identify(url)[0] for url in endpoint.candidates(os.environ)):
+        # This machine has one, which would be taken.
+        builder["socket"] = engine.socket
     settings = {
-        "builder": {"socket": engine.socket, "memory": "1Gi", "disk": DISK, "session_cpu": 0.5},
+        "builder": builder,
         "sessions": {"memory": "400Mi", "processes": 200, "disk": "60Mi", "max_age": "2h"},
     }
     config.write_text(yaml.safe_dump(settings))
     arguments = ("--builder", "container", "--members", "1", "--member-config", str(config))
-    federation = Federation.start(tmp_path_factory.mktemp("up"), *arguments)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in engine.environ.items():
+            patched.setenv(name, value)
+        federation = Federation.start(tmp_path_factory.mktemp("up"), *arguments)
     yield federation
     federation.stop()
 
@@ -170,22 +179,25 @@ async def test_a_session_takes_no_more_than_it_may(
     assert await notebook.run(cpu, 120) == "True\n"
 
 
-@pytest.mark.parametrize("place", ["/home/jovyan", "/data"])
-async def test_a_session_that_has_written_too_much_ends(
-    in_containers: Federation, engine: Podman, http: aiohttp.ClientSession, git_server: GitServer, place: str
+async def test_sessions_that_have_written_too_much_end(
+    in_containers: Federation, engine: Podman, http: aiohttp.ClientSession, git_server: GitServer
 ) -> None:
     # A volume of the image's is no part of its container.
     volume = DOCKERFILE.replace("USER 1000", "RUN mkdir /data && chown 1000 /data\nVOLUME /data\nUSER 1000")
     make_repo(git_server.root, "writing", {"Dockerfile": volume})
-    before = set(_running(engine))
-    fields = await _session(in_containers, http, git_server.url("writing"))
-    (name,) = set(_running(engine)) - before
-    notebook = Notebook(http, fields["url"], fields["token"])
-    assert await notebook.run(f"print(open('{place}/much', 'wb').write(bytes(80 * 2**20)))") == f"{80 * 2**20}\n"
+    names = set()
+    for place in ("/home/jovyan", "/data"):
+        before = set(_running(engine))
+        fields = await _session(in_containers, http, git_server.url("writing"))
+        (name,) = set(_running(engine)) - before
+        names.add(name)
+        notebook = Notebook(http, fields["url"], fields["token"])
+        assert await notebook.run(f"print(open('{place}/much', 'wb').write(bytes(80 * 2**20)))") == f"{80 * 2**20}\n"
+    # The member looks once a minute.
     async with asyncio.timeout(400):
-        while name in _running(engine):
+        while names & set(_running(engine)):
             await asyncio.sleep(1)
-    # It is removed a moment after its end, and its volumes with it.
+    # Each is removed a moment after its end, and its volumes with it.
     async with asyncio.timeout(200):
         while engine.run("volume", "ls", "--quiet"):
             await asyncio.sleep(1)

@@ -53,6 +53,8 @@ class FakeGitHub:
     """Take requests and say nothing."""
     drop: bool = False
     """Close connections without an answer."""
+    loop: bool = False
+    """Redirect each request to itself."""
 
     requests: list[web.Request] = field(default_factory=list)
     """Every request that came."""
@@ -83,6 +85,11 @@ class FakeGitHub:
         repository = self.repositories[name.lower()] = FakeRepository(refs)
         return repository
 
+    def mend(self) -> None:
+        """Unset all faults."""
+        self.status, self.headers, self.body = None, {}, None
+        self.hang = self.drop = self.loop = False
+
     async def _nothing(self, request: web.Request) -> web.Response:
         self.requests.append(request)
         return self._answer(404, {"message": "Not Found"})
@@ -109,6 +116,8 @@ class FakeGitHub:
             if request.transport is not None:
                 request.transport.close()
             return web.Response()
+        if self.loop:
+            return web.Response(status=302, headers={"Location": str(request.rel_url)})
         if self.status is not None:
             return self._answer(self.status, {"message": "fault"}, self.headers)
         if self.body is not None:

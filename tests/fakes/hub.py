@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 import secrets
 import socket
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class FakeHub:
     """What their tokens are good for."""
     tokens: dict[str, str] = field(default_factory=dict)
     """Tokens of people."""
+    username_pattern: str = ""
+    """What new users may be called (a regular expression)."""
     page: int = 2
     """Users in an answer, however many were asked for."""
     messages: tuple[str, ...] = ("Server requested", "Starting the notebook server...")
@@ -177,6 +180,8 @@ class FakeHub:
         user = request.match_info["user"]
         if user in self.users:
             return _problem(409, f"User {user} already exists")
+        if not re.match(self.username_pattern, user):
+            return _problem(400, f"Failed to create user: {user}")
         self.users[user] = None
         return web.json_response({"name": user}, status=201)
 

@@ -22,6 +22,8 @@ class FakeRegistry:
         """It wants the password itself instead."""
         self.status: int | None = None
         """All requests are answered with this status."""
+        self.hides_absence = False
+        """Tokens are good for what is there alone, as Docker Hub's are: what is not is refused."""
         self.plain_404 = False
         """What is not there is answered as a web server does that is no registry."""
         self.delay_s = 0.0
@@ -71,16 +73,23 @@ class FakeRegistry:
         kind = self.manifests.get(f"{name}:{tag}")
         if kind is not None and kind in request.headers.get("Accept", ""):
             return web.Response(body=b"{}", content_type=kind)
+        if self.hides_absence:
+            headers = {"WWW-Authenticate": f'{self._challenge},error="insufficient_scope"'}
+            return web.json_response({"errors": [{"code": "UNAUTHORIZED"}]}, status=401, headers=headers)
         if self.plain_404:
             return web.Response(text="<h1>Not Found</h1>", status=404, content_type="text/html")
         return web.json_response({"errors": [{"code": "MANIFEST_UNKNOWN"}]}, status=404)
+
+    @property
+    def _challenge(self) -> str:
+        return f'Bearer realm="{self.url}/token",service="fake"'
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         authorization = request.headers.get("Authorization", "")
         if self.basic:
             wanted, good = 'Basic realm="registry"', authorization == _basic(self.login)
         else:
-            wanted = f'Bearer realm="{self.url}/token",service="fake"'
+            wanted = self._challenge
             good = authorization.removeprefix("Bearer ") in self._tokens
         return None if good else web.Response(status=401, headers={"WWW-Authenticate": wanted})
 

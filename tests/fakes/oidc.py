@@ -1,6 +1,7 @@
 """An OpenID Connect provider that serves for real, logs in whoever it is told to, and fails in every way it is told to.
 
-It checks what a provider checks: the client's secret, the redirect URI, PKCE, and that a code is used once.
+It checks what a provider checks: the client's secret, the redirect URI, PKCE, and that a code is used once; and tells
+``/userinfo`` to whoever has an access token of its.
 """
 
 import base64
@@ -32,19 +33,25 @@ class FakeOidc:
     faults: set[Fault] = field(default_factory=set)
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    clients: dict[str, str] = field(default_factory=lambda: {CLIENT: SECRET})
+    """The secret of each client."""
+    logins: list[str] = field(default_factory=list)
+    """Of which clients somebody has logged in, in order."""
 
-    async def start(self) -> "FakeOidc":
-        """Serve on a port that is free."""
+    async def start(self, port: int = 0) -> "FakeOidc":
+        """Serve on a port, or on one that is free."""
         self._codes: dict[str, dict[str, str]] = {}
+        self._tokens: dict[str, dict[str, Any]] = {}
         self.rotate()
         app = web.Application()
         app.router.add_get("/.well-known/openid-configuration", self._discovery)
         app.router.add_get("/authorize", self._authorize)
         app.router.add_post("/token", self._token)
         app.router.add_get("/jwks", self._jwks)
+        app.router.add_get("/userinfo", self._userinfo)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
@@ -66,13 +73,14 @@ class FakeOidc:
                 "authorization_endpoint": f"{self.url}/authorize",
                 "token_endpoint": f"{self.url}/token",
                 "jwks_uri": f"{self.url}/jwks",
+                "userinfo_endpoint": f"{self.url}/userinfo",
             }
         )
 
     async def _authorize(self, request: web.Request) -> web.Response:
         query = dict(request.query)
         assert query["response_type"] == "code"
-        assert query["client_id"] == CLIENT
+        assert query["client_id"] in self.clients
         assert query["code_challenge_method"] == "S256"
         assert "openid" in query["scope"].split()
         back = {"state": query["state"]}
@@ -90,26 +98,35 @@ class FakeOidc:
         if "error" in self.faults:
             return web.json_response({"error": "server_error"}, status=500)
         login, password = _basic(request)
+        if not login:  # client_secret_post
+            login, password = str(form.get("client_id")), str(form.get("client_secret"))
         begun = self._codes.pop(str(form["code"]), None)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(str(form["code_verifier"]).encode()).digest()).rstrip(b"=")
-        if (login, password) != (CLIENT, SECRET):
+        if self.clients.get(login) != password:
             return web.json_response({"error": "invalid_client"}, status=401)
         if (
             begun is None
+            or begun["client_id"] != login
             or form["redirect_uri"] != begun["redirect_uri"]
             or challenge.decode() != begun["code_challenge"]
         ):
             return web.json_response({"error": "invalid_grant"}, status=400)
-        answer = {"access_token": "not used", "token_type": "Bearer"}
+        self.logins.append(login)
+        answer = {"access_token": secrets.token_urlsafe(16), "token_type": "Bearer"}
+        self._tokens[answer["access_token"]] = dict(self.claims)
         if "no token" not in self.faults:
-            answer["id_token"] = self._id_token(begun["nonce"])
+            answer["id_token"] = self._id_token(login, begun.get("nonce"))
         return web.json_response(answer)
 
-    def _id_token(self, nonce: str) -> str:
+    async def _userinfo(self, request: web.Request) -> web.Response:
+        claims = self._tokens.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        return web.json_response(claims or {"error": "invalid_token"}, status=200 if claims else 401)
+
+    def _id_token(self, client: str, nonce: str | None) -> str:
         now, faults = time.time(), self.faults
         claims: dict[str, Any] = {
             "iss": "https://evil.example" if "issuer" in faults else self.url,
-            "aud": "somebody-else" if "audience" in faults else CLIENT,
+            "aud": "somebody-else" if "audience" in faults else client,
             "iat": now - 7200 if "expired" in faults else now,
             "exp": now - 3600 if "expired" in faults else now + 300,
             "nonce": "another one" if "nonce" in faults else nonce,

@@ -31,7 +31,7 @@ async def all_available(federation: Federation, http: aiohttp.ClientSession, git
     await until_all_available(federation, http, git_server)
 
 
-@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.BUILDING, Phase.LAUNCHING])
+@pytest.mark.parametrize("phase", [Phase.WAITING, Phase.FETCHING, Phase.BUILDING, Phase.BUILT, Phase.LAUNCHING])
 async def test_a_member_is_killed_at_each_phase_and_the_launch_goes_on(
     federation: Federation, http: aiohttp.ClientSession, git_server: GitServer, gate: Gate, phase: Phase
 ) -> None:

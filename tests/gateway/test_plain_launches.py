@@ -8,6 +8,8 @@ import pytest
 from yarl import URL
 
 from contract.events import Failure, Phase
+from contract.launches import short
+from gateway.web.plain import COOKIE
 from tests.gateway.harness import SPEC, Gateway, Starter
 
 
@@ -17,6 +19,17 @@ async def get(gateway: Gateway, path: str, **more: str) -> tuple[int, str, str]:
     headers = {"Accept": "text/html", "User-Agent": "test", **more}
     async with gateway.http.get(url, headers=headers, allow_redirects=False) as response:
         return response.status, await response.text(), response.headers.get("Location", "")
+
+
+async def begun(gateway: Gateway, address: str) -> tuple[str, dict[str, str]]:
+    """Where the page is that follows a launch that begins now, and what a browser sends with it."""
+    url = URL(gateway.url.rstrip("/") + address, encoded=True)
+    async with gateway.http.get(url, allow_redirects=False) as response:
+        assert response.status == 303
+        follow = response.headers["Location"]
+        cookie = response.cookies[COOKIE]
+        assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == (follow.partition("?")[0], True, "Lax")
+        return follow, {"Cookie": f"{COOKIE}={cookie.value}"}
 
 
 async def plain_address(gateway: Gateway, query: str = "") -> str:
@@ -32,11 +45,10 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
     first, _ = gateway.first_choice()
     first.knobs.gate_at = 2
     first.line = "\x1b[32m in green\x1b[0m"
-    status, _, follow = await get(gateway, await plain_address(gateway, "?labpath=a%20b.ipynb"))
-    assert status == 303
+    follow, cookie = await begun(gateway, await plain_address(gateway, "?labpath=a%20b.ipynb"))
     assert follow.endswith("?labpath=a+b.ipynb")
     async with asyncio.timeout(90):
-        while "line 0" not in (page := (await get(gateway, follow))[1]):
+        while "line 0" not in (page := (await get(gateway, follow, **cookie))[1]):
             await asyncio.sleep(0.05)
     assert '<meta http-equiv="refresh" content="3">' in page
     assert "Building the environment" in page
@@ -46,7 +58,7 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
     assert first.name in page
     first.gate.set()
     async with asyncio.timeout(90):
-        while (answer := await get(gateway, follow))[0] == 200:
+        while (answer := await get(gateway, follow, **cookie))[0] == 200:
             await asyncio.sleep(0.05)
     assert answer[0] == 303
     assert answer[2].startswith(f"{first.origin}/user/")
@@ -58,9 +70,9 @@ async def test_a_failure_is_told_without_scripts(start: Starter) -> None:
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
     first.knobs.first = {"phase": "failed", "message": "No such <file>.\n", "failure": "user"}
-    _, _, follow = await get(gateway, await plain_address(gateway))
+    follow, cookie = await begun(gateway, await plain_address(gateway))
     async with asyncio.timeout(90):
-        while "The launch failed" not in (page := (await get(gateway, follow))[1]):
+        while "The launch failed" not in (page := (await get(gateway, follow, **cookie))[1]):
             await asyncio.sleep(0.05)
     assert "No such &lt;file&gt;." in page
     assert "http-equiv" not in page
@@ -90,8 +102,24 @@ async def test_a_token_that_another_site_has_fetched_begins_nothing_where_links_
 @pytest.mark.parametrize("launch", ["0" * 32, "x"])
 async def test_a_launch_that_is_unknown(start: Starter, launch: str) -> None:
     gateway = await start.gateway(1)
-    _, page, _ = await get(gateway, f"/plain-launch/{launch}")
+    _, page, _ = await get(gateway, f"/plain-launch/{short(launch)}", Cookie=f"{COOKIE}={launch}")
     assert "not known here any more" in page
+
+
+async def test_who_reads_an_address_somewhere_gets_neither_the_launch_nor_its_session(start: Starter) -> None:
+    gateway = await start.gateway(1)
+    follow, cookie = await begun(gateway, await plain_address(gateway))
+    other, others = await begun(gateway, await plain_address(gateway))
+    async with asyncio.timeout(90):
+        while (await get(gateway, follow, **cookie))[0] == 200 or (await get(gateway, other, **others))[0] == 200:
+            await asyncio.sleep(0.05)
+    for launch in gateway.members[0].launches:
+        assert launch not in f"{follow} {other}"
+    named = {"Cookie": f"{COOKIE}={follow.rpartition('/')[2]}"}
+    for headers in ({}, named, others):
+        status, page, location = await get(gateway, follow, **headers)
+        assert (status, location) == (200, "")
+        assert "not known here any more" in page
 
 
 async def test_in_redirect_mode_there_is_no_such_page(start: Starter) -> None:

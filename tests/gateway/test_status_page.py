@@ -18,7 +18,9 @@ from gateway.core.settings import FederationSettings
 from gateway.core.transitions import ProbeResult
 from gateway.engines.fleet import Fleet
 from gateway.engines.prober import Prober
+from gateway.web.feeds import LASTS
 from gateway.web.live import Live
+from gateway.web.status import RENDERED_EVERY
 from servicekit.tasks import Tasks
 from tests.gateway.harness import Gateway, Starter, until
 from tests.gateway.test_operators import ADMIN, BOSS, OWNER, VIEWER, ask
@@ -71,6 +73,45 @@ async def test_the_page_tells_state_reason_facts_and_history_and_groups_by_regio
     feed = ET.fromstring(await text(gateway, "status.atom"))  # noqa: S314 - our own
     assert [item.findtext(f"{ATOM}title") for item in feed.iter(f"{ATOM}entry")] == ["member-2 is unreachable"]
     assert feed.find(f"{ATOM}updated") is not None
+
+
+async def test_whoever_asks_at_the_same_time_gets_the_same_page_under_a_nonce_of_their_own(start: Starter) -> None:
+    gateway = await start.gateway(2)
+    move = gateway.stop_clock()
+
+    async def page() -> tuple[str, str]:
+        async with gateway.http.get(f"{gateway.url}status") as response:
+            nonce = response.headers["Content-Security-Policy"].split("'nonce-")[1].split("'")[0]
+            text = await response.text()
+            assert f'<script nonce="{nonce}">' in text
+            return nonce, text.replace(nonce, "")
+
+    nonce, first = await page()
+    move(RENDERED_EVERY / 2)
+    other, again = await page()
+    assert nonce != other
+    assert first == again
+    # Ages and counts are told anew soon, and a change at once, though no time has passed.
+    move(RENDERED_EVERY)
+    assert (await page())[1] != first
+    await gateway.members[1].stop()
+    await gateway.until_state("member-2", "unreachable")
+    assert "1 of 2 members take launches; member-2 is unreachable." in (await page())[1]
+
+
+async def test_the_history_is_made_anew_as_seldom_as_it_says_but_for_news(start: Starter) -> None:
+    gateway = await start.gateway(1, admin=ADMIN)
+    move = gateway.stop_clock()
+    made_at = (await gateway.json("api/v1/federation/history"))["at"]
+    move(LASTS - 1)
+    assert (await gateway.json("api/v1/federation/history"))["at"] == made_at
+    assert "house" not in await text(gateway, "status.atom")
+    assert (await ask(gateway, BOSS, "POST", "notes", {"text": "We move house."}))[0] == 201
+    assert "We move house." in await text(gateway, "status.atom")
+    (note,) = (await gateway.json("api/v1/federation/history"))["notes"]
+    assert note["text"] == "We move house."
+    move(LASTS)
+    assert (await gateway.json("api/v1/federation/history"))["at"] == made_at + 2 * LASTS - 1
 
 
 async def test_badges_tell_the_states_and_a_name_can_hold_anything(start: Starter) -> None:

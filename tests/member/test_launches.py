@@ -137,6 +137,20 @@ async def test_a_hub_that_does_not_know_the_member_is_not_asked_again(caplog: py
         assert "another" not in caplog.text
 
 
+@pytest.mark.parametrize("name", ["a b", "..", "Ünï/code"])
+async def test_a_name_that_the_hub_does_not_take_is_its_bearers_failure(name: str) -> None:
+    async with rig() as made:
+        made.hub.username_pattern = r"[a-z]+$"
+        last = (await made.launch(order(user=name)))[-1]
+        assert (last.phase, last.failure, last.fields["status_code"]) == (Phase.FAILED, Failure.USER, 403)
+        assert last.message == f"The JupyterHub here takes nobody who is called {name}. Log in under another name.\n"
+        assert not made.hub.users
+        assert (await made.launch(order(user="alice")))[-1].phase == Phase.READY
+        # A name of this member's own is not its visitor's fault.
+        last = (await made.launch(order()))[-1]
+        assert (last.phase, last.failure) == (Phase.FAILED, Failure.MEMBER)
+
+
 @pytest.mark.parametrize("fault", ["hang", "gate", "session"])
 async def test_a_launch_that_takes_too_long_fails_and_leaves_nothing(fault: str) -> None:
     async with rig(timeout="3s", hub_timeout_s=1) as made:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import datetime
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -151,6 +153,47 @@ async def test_who_gets_no_token_is_told_so(
     with pytest.raises(RegistryError, match="gives us no token") as caught:
         await client(http, fake, **login).exists(IMAGE)
     assert "wrong" not in str(caught.value)
+
+
+class Everywhere(AbstractResolver):
+    """All hosts are here."""
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 - aiohttp's
+    ) -> list[ResolveResult]:
+        found = ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)
+        return [found]
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "host", ["registry-1.docker.io", "index.docker.io", "registry.hub.docker.com", "harbor.example"]
+)
+async def test_docker_hub_refuses_what_is_not_there_and_others_refuse_us(fake: FakeRegistry, host: str) -> None:
+    fake.login, fake.hides_absence, fake.manifests[IMAGE] = ("robot", "secret"), True, OCI
+    url = fake.url.replace("127.0.0.1", host)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Everywhere())) as http:
+        registry = client(http, fake, url=url, username="robot", password="secret")
+        assert await registry.exists(IMAGE)
+        if host == "harbor.example":
+            with pytest.raises(RegistryError, match="does not let us in"):
+                await registry.exists(IMAGE + "0")
+        else:
+            for _ in range(TRIPS_AT + 1):
+                assert not await registry.exists(IMAGE + "0")
+            fake.manifests[IMAGE + "0"] = OCI
+            assert await registry.exists(IMAGE + "0")
+        # A password that is wrong says nothing of the image.
+        with pytest.raises(RegistryError, match="gives us no token"):
+            await client(http, fake, url=url, username="robot", password="wrong").exists(IMAGE + "1")
+        fake.status = 401
+        with pytest.raises(RegistryError):
+            await registry.exists(IMAGE + "1")
 
 
 async def test_amazons_registry_gets_a_token_of_amazons(

@@ -12,6 +12,7 @@ from contract.bans import make_ban
 from contract.events import Failure, Phase
 from contract.launches import event_id
 from frontend.tokens import make_build_token
+from member.admission_settings import RateLimitSettings
 from member.core.rates import Rates
 from member.settings import MemberSettings
 from servicekit.config import ConfigError, parse
@@ -41,6 +42,14 @@ def test_nobody_launches_more_often_than_allowed(burst: int, interval: float, pa
         within = [at for at in passed[n:] if at < begin + interval * 0.999]
         assert len(within) <= burst + 1
     assert len(passed) <= burst + (passed[-1] - passed[0]) / interval + 1 if passed else True
+
+
+def test_a_visitor_is_a_network_as_wide_as_the_settings_say() -> None:
+    rate = RateLimitSettings(ipv4_prefix=24, ipv6_prefix=48, exempt=("192.0.2.0/24",))
+    assert rate.visitor("203.0.113.9") == rate.visitor("203.0.113.200") != rate.visitor("203.0.114.9")
+    assert rate.visitor("2001:db8:1::1") == rate.visitor("2001:db8:1:ff::1") != rate.visitor("2001:db8:2::1")
+    assert rate.visitor("192.0.2.7") is None
+    assert RateLimitSettings(launches=0).visitor("203.0.113.9") is None
 
 
 async def test_scripts_are_limited_and_pages_are_not(tmp_path: Path) -> None:

@@ -268,6 +268,31 @@ async def test_redirections_that_lead_nowhere(resolve: Resolve, location: str) -
     await old.close()
 
 
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"status": 404}, RefNotFoundError),
+        ({"status": 403}, RefNotFoundError),
+        ({"status": 429, "headers": {"Retry-After": "30"}}, ProviderUnavailableError),
+        ({"status": 503}, ProviderUnavailableError),
+        ({"text": "<html>"}, RefNotFoundError),
+        ({"body": b"zzzz", "content_type": "application/x-git-upload-pack-advertisement"}, ProviderUnavailableError),
+        ({"body": b"", "content_type": "application/x-git-upload-pack-advertisement"}, ProviderUnavailableError),
+    ],
+    ids=["absent", "refused", "too-many", "away", "page", "garbage", "nothing"],
+)
+async def test_answers_of_a_server_that_does_not_tell_its_refs(
+    resolve: Resolve, answer: dict[str, object], error: type[Exception]
+) -> None:
+    async def say(request: web.Request) -> web.Response:
+        return web.Response(**answer)  # type: ignore[arg-type]
+
+    faulty = await answering(say)
+    with pytest.raises(error):
+        await resolve(str(faulty.make_url("/repo.git")), "main")
+    await faulty.close()
+
+
 async def test_redirections_in_a_circle(resolve: Resolve) -> None:
     async def redirect(request: web.Request) -> web.Response:
         return web.Response(status=302, headers={"Location": request.path_qs})

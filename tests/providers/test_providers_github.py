@@ -158,7 +158,7 @@ async def test_too_many_requests_at_once(github: FakeGitHub, providers: Provider
 
 @pytest.mark.parametrize(
     "fault",
-    [{"status": 500}, {"status": 403}, {"status": 304}, {"drop": True}, {"hang": True}]
+    [{"status": 500}, {"status": 403}, {"status": 304}, {"drop": True}, {"hang": True}, {"loop": True}]
     + [{"body": body} for body in (b"<html>", b"[]", b"{}", b'{"sha": 1}', b'{"sha": "main"}', b"[" * 100_000)],
     ids=lambda fault: str(fault)[:30],
 )
@@ -169,7 +169,7 @@ async def test_faults_are_the_providers_and_not_remembered(
         setattr(github, name, value)
     with pytest.raises(ProviderUnavailableError):
         await providers.resolve(providers.parse("gh/org/repo/dev"))
-    github.status, github.body, github.drop, github.hang = None, None, False, False
+    github.mend()
     assert (await providers.resolve(providers.parse("gh/org/repo/dev"))).commit == B
 
 

@@ -146,6 +146,49 @@ async def test_faults_are_the_providers_and_not_remembered(world: World, all_pro
     assert (await all_providers.resolve(parsed)).commit == B
 
 
+HOST_SPECS = [("gitlab", "gl/group%2Fsub%2Fproject/dev"), ("gists", "gist/someone/8a658f7f63b13768d1e75fa2464f5092")]
+
+
+@pytest.mark.parametrize(("server", "spec"), HOST_SPECS, ids=["gitlab", "gists"])
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (429, {"Retry-After": "90"}),
+        (403, {"RateLimit-Remaining": "0", "RateLimit-Reset": "90"}),
+        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "90"}),
+        (503, {"Retry-After": "Thu, 01 Jan 1970 00:01:30 GMT"}),
+    ],
+    ids=["too-many", "no-quota", "no-quota-of-github", "date"],
+)
+async def test_who_refuses_for_now_is_left_alone(
+    world: World, http: aiohttp.ClientSession, server: str, spec: str, status: int, headers: dict[str, str]
+) -> None:
+    providers = Providers(world.settings(), http, world.clock, lambda: world.clock.now - 1000.0)
+    parsed, faulty = providers.parse(spec), getattr(world, server)
+    faulty.status, faulty.headers = status, headers
+    for _ in range(2):
+        with pytest.raises(ProviderUnavailableError, match=r"Try again in \d minutes") as caught:
+            await providers.resolve(parsed)
+        assert caught.value.retry_after_s == 90
+    assert len(faulty.requests) == 1
+    faulty.mend()
+    world.clock.now += 91
+    assert (await providers.resolve(parsed)).commit == B
+    await providers.close()
+
+
+@pytest.mark.parametrize(("server", "spec"), HOST_SPECS, ids=["gitlab", "gists"])
+async def test_a_server_that_hangs_meets_the_deadline(
+    world: World, http: aiohttp.ClientSession, server: str, spec: str
+) -> None:
+    quick = {"timeout": "200ms"}
+    providers = Providers(world.settings(gl=quick, gh=quick), http, world.clock)
+    getattr(world, server).hang = True
+    with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.2 seconds"):
+        await providers.resolve(providers.parse(spec))
+    await providers.close()
+
+
 async def test_gists_share_the_quota_of_github(world: World, all_providers: Providers) -> None:
     world.gists.status, world.gists.headers = 429, {"Retry-After": "30"}
     for spec in ("gist/someone/8a658f7f63b13768d1e75fa2464f5092", "gh/org/repo/main"):

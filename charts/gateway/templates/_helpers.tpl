@@ -17,6 +17,12 @@ app.kubernetes.io/name: manybinder-gateway
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Labels of pods, which a new version of the chart alone does not start anew. */}}
+{{- define "gateway.podLabels" -}}
+{{ include "gateway.matchLabels" . }}
+app.kubernetes.io/part-of: manybinder
+{{- end -}}
+
 {{- define "gateway.labels" -}}
 {{ include "gateway.matchLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

@@ -27,6 +27,12 @@ app.kubernetes.io/name: manybinder-member
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Labels of pods, which a new version of the chart alone does not start anew. */}}
+{{- define "member.podLabels" -}}
+{{ include "member.matchLabels" . }}
+app.kubernetes.io/part-of: manybinder
+{{- end -}}
+
 {{- define "member.labels" -}}
 {{ include "member.matchLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

@@ -20,7 +20,7 @@ from member.builders import machine
 from member.builders.base import BuildFailedError, BuildRequest, BuiltImage, Resources
 from member.builders.container import endpoint as endpoints
 from member.builders.container import groups, repo2docker
-from member.builders.container.client import EngineClient, EngineError
+from member.builders.container.client import EngineClient, EngineError, cannot_limit
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
 from member.builders.container.kind import own_settings
 from member.builders.container.sessions import Sessions
@@ -97,14 +97,15 @@ class ContainerBuilder:
         self._engine, self._client = repo2docker.Engine(found, plugin), client
         if self._settings.registry is not None:
             self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-            self._sharing = Sharing(self._settings.registry, self._settings.image_prefix, client, self._http)
+            own = self._settings.registry
+            self._sharing = Sharing(own, self._settings.image_prefix, client, self._http, self._tasks)
         if left := await asyncio.to_thread(groups.end_all, self._settings.name):
             logger.info("ended %d processes of builds that an earlier run has left", left)
         await asyncio.to_thread(_clear, self._builds_dir)
         logger.info("builds with %s at %s", await client.version(), found.url)
         logger.info("the engine does not limit what sessions write: the member looks once a minute")
         if self._unlimited:
-            logger.warning("the engine limits no %s: one session can take all of this machine", self._lacks)
+            logger.warning(cannot_limit(self._unlimited))
 
     async def close(self) -> None:
         """End builds."""
@@ -187,13 +188,10 @@ class ContainerBuilder:
     async def _engine_check(self) -> Check:
         try:
             version = await self._ask().version()
-            return Check("Builder", True, f"{version}, without limits of {self._lacks}" if self._unlimited else version)
+            lacks = f", without limits of {' or '.join(self._unlimited)}" if self._unlimited else ""
+            return Check("Builder", True, f"{version}{lacks}")
         except EngineError as error:
             return Check("Builder", False, str(error))
-
-    @property
-    def _lacks(self) -> str:
-        return " or ".join(self._unlimited)
 
     @property
     def _builds_dir(self) -> Path:

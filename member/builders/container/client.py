@@ -5,6 +5,7 @@ Source: Docker Engine API, and docker-py, whose calls block: each runs in a thre
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Credentials:
 class About:
     """What an engine says of itself; ``root`` is a directory on the file system that its images are on.
 
-    ``unlimited`` is what its containers may take any amount of, whatever they are started with.
+    ``unlimited`` is what it cannot limit.
     """
 
     root: Path
@@ -64,10 +65,11 @@ class EngineClient:
     async def about(self) -> "About":
         """Where it keeps images, and how it manages control groups; raises :class:`EngineError`."""
         info = await self._ask(lambda api: api.info())
+        host = await self._ask(_podman_host) if self.endpoint.engine == "podman" else None
         root = Path(str(info.get("DockerRootDir") or "/"))
         # An engine may say a directory of another machine, or one that we may not see.
         there = await asyncio.to_thread(root.is_dir)
-        return About(root if there else Path("/"), info.get("CgroupDriver") == "systemd", unlimited(info))
+        return About(root if there else Path("/"), info.get("CgroupDriver") == "systemd", unlimited(info, host))
 
     async def image(self, name: str) -> Mapping[str, Any] | None:
         """An image as the engine describes it; ``None`` if it is not there.  Raises :class:`EngineError`."""
@@ -150,21 +152,50 @@ class EngineClient:
         return docker.APIClient(base_url=self.endpoint.url, timeout=timeout_s, version="1.40")
 
 
-def unlimited(info: Mapping[str, Any]) -> tuple[str, ...]:
-    """What an engine does not limit, by what it answers at ``/info``.
+def unlimited(info: Mapping[str, Any], host: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """What an engine cannot limit, by what it answers at ``/info``; ``host`` is what ``podman info`` says of that.
 
-    Source: Docker Engine API, ``SystemInfo``.  Podman says there what the kernel could, and ignores limits where it
-    runs for a user on control groups of version 1.
+    Source: Docker Engine API, ``SystemInfo``; Podman's ``/libpod/info``.  At ``/info`` Podman says what the kernel
+    could.  It ignores limits where it runs for a user on control groups of version 1; on version 2 a user has the
+    controllers that systemd delegates, on some systems without CPU, and a container that asks for more does not start.
     """
     rootless = info.get("Rootless") is True or "name=rootless" in (info.get("SecurityOptions") or ())
-    none_at_all = rootless and str(info.get("CgroupVersion")) == "1"
-    known = {"MemoryLimit": "memory", "PidsLimit": "processes", "CpuCfsQuota": "CPU"}
-    return tuple(word for key, word in known.items() if none_at_all or info.get(key) is False)
+    there = [] if rootless and str(info.get("CgroupVersion")) == "1" else (host or {}).get("cgroupControllers")
+    known = {"memory": ("memory", "MemoryLimit"), "pids": ("processes", "PidsLimit"), "cpu": ("CPU", "CpuCfsQuota")}
+    return tuple(
+        word
+        for controller, (word, key) in known.items()
+        if info.get(key) is False or (isinstance(there, list) and controller not in there)
+    )
+
+
+def podman_lacks() -> tuple[str, ...]:
+    """What this machine's Podman cannot limit, while nobody serves it; raises :class:`EngineError`."""
+    try:
+        said = subprocess.run(
+            ["podman", "info", "--format", "json"], capture_output=True, text=True, timeout=_TIMEOUT_S, check=True
+        ).stdout
+        return unlimited({}, loads_object(said).get("host"))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise EngineError(f"podman info does not say what it can limit: {error}") from error
+
+
+def cannot_limit(what: Sequence[str]) -> str:
+    """A sentence for the operator."""
+    lacks = " or ".join(what)
+    return f"the container engine cannot limit {lacks} here: a session takes what there is, or does not start"
 
 
 def bare(identifier: str) -> str:
     """An identifier without what only some engines put before it."""
     return identifier.removeprefix("sha256:")
+
+
+def _podman_host(api: docker.APIClient) -> Mapping[str, Any]:
+    """What ``podman info`` says of its host; nothing where it is too old to be asked."""
+    response = api.get(f"{api.base_url}/v4.0.0/libpod/info", timeout=_TIMEOUT_S)
+    host = response.json().get("host") if response.ok else None
+    return host if isinstance(host, dict) else {}
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """The container builder as a choice (:class:`member.builders.kind.Kind`)."""
 
+import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from member.builder_settings import ContainerBuilderSettings
@@ -50,6 +52,17 @@ class ContainerKind:
             "lab_extension": extension_files(),
         }
         return HubParts("member.hub.container.ContainerSpawner", {"ContainerSpawner": traits}, (keeper,))
+
+    def look(self, settings: MemberSettings) -> Sequence[str]:
+        """Whether there is an engine here, and what it cannot limit."""
+        from member.builders.container import client
+
+        try:
+            found = endpoints.find(own_settings(settings), settings.data_dir)
+            lacking = client.podman_lacks() if found.own else asyncio.run(client.EngineClient(found).about()).unlimited
+        except (endpoints.NoEngineError, client.EngineError) as error:
+            return (str(error),)
+        return (client.cannot_limit(lacking),) if lacking else ()
 
 
 def own_settings(settings: MemberSettings) -> ContainerBuilderSettings:

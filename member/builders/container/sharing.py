@@ -15,8 +15,12 @@ from member.builders.relay import Tell
 from member.clients.registry import Registry, RegistryError
 from member.clients.registry_credentials import source
 from member.registry_settings import OwnRegistrySettings
+from servicekit.tasks import Tasks
 
 logger = logging.getLogger(__name__)
+
+#: Seconds between questions to another member's registry that did not answer; no build waits for it meanwhile.
+ASK_AGAIN_S = 30.0
 
 #: Lines of a transfer that a visitor is told: each layer tells many.
 _TOLD_EVERY = 50
@@ -29,13 +33,20 @@ class Sharing:
     """
 
     def __init__(
-        self, settings: OwnRegistrySettings, prefix: str, client: EngineClient, http: aiohttp.ClientSession
+        self,
+        settings: OwnRegistrySettings,
+        prefix: str,
+        client: EngineClient,
+        http: aiohttp.ClientSession,
+        tasks: Tasks,
     ) -> None:
-        self._settings, self._prefix, self._client = settings, prefix, client
+        self._settings, self._prefix, self._client, self._tasks = settings, prefix, client, tasks
         self._own = Registry(http, settings, source(settings))
         self._others = [(Registry(http, other, source(other)), other.image_prefix) for other in settings.read_from]
         self._there: set[str] = set()
         """Images of which we know that our registry has them."""
+        self._silent: set[Registry] = set()
+        """Others that did not answer when they were last asked."""
 
     def registry_of(self, image: str) -> str | None:
         """The registry that has an image of ours, as far as is known."""
@@ -72,6 +83,8 @@ class Sharing:
         """
         asked: dict[asyncio.Task[bool], tuple[Registry, str]] = {}
         for registry, prefix in self._others:
+            if registry in self._silent:
+                continue
             name = prefix + image.removeprefix(self._prefix)
             asked[asyncio.create_task(registry.exists(name), name=f"ask {registry.host}")] = registry, name
         waiting = set(asked)
@@ -83,12 +96,27 @@ class Sharing:
                         yield asked[task]
                     elif isinstance(error, RegistryError):
                         logger.warning("an image is not had from elsewhere: %s", error)
+                        self._ask_again(*asked[task])
                     elif error is not None:
                         raise error
         finally:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
+
+    def _ask_again(self, registry: Registry, name: str) -> None:
+        """Ask what was not answered until it is, and leave the registry alone meanwhile."""
+
+        async def until_answered() -> None:
+            while registry in self._silent:
+                await asyncio.sleep(ASK_AGAIN_S)
+                with contextlib.suppress(RegistryError):
+                    await registry.exists(name)
+                    self._silent.discard(registry)
+
+        if registry not in self._silent:
+            self._silent.add(registry)
+            self._tasks.spawn(f"ask {registry.host} again", until_answered())
 
     async def push(self, image: str, tell: Tell) -> None:
         """Push a new image; one that cannot be pushed serves here all the same, and is pushed later."""

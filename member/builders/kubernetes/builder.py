@@ -142,7 +142,7 @@ class KubernetesBuilder:
             return await self._registry.exists(image.removeprefix(f"{self._registry.host}/"))
         except RegistryError as error:
             logger.warning("%s", error)
-            raise BuildFailedError(Failure.MEMBER, "This member's image registry does not answer.") from error
+            raise BuildFailedError(Failure.MEMBER, f"Nothing can be built here now: {error}.") from error
 
     def build(self, request: BuildRequest) -> AsyncGenerator[BuildEvent, None]:
         """See :meth:`member.builders.base.Builder.build`."""

@@ -1,5 +1,6 @@
 """The Kubernetes builder as a choice (:class:`member.builders.kind.Kind`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from member.builder_settings import KubernetesBuilderSettings
@@ -23,6 +24,10 @@ class KubernetesKind:
             "hub.managed: a member whose builder is kubernetes uses the cluster's JupyterHub; leave it out, and give"
             " hub.api_token_file"
         )
+
+    def look(self, settings: MemberSettings) -> Sequence[str]:  # noqa: ARG002 - the protocol's signature
+        """Nothing: what runs, runs elsewhere."""
+        return ()
 
 
 def own_settings(settings: MemberSettings) -> KubernetesBuilderSettings:

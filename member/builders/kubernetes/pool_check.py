@@ -22,9 +22,6 @@ from member.core.pod_status import Stage, read_status
 from member.core.pods import CONTAINER
 from member.settings import MemberSettings
 
-#: The label that nodes of one make share in most clusters.
-LABEL = "node.kubernetes.io/instance-type"
-
 #: Seconds between two looks at a pod.
 _LOOK_EVERY_S = 1.0
 

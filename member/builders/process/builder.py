@@ -14,13 +14,13 @@ from member.builders.base import BuildFailedError, BuildRequest, BuiltImage, Res
 from member.builders.process import contents, steps
 from member.builders.process.bases import BaseFailedError, Bases
 from member.builders.process.interpreters import Interpreters
-from member.builders.process.kind import own_settings
+from member.builders.process.kind import find_confinement, own_settings
 from member.builders.process.log import BoundedLog
 from member.builders.process.site import Site
 from member.builders.process.store import ImageMeta, Partial, Store
 from member.builders.relay import Tell, relay
 from member.confine import layers
-from member.confine.confinement import Confinement, detect
+from member.confine.confinement import Confinement
 from member.confine.ending import to_its_end
 from member.confine.files import remove_tree_async
 from member.confine.limits import Limits, disk_usage
@@ -44,7 +44,7 @@ class ProcessBuilder:
     kind = "process"
 
     def __init__(self, settings: MemberSettings, confinement: Confinement | None = None) -> None:
-        self._settings = own_settings(settings)
+        self._member, self._settings = settings, own_settings(settings)
         self._singleuser = settings.auth_enabled
         self._providers = settings.providers
         self._data_dir = settings.data_dir
@@ -78,7 +78,7 @@ class ProcessBuilder:
             self._data_dir.mkdir(parents=True, exist_ok=True)
             self._cache.mkdir(parents=True, exist_ok=True)
             if self._confinement is None:
-                self._confinement = await asyncio.to_thread(detect, self._data_dir, self._settings.confine)
+                self._confinement = await asyncio.to_thread(find_confinement, self._member, self._data_dir)
             await asyncio.to_thread(self._store.start)
         except OSError as error:
             raise RuntimeError(f"cannot use the data directory {self._data_dir}: {error}") from error

@@ -53,7 +53,10 @@ def waiting_reason(pod: Object, container: str) -> str:
             waiting = status["state"].get("waiting")
             if waiting is None:
                 return ""
-            trouble = {"ImagePullBackOff": "image can't be pulled", "ErrImagePull": "image can't be pulled"}
+            trouble = {
+                "ErrImagePull": "image can't be pulled",
+                "ImagePullBackOff": "trying and failing to pull image",
+            }
             return trouble.get(waiting["reason"], str(waiting["reason"]))
     return "ContainerCreating"
 

@@ -1,16 +1,20 @@
 """A scheduler and kubelets for the fake cluster: pods run their commands as processes of this machine, or by hand."""
 
 import asyncio
+import base64
 import contextlib
 import os
+import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from tests.fakes.kubernetes.server import FakeKubernetes
 from tests.fakes.kubernetes.store import Object, now
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
 @dataclass
@@ -239,13 +243,25 @@ class Kubelet:
         names = [item["valueFrom"]["secretKeyRef"]["name"] for item in variables if "valueFrom" in item]
         return next((name for name in names if self.cluster.store.get("secrets", self.namespace, name) is None), "")
 
+    def _variables(self, container: Object) -> dict[str, str]:
+        """Those with a value, and those from Secrets."""
+        found = {}
+        for item in container.get("env") or []:
+            if "value" in item:
+                found[item["name"]] = item["value"]
+            elif wanted := (item.get("valueFrom") or {}).get("secretKeyRef"):
+                secret = self.cluster.store.get("secrets", self.namespace, wanted["name"])
+                assert secret is not None
+                found[item["name"]] = base64.b64decode(secret["data"][wanted["key"]]).decode()
+        return found
+
     async def _start(self, pod: Object) -> asyncio.subprocess.Process:
         container = pod["spec"]["containers"][0]
         environ = {"PATH": os.environ["PATH"]}
-        environ |= {item["name"]: item["value"] for item in container.get("env") or [] if "value" in item}
+        environ |= self._variables(container)
+        arguments = [*container.get("command", []), *container.get("args", [])]
         return await asyncio.create_subprocess_exec(
-            *container.get("command", []),
-            *container.get("args", []),
+            *(expanded(argument, environ) for argument in arguments),
             env=environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -269,6 +285,17 @@ class Kubelet:
                         return "deleted"
                     await changed.wait()
         return "DeadlineExceeded"
+
+
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """A part of a command as its container gets it: variables for ``$(NAME)``, one ``$`` for two.
+
+    What names no variable stays.  Source: API reference, ``Container.args``.
+    """
+    return _REFERENCE.sub(
+        lambda found: "$" if found[1] is None else variables.get(found[1], found[0]),
+        text,
+    )
 
 
 def _takes(node: Object, pod: Object) -> bool:

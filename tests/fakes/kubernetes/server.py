@@ -18,6 +18,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from tests.fakes.kubernetes import admission, selectors
+from tests.fakes.kubernetes.certificates import Certificate
 from tests.fakes.kubernetes.logs import Logs
 from tests.fakes.kubernetes.status import (
     StatusError,
@@ -50,6 +51,8 @@ class FakeKubernetes:
     token: str = TOKEN
     store: Store = field(default_factory=Store)
     logs: Logs = field(default_factory=Logs)
+    certificate: Certificate | None = None
+    """With which it speaks TLS, as all real ones do."""
     asked: Counter[str] = field(default_factory=Counter)
 
     # Faults.
@@ -91,8 +94,9 @@ class FakeKubernetes:
         await self._runner.setup()
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        await web.SockSite(self._runner, listening).start()
+        self.url = f"http{'s' if self.certificate else ''}://127.0.0.1:{listening.getsockname()[1]}"
+        context = self.certificate.context if self.certificate else None
+        await web.SockSite(self._runner, listening, ssl_context=context).start()
         self.namespace("default")
         return self
 
@@ -108,11 +112,14 @@ class FakeKubernetes:
 
     def kubeconfig(self, path: Path) -> Path:
         """Write a kubeconfig file for this cluster."""
+        cluster = {"server": self.url}
+        if self.certificate:
+            cluster["certificate-authority-data"] = self.certificate.authority
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "fake",
-            "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "fake", "cluster": cluster}],
             "users": [{"name": "member", "user": {"token": self.token}}],
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "member", "namespace": "default"}}],
         }
@@ -370,7 +377,7 @@ class FakeKubernetes:
         if container not in {item["name"] for item in pod["spec"]["containers"]}:
             raise bad_request(f"container {container} is not valid for pod {name}")
         if not pod["spec"].get("nodeName"):
-            raise bad_request(f"pod {name} does not have a host assigned")
+            return web.Response(status=204)
         waiting = admission.waiting_reason(pod, container)
         if waiting:
             raise bad_request(f'container "{container}" in pod "{name}" is waiting to start: {waiting}')

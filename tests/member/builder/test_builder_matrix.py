@@ -1,4 +1,7 @@
-"""What repositories ask for, and what they get: real Git, real uv, real bubblewrap."""
+"""What repositories ask for, and what they get: real Git, real uv, real bubblewrap.
+
+One repository of each kind is followed up to its session in ``tests/e2e/test_repositories.py``, and not built here too.
+"""
 
 import pytest
 from builderkit import build, build_files, request_for, traces
@@ -8,7 +11,6 @@ from gitserver import GitServer, Mode
 from contract.events import Phase
 from member.builders.process.builder import ProcessBuilder
 
-_PROJECT = '[project]\nname = "mine"\nversion = "1"\n[build-system]\nrequires = ["setuptools"]\n'
 _SETUP = "from setuptools import setup; setup(name='mine', version='1', py_modules=['mine'])\n"
 _CHECK = "#!/bin/sh\nset -e\n"
 
@@ -63,25 +65,9 @@ async def test_repositories_that_build(builder: ProcessBuilder, git_server: GitS
 @pytest.mark.parametrize(
     ("name", "files"),
     [
-        ("setup-py", {"setup.py": _SETUP, "mine.py": "", "postBuild": _post("import mine")}),
-        (
-            "pyproject",
-            {
-                "pyproject.toml": _PROJECT,
-                "mine.py": "",
-                "postBuild": _post("import importlib.metadata as m; m.version('mine')"),
-            },
-        ),
         (
             "editable",
             {"requirements.txt": "-e .\n", "binder/requirements.txt": "-e .\n", "setup.py": _SETUP, "mine.py": ""},
-        ),
-        (
-            "pip-part",
-            {
-                "environment.yml": "dependencies:\n- python=3.11\n- six=1.17\n- pip:\n  - humanize==4.12.3\n",
-                "postBuild": _post("import six, humanize, sys; assert sys.version_info[:2] == (3, 11)"),
-            },
         ),
         (
             "nested-file",
@@ -92,10 +78,6 @@ async def test_repositories_that_build(builder: ProcessBuilder, git_server: GitS
             },
         ),
         ("pipfile", {"Pipfile": '[packages]\nsix = "*"\n', "postBuild": _post("import six")}),
-        (
-            "runtime",
-            {"runtime.txt": "python-3.11", "postBuild": _post("import sys; assert sys.version_info[:2] == (3, 11)")},
-        ),
     ],
 )
 async def test_repositories_that_build_in_other_ways(

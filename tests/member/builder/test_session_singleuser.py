@@ -7,7 +7,10 @@ import pytest
 from builderkit import TOKEN, build_files, session, settings, traces
 from gitserver import GitServer
 
+from member.builders.choice import KINDS
 from member.builders.process.builder import ProcessBuilder
+from member.confine import confinement
+from member.session import Session, SessionRequest
 from tests.fakes.hub import FakeHub
 
 AUTH = {"auth_enabled": True}
@@ -61,3 +64,34 @@ async def test_a_session_asks_the_hub_who_comes(
     finally:
         await builder.close()
     assert not traces(data_dir)
+
+
+@pytest.mark.parametrize("confine", ["auto", "required", "off"])
+async def test_who_logs_in_is_kept_from_others_or_the_operator_has_said_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confine: str
+) -> None:
+    monkeypatch.setattr(confinement, "_binaries", list)
+    section = {"confine": confine, "python_downloads": False}
+    given = settings(tmp_path, builder=section, **AUTH)
+    builder = ProcessBuilder(given)
+    if confine == "off":
+        assert KINDS["process"].look(given) == ()
+        await builder.start()
+        assert not builder.confined
+    else:
+        why = {
+            "auto": r"auth_enabled: .* not confined: .*no bwrap program.*confine: off",
+            "required": "'required', but",
+        }
+        with pytest.raises(RuntimeError, match=why[confine]):
+            KINDS["process"].look(given)
+        with pytest.raises(RuntimeError, match=why[confine]):
+            await builder.start()
+        # Nor does a session, if that comes later.
+        with pytest.raises(RuntimeError, match=why[confine]):
+            Session(given, SessionRequest("image", 1, "/user/x/", "x", singleuser=True)).open()
+    await builder.close()
+    # Where nobody logs in, the token of a session is all that there is of it.
+    plain = ProcessBuilder(settings(tmp_path, builder={"confine": "auto", "python_downloads": False}))
+    await plain.start()
+    await plain.close()

@@ -23,7 +23,6 @@ from member.builders.base import BuildRequest, BuiltImage
 from member.builders.choice import KINDS
 from member.builders.container import endpoint as endpoints
 from member.builders.container import repo2docker
-from member.builders.container.client import unlimited
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
 from member.builders.container.repo2docker import Engine, arguments, command
@@ -48,12 +47,12 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 @pytest.fixture
-def engine_at(tmp_path: Path) -> Iterator[Callable[[str, str], str]]:
-    """Makes something that answers /version as an engine does, at a socket."""
+def engine_at(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Makes something that answers whatever it is asked as an engine answers /version, at a socket."""
     servers: list[_Server] = []
 
-    def start(name: str, component: str) -> str:
-        body = json.dumps({"Version": "1", "Components": [{"Name": component}]}).encode()
+    def start(name: str, component: str, **said: Any) -> str:
+        body = json.dumps({"Version": "1", "Components": [{"Name": component}], **said}).encode()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -80,7 +79,7 @@ def engine_at(tmp_path: Path) -> Iterator[Callable[[str, str], str]]:
 
 
 def test_the_engine_is_the_one_that_is_set_or_the_first_that_answers(
-    engine_at: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine_at: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docker, podman = engine_at("d", "Engine"), engine_at("p", "Podman Engine")
     dead = f"unix://{tmp_path / 'nobody'}"
@@ -139,10 +138,38 @@ async def test_a_member_without_an_engine_says_so(tmp_path: Path) -> None:
         ({"MemoryLimit": True, "PidsLimit": True, "CpuCfsQuota": True, "CgroupVersion": "2", "Rootless": True}, ()),
         ({"MemoryLimit": True, "CgroupVersion": "1", "Rootless": True}, ("memory", "processes", "CPU")),
         ({"CgroupVersion": "1", "SecurityOptions": ["name=rootless"]}, ("memory", "processes", "CPU")),
+        ({"CpuCfsQuota": True, "host": {"cgroupControllers": ["cpuset", "cpu", "memory", "pids"]}}, ()),
+        # What systemd delegates to a user by default; what Podman 4.3 answers a user on version 1.
+        ({"CpuCfsQuota": True, "Rootless": True, "host": {"cgroupControllers": ["memory", "pids"]}}, ("CPU",)),
+        ({"host": {"cgroupControllers": []}}, ("memory", "processes", "CPU")),
     ],
 )
-def test_what_an_engine_does_not_limit_is_known(info: dict[str, Any], lacking: tuple[str, ...]) -> None:
-    assert unlimited(info) == lacking
+def test_what_an_engine_does_not_limit_is_known(
+    info: dict[str, Any], lacking: tuple[str, ...], engine_at: Callable[..., str], tmp_path: Path
+) -> None:
+    socket = engine_at("p", "Podman Engine", **info)
+    said = KINDS["container"].look(settings(tmp_path, builder={"kind": "container", "socket": socket}))
+    assert [line.partition(" here:")[0] for line in said] == (
+        [f"the container engine cannot limit {' or '.join(lacking)}"] if lacking else []
+    )
+
+
+def test_what_a_podman_cannot_limit_that_nobody_serves_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoints, "candidates", lambda _: [])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    given = settings(tmp_path, builder={"kind": "container", "engine": "podman"})
+    look = KINDS["container"].look
+    assert look(given) == (
+        "builder.engine: no podman was found; install and start it, or say in builder.socket where it is",
+    )
+    host = {"host": {"cgroupVersion": "v2", "cgroupControllers": ["memory", "pids"]}}
+    (tmp_path / "podman").write_text(f"#!/bin/sh\necho '{json.dumps(host)}'\n")
+    (tmp_path / "podman").chmod(0o755)
+    (said,) = look(given)
+    assert said.startswith("the container engine cannot limit CPU here")
+    (tmp_path / "podman").write_text("#!/bin/sh\nexit 125\n")
+    (said,) = look(given)
+    assert said.startswith("podman info does not say what it can limit")
 
 
 REQUEST = BuildRequest(repo_key("https://git.example/o/r"), "https://git.example/o/r", "c" * 40, "localhost/p-x:1")

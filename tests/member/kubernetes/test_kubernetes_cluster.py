@@ -1,18 +1,21 @@
 """Builds and capacity in a cluster, fake or real.
 
 The real one is used where ``MANYBINDER_TEST_KUBECONFIG`` names a kubeconfig, of someone who may make namespaces and do
-anything in them, and list nodes and all pods; the test makes a namespace of its own and removes it.
-``MANYBINDER_TEST_IMAGE`` names an image that its nodes have or can pull, with ``/bin/sh`` and ``sleep`` in it.  There
-must be room for a few pods of 16 MiB.  Nothing here may hold in the fake cluster alone: no fault is asked for, and no
+anything in them, and list and watch nodes and the pods of all namespaces; who may not gets failures with the API's own
+words.  Each test makes a namespace of its own and removes it.  ``MANYBINDER_TEST_IMAGE`` names an image that its nodes
+have or can pull without a password (an entry point does not matter), with ``/bin/sh`` and ``sleep`` in it, such as
+BusyBox or Debian.  A node must take pods without tolerations (a control plane alone does not), have room for a few of
+16 MiB, and count ephemeral storage.  Nothing here may hold in the fake cluster alone: no fault is asked for, and no
 time is exact.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,12 @@ from member.builders.kubernetes.builder import KubernetesBuilder
 from member.clients.kubernetes import Kubernetes, KubernetesError
 from member.core import leases
 from member.core.launching import Launch
+from member.core.pod_log import LogPosition
 from member.engines.cluster_ledger import ClusterLedger
 from member.engines.replicas import Replicas
 from member.joined_secret import JoinedSecret
 from servicekit.tasks import Tasks
-from tests.fakes.kubernetes import FakeKubernetes, Kubelet, node
+from tests.fakes.kubernetes import FakeKubernetes, Kubelet, certificate, node
 from tests.member.kubernetes.kube_harness import Reader, build_request_for, read, settings
 from tests.member.member_harness import order
 
@@ -40,6 +44,10 @@ IMAGE = os.environ.get("MANYBINDER_TEST_IMAGE", "")
 
 #: Seconds that a cluster may take for anything that is waited for here.
 PATIENCE_S = 240.0
+
+#: What keeps a build from starting is told by a real cluster within this: a node may look for a minute or two for a
+#: registry that is not there, and pulls the image before it misses a Secret.
+SLOWLY, SOON = "200s", "45s"
 
 #: Some seconds of work, and much more than any test waits for.  Not every sleep knows parts of a second.
 LINES = 'for n in 1 2 3 4 5 6 7 8 9 10; do echo "line $n of $#"; sleep 0.15 2>/dev/null || sleep 1; done'
@@ -56,8 +64,7 @@ class Place:
     tmp_path: Path
     stack: contextlib.AsyncExitStack
     image: str
-    start_timeout: str
-    """For a build that will not start; a real cluster needs some time to say why."""
+    real: bool
 
     async def builder(self, script: str = LINES, **more: Any) -> KubernetesBuilder:
         """A builder whose builds run a script."""
@@ -118,26 +125,27 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     namespace = f"manybinder-test-{secrets.token_hex(4)}"
     async with contextlib.AsyncExitStack() as stack:
         if request.param == "fake":
-            api = await stack.enter_async_context(FakeKubernetes())
+            api = await stack.enter_async_context(FakeKubernetes(certificate=certificate()))
             api.store.put("nodes", "", node("node-1"))
             kubeconfig, image = api.kubeconfig(tmp_path / "kubeconfig"), "busybox"
             await stack.enter_async_context(Kubelet(api, namespace, images=lambda name: name == "busybox"))
         else:
-            if not KUBECONFIG or not IMAGE:
+            if bool(KUBECONFIG) != bool(IMAGE):
+                pytest.fail("MANYBINDER_TEST_KUBECONFIG and MANYBINDER_TEST_IMAGE go together")
+            if not KUBECONFIG:
                 pytest.skip("needs MANYBINDER_TEST_KUBECONFIG and MANYBINDER_TEST_IMAGE")
             kubeconfig, image = Path(KUBECONFIG), IMAGE
         client = await Kubernetes.connect(kubeconfig)
         stack.push_async_callback(client.close)
-        # Build pods run as root, which a cluster may forbid where nothing is said.
-        labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+        # Build pods run as root, which a cluster may forbid where nothing is said.  By the other label you find what a
+        # test that was killed has left.
+        labels = {"pod-security.kubernetes.io/enforce": "privileged", "app.kubernetes.io/part-of": "manybinder-tests"}
         await client.create("namespaces", None, new("Namespace", namespace, labels=labels))
         stack.push_async_callback(client.delete, "namespaces", None, namespace)
         # No pod can be made before its controller has made this.
         await until(lambda: is_there(client, "serviceaccounts", namespace, "default"))
         async with contextlib.AsyncExitStack() as builders:
-            # A node may look for a registry that is not there for a minute.
-            start_timeout = "2s" if request.param == "fake" else "120s"
-            yield Place(kubeconfig, namespace, client, tmp_path, builders, image, start_timeout)
+            yield Place(kubeconfig, namespace, client, tmp_path, builders, image, request.param == "real")
 
 
 def lines(reader: Reader) -> list[str]:
@@ -188,27 +196,67 @@ async def test_a_build_that_is_given_up_leaves_no_pod(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "more", "failure", "words"),
+    ("script", "more", "start_timeout", "failure", "words"),
     [
-        ("echo no; exit 3", {}, Failure.USER, "exit status 3"),
-        (LONG, {"timeout": "2s"}, Failure.USER, "longer than 2 seconds"),
-        (LONG, {"image": "registry.invalid/none:1"}, Failure.MEMBER, "cannot be pulled"),
-        (LONG, {"git_credentials_secret": {"name": "none", "key": "none"}}, Failure.MEMBER, "lacks a Secret"),
-        (LONG, {"node_selector": {"manybinder.org/none": "none"}}, Failure.MEMBER, "no node has room"),
+        ("echo no; exit 3", {}, SLOWLY, Failure.USER, "exit status 3"),
+        (LONG, {"timeout": "2s"}, SLOWLY, Failure.USER, "longer than 2 seconds"),
+        (LONG, {"image": "registry.invalid/none:1"}, SLOWLY, Failure.MEMBER, "cannot be pulled"),
+        (LONG, {"git_credentials_secret": {"name": "none", "key": "none"}}, SLOWLY, Failure.MEMBER, "lacks a Secret"),
+        (LONG, {"node_selector": {"manybinder.org/none": "none"}}, SOON, Failure.MEMBER, "no node has room"),
     ],
     ids=["fails", "deadline", "image", "secret", "node"],
 )
 async def test_a_build_that_fails_says_why(
-    place: Place, script: str, more: dict[str, Any], failure: Failure, words: str
+    place: Place, script: str, more: dict[str, Any], start_timeout: str, failure: Failure, words: str
 ) -> None:
-    if failure is Failure.MEMBER:
-        more = {"start_timeout": place.start_timeout, **more}
+    if place.real:
+        more = {"start_timeout": start_timeout, **more}
+    elif failure is Failure.MEMBER:
+        more = {"start_timeout": "2s", **more}
     builder = await place.builder(script, **more)
     reader = place.read(builder, build_request_for("fails"))
     await reader.end(PATIENCE_S)
     assert reader.error is not None
     assert reader.error.failure is failure
     assert words in str(reader.error)
+
+
+async def test_an_address_gets_no_variable_of_the_build(place: Place) -> None:
+    # The kubelet puts variables into arguments, those from Secrets too.
+    coded = base64.b64encode(b"username=me").decode()
+    await place.client.create("secrets", place.namespace, new("Secret", "git", data={"credentials": coded}))
+    builder = await place.builder(
+        'for word; do last=$word; done; echo "line $last"; test "$GIT_CREDENTIAL_ENV" = username=me',
+        git_credentials_secret={"name": "git", "key": "credentials"},
+    )
+    request = replace(build_request_for("address"), repo_url="https://example.org/$(GIT_CREDENTIAL_ENV)/$$x/$y/$")
+    reader = place.read(builder, request)
+    await reader.end(PATIENCE_S)
+    assert reader.error is None
+    assert lines(reader) == ["line https://example.org/$(GIT_CREDENTIAL_ENV)/$$x/$y/$\n"]
+
+
+async def test_a_log_is_read_from_where_one_was(place: Place) -> None:
+    builder = await place.builder()
+    reader = place.read(builder, build_request_for("log"))
+    await reader.end(PATIENCE_S)
+    name = (await place.pods())[0]["metadata"]["name"]
+
+    async def log(since: str = "") -> list[bytes]:
+        return [line async for line in place.client.log(place.namespace, name, "builder", since=since)]
+
+    position, whole = LogPosition(), await log()
+    assert [position.take(line) for line in whole] == [f"line {n} of 13" for n in range(1, 11)]
+    # All of that second come again, and none from before it.
+    again = await log(position.since)
+    assert again
+    assert whole[-len(again) :] == again
+    position.reopen()
+    assert [position.take(line) for line in again] == [None] * len(again)
+    assert await log("2099-01-01T00:00:00Z") == []
+    with pytest.raises(KubernetesError) as caught:
+        await anext(place.client.log(place.namespace, name, "another"))
+    assert caught.value.status == 400
 
 
 async def test_what_has_ended_is_cleaned_away(place: Place) -> None:
@@ -270,9 +318,21 @@ async def test_a_watch_goes_on_where_a_list_has_ended(place: Place) -> None:
         await client.create("configmaps", place.namespace, new("ConfigMap", name, labels={"which": label}))
     # What stops to match is gone, for who watches what matches.
     await client.patch("configmaps", place.namespace, "before", {"metadata": {"labels": {"which": "no-more"}}})
-    watch = client.watch("configmaps", place.namespace, version, labels="which=mine", window_s=3)
-    heard = [(change.type, change.object["metadata"].get("name")) async for change in watch]
-    assert [item for item in heard if item[0] != "BOOKMARK"] == [("ADDED", "after"), ("DELETED", "before")]
+    heard: list[tuple[str, str]] = []
+    async with contextlib.aclosing(
+        client.watch("configmaps", place.namespace, version, labels="which=mine", window_s=60)
+    ) as watch:
+        async for change in watch:
+            if change.type != "BOOKMARK":
+                heard.append((change.type, change.object["metadata"]["name"]))
+            if len(heard) == 2:
+                break
+    assert heard == [("ADDED", "after"), ("DELETED", "before")]
+    # For so long as was asked for, and with the version at its end.
+    version = (await client.list_all("configmaps", place.namespace, labels="which=none")).resource_version
+    silent = client.watch("configmaps", place.namespace, version, labels="which=none", window_s=2)
+    changes = [change async for change in silent]
+    assert {change.type for change in changes} <= {"BOOKMARK"}
 
 
 async def test_of_two_changes_of_one_version_one_is_refused(place: Place) -> None:

@@ -1,6 +1,7 @@
 """The spawner for a cluster's Hub: the pods that KubeSpawner makes by it, and the files that a chart mounts."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from kubernetes_asyncio.client import ApiClient
 from tornado import web
 
+from member.hub import ended
 from member.hub.kubernetes import BinderSpawner, Trouble, trouble
 from tests.charts.pod_security import offences
 from tests.member.kubernetes.hub_harness import WITHOUT_OURS, write_config
@@ -68,6 +70,30 @@ async def test_a_pod_has_the_image_and_the_token_and_nothing_of_the_hub(monkeypa
     assert "--ServerApp.allow_origin=https://page.example" in command
     assert "--ServerApp.shutdown_no_activity_timeout=300" in command
     assert f"--ServerApp.port={made.port}" in command
+
+
+@pytest.mark.parametrize("auth_enabled", [False, True])
+async def test_an_address_gets_no_variable_of_the_session(monkeypatch: pytest.MonkeyPatch, auth_enabled: bool) -> None:
+    url = "https://git.example/$(JUPYTERHUB_API_TOKEN)/$(JUPYTER_TOKEN)"
+    made = spawner(monkeypatch, {**OPTIONS, "repo_url": url}, auth_enabled=auth_enabled, environment={"A": "$(HOME)"})
+    entries = (await manifest(made))["spec"]["containers"][0]["env"]
+    environ = {item["name"]: item.get("value") for item in entries}
+    # The kubelet puts in what is named so, and one sign for two.
+    assert environ["BINDER_REPO_URL"] == url.replace("$", "$$")
+    assert environ["A"] == "$(HOME)"
+
+
+async def test_an_operators_hook_does_not_take_the_place_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ended, "SESSIONS", ended.Sessions(tmp_path))
+    launched = {**OPTIONS, "binder_launch_host": "https://binder.example.org/", "binder_request": "v2/gh/org/repo/main"}
+    heard: list[Any] = []
+    made = spawner(monkeypatch, launched, pre_spawn_hook=heard.append)
+    made.user.name = "me"
+    made.run_pre_spawn_hook()
+    assert heard == [made]
+    assert (ended.SESSIONS.find("me") or {})["url"] == "https://binder.example.org/v2/gh/org/repo/main"
 
 
 async def test_with_the_charts_values_a_session_keeps_the_restricted_standard(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,17 +190,34 @@ def test_what_keeps_a_session_from_starting_is_said_in_plain_words(
     assert trouble(seen, 60) == (Trouble(message, patience_s) if message else None)
 
 
-async def test_the_files_work_where_the_chart_mounts_them_and_nothing_else_of_ours_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("logins", "doorman"),
+    [
+        ({}, "SessionAuthenticator NullAuthenticator"),
+        (
+            {"JupyterHub": {"authenticator_class": "Dummy"}, "BinderSpawner": {"auth_enabled": True}},
+            "WithSessionPages DummyAuthenticator",
+        ),
+    ],
+)
+async def test_the_files_work_where_the_chart_mounts_them_and_nothing_else_of_ours_is(
+    tmp_path: Path, logins: dict[str, dict[str, Any]], doorman: str
+) -> None:
     config = write_config(tmp_path, 1, 2)
+    path = config.with_name("values.json")
+    values = json.loads(path.read_text())
+    for section, given in logins.items():
+        values["hub"]["config"][section] |= given
+    path.write_text(json.dumps(values))
     code = f"""{WITHOUT_OURS}
 from traitlets.config.loader import PyFileConfigLoader
 hub = PyFileConfigLoader({str(config)!r}).load_config().JupyterHub
 for chosen in (hub.spawner_class, hub.authenticator_class):
-    print(chosen.__name__, sys.modules[chosen.__module__].__file__)
+    print(chosen.__name__, chosen.__base__.__name__, sys.modules[chosen.__module__].__file__)
 """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-c", code), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     said, _ = await process.communicate()
     own = config.parent / "manybinder" / "member" / "hub"
-    assert said.decode() == f"BinderSpawner {own / 'kubernetes.py'}\nSessionAuthenticator {own / 'ended.py'}\n"
+    assert said.decode() == f"BinderSpawner KubeSpawner {own / 'kubernetes.py'}\n{doorman} {own / 'ended.py'}\n"

@@ -23,6 +23,7 @@ from gateway.core.settings import HealthSettings
 from gateway.core.transitions import check_report, reported
 from member.app import CannotStartError, make_app
 from member.core import leases
+from member.core.launching import Launch, Outcome
 from member.engines import cluster_ledger, replicas
 from member.settings import MemberSettings
 from member.web import forwarding
@@ -31,7 +32,7 @@ from tests.fakes.hub import TOKEN, FakeHub
 from tests.fakes.kubernetes import Kubelet
 from tests.federation import free_port
 from tests.member.kubernetes.kube_harness import NAMESPACE, Cluster, build_request_for, cluster, settings_tree
-from tests.member.member_harness import launch_claims, until
+from tests.member.member_harness import launch_claims, order, until
 
 SPEC = "gh/org/repo/main"
 GATEWAY = "http://127.0.0.1:9/"
@@ -273,6 +274,42 @@ async def test_the_last_room_is_given_once(tmp_path: Path) -> None:
         # And what was refused takes no room: there is one for the next.
         if not ready:
             assert (await it.events(second, it.claims()))[-1].phase is Phase.READY
+
+
+async def test_a_launch_is_written_down_three_times(tmp_path: Path) -> None:
+    async with member(tmp_path) as it:
+        first, _ = await it.pair()
+        seen = it.there.api.store.version
+        assert (await it.events(first, it.claims()))[-1].phase is Phase.READY
+        await until(lambda: "ready" in str(it.leases(leases.LAUNCH)))
+        changes = [item for item in it.there.api.store.since(seen) if item.plural == "leases"]
+        launches = [item.new for item in changes if item.new["metadata"]["labels"][leases.WHAT] == leases.LAUNCH]
+        states = [leases.launch_state(item) for item in launches]
+        # Begun; it takes a session; it has ended, and the session counts at the Hub.
+        assert [(state.claimed, state.outcome) for state in states] == [(False, ""), (True, ""), (False, "ready")]
+
+
+async def test_what_else_is_written_on_a_lease_keeps_no_word_from_it(tmp_path: Path) -> None:
+    async with member(tmp_path) as it:
+        first = await it.replica("member-a")
+        ledger: Any = first.app[PARTS].ledger
+
+        def label(value: str) -> None:
+            (lease,) = it.leases(leases.LAUNCH)
+            it.there.api.change("leases", NAMESPACE, lease["metadata"]["name"], metadata={"labels": {"seen": value}})
+
+        def state() -> leases.LaunchState:
+            return leases.launch_state(it.leases(leases.LAUNCH)[0])
+
+        launch = Launch(order(), "somebody")
+        assert await ledger.take(launch.order) is None
+        label("once")
+        await ledger.claim(launch)
+        assert (state().key, state().claimed) == ("somebody", True)
+        label("twice")
+        launch.outcome = Outcome.CANCELLED
+        ledger.ended(launch)
+        await until(lambda: (state().claimed, state().outcome) == (False, "cancelled"))
 
 
 async def test_both_replicas_report_one_member(tmp_path: Path) -> None:
