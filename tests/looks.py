@@ -50,7 +50,7 @@ async def first_visit(page: Page, url: str) -> list[str]:
     finished: list[Request] = []
     # A page whose requests are looked at has no cache.
     await page.route("**/*", lambda route: route.continue_())
-    page.on("requestfinished", finished.append)
+    page.on("requestfinished", lambda request: finished.append(request))  # noqa: PLW0108 - playwright marks it
     await page.add_init_script(
         """window.shifts = [];
         new PerformanceObserver((list) => window.shifts.push(...list.getEntries().map((entry) => entry.value)))
