@@ -176,6 +176,7 @@ async def test_a_log_that_is_searched(service: Service, page: Page, axe_script: 
     assert await look(page, "launch-log", axe_script) == []
 
 
+@pytest.mark.slow  # the same pages
 async def test_other_languages_words_are_longer(service: Service, page: Page, axe_script: str) -> None:
     await page.set_extra_http_headers({"Accept-Language": "de"})
     await page.goto(service.url)
