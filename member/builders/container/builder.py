@@ -94,7 +94,7 @@ class ContainerBuilder:
             # Before the session, which somebody would have to close.
             check_sources(self._settings.registry)
         self._confinement = await asyncio.to_thread(detect, self._data_dir, "auto")
-        self._engine, self._client = repo2docker.Engine(found, plugin), client
+        self._engine, self._client = repo2docker.Engine(found, plugin, about.unlimited, about.groups), client
         if self._settings.registry is not None:
             self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
             own = self._settings.registry

@@ -43,12 +43,13 @@ class Credentials:
 class About:
     """What an engine says of itself; ``root`` is a directory on the file system that its images are on.
 
-    ``unlimited`` is what it cannot limit.
+    ``unlimited`` is what it cannot limit; ``groups`` = it can make a control group that is named to it.
     """
 
     root: Path
     systemd: bool
     unlimited: tuple[str, ...] = ()
+    groups: bool = True
 
 
 class EngineClient:
@@ -69,7 +70,10 @@ class EngineClient:
         root = Path(str(info.get("DockerRootDir") or "/"))
         # An engine may say a directory of another machine, or one that we may not see.
         there = await asyncio.to_thread(root.is_dir)
-        return About(root if there else Path("/"), info.get("CgroupDriver") == "systemd", unlimited(info, host))
+        systemd = info.get("CgroupDriver") == "systemd"
+        # A user makes groups only by systemd, and none on version 1.
+        groups = not _for_a_user(info) or (systemd and str(info.get("CgroupVersion")) != "1")
+        return About(root if there else Path("/"), systemd, unlimited(info, host), groups)
 
     async def image(self, name: str) -> Mapping[str, Any] | None:
         """An image as the engine describes it; ``None`` if it is not there.  Raises :class:`EngineError`."""
@@ -159,14 +163,17 @@ def unlimited(info: Mapping[str, Any], host: Mapping[str, Any] | None = None) ->
     could.  It ignores limits where it runs for a user on control groups of version 1; on version 2 a user has the
     controllers that systemd delegates, on some systems without CPU, and a container that asks for more does not start.
     """
-    rootless = info.get("Rootless") is True or "name=rootless" in (info.get("SecurityOptions") or ())
-    there = [] if rootless and str(info.get("CgroupVersion")) == "1" else (host or {}).get("cgroupControllers")
+    there = [] if _for_a_user(info) and str(info.get("CgroupVersion")) == "1" else (host or {}).get("cgroupControllers")
     known = {"memory": ("memory", "MemoryLimit"), "pids": ("processes", "PidsLimit"), "cpu": ("CPU", "CpuCfsQuota")}
     return tuple(
         word
         for controller, (word, key) in known.items()
         if info.get(key) is False or (isinstance(there, list) and controller not in there)
     )
+
+
+def _for_a_user(info: Mapping[str, Any]) -> bool:
+    return info.get("Rootless") is True or "name=rootless" in (info.get("SecurityOptions") or ())
 
 
 def podman_lacks() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import member
 from member.builder_settings import ContainerBuilderSettings
 from member.builders.base import BuildRequest
+from member.builders.container import groups
 from member.builders.container.endpoint import Endpoint, NoEngineError
 from member.confine.confinement import Confinement
 from member.confine.environ import named_files, network_environ
@@ -50,6 +51,10 @@ class Engine:
     endpoint: Endpoint
     plugin: str
     """``docker`` is repo2docker's own, which calls ``buildx``."""
+    unlimited: tuple[str, ...] = ()
+    """What it cannot limit: a build container that asks for it does not start."""
+    groups: bool = True
+    """Whether it can make a control group for a build."""
 
 
 def plugin(endpoint: Endpoint) -> str:
@@ -81,13 +86,14 @@ def _limits(engine: Engine, settings: ContainerBuilderSettings, group: str) -> S
     """Options of a build; Docker's BuildKit knows no limits for one build, only for a builder."""
     if engine.endpoint.engine == "docker":
         return ("--load",)
+    memory = (f"--memory={settings.memory}", f"--memory-swap={settings.memory}")
+    cpu = (f"--cpu-period={_CPU_PERIOD}", f"--cpu-quota={int(settings.cpu * _CPU_PERIOD)}")
+    mark = groups.mark(group) if not engine.groups else None
     return (
-        f"--memory={settings.memory}",
-        f"--memory-swap={settings.memory}",
-        f"--cpu-period={_CPU_PERIOD}",
-        f"--cpu-quota={int(settings.cpu * _CPU_PERIOD)}",
+        *(memory if "memory" not in engine.unlimited else ()),
+        *(cpu if "CPU" not in engine.unlimited else ()),
         f"--ulimit=nproc={settings.processes}:{settings.processes}",
-        f"--cgroup-parent={group}",
+        f"--cgroup-parent={group}" if mark is None else f"--ulimit=locks={mark}:{mark}",
         "--force-rm",
     )
 

@@ -2,9 +2,11 @@
 
 import http.server
 import json
+import signal
 import socketserver
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,8 @@ from member.builder_settings import ContainerBuilderSettings
 from member.builders.base import BuildRequest, BuiltImage
 from member.builders.choice import KINDS
 from member.builders.container import endpoint as endpoints
-from member.builders.container import repo2docker
+from member.builders.container import groups, repo2docker
+from member.builders.container.client import EngineClient
 from member.builders.container.endpoint import Endpoint, NoEngineError, find
 from member.builders.container.images import Disk, Held, UsedTimes, Watermarks, held, surplus
 from member.builders.container.repo2docker import Engine, arguments, command
@@ -196,6 +199,48 @@ def test_repo2docker_gets_what_binderhub_gives_it_and_limits_where_the_engine_kn
     docker = " ".join(arguments(REQUEST, Engine(Endpoint("docker", "unix:///d"), "docker"), own, "/group"))
     assert "--engine docker" in docker
     assert "--memory" not in docker
+
+
+def test_a_build_asks_for_no_limit_that_the_engine_lacks_and_bears_a_mark_where_it_makes_no_groups() -> None:
+    group = groups.new_group("a-member", systemd=False)
+    engine = Engine(Endpoint("podman", "unix:///p"), "manybinder-podman", ("memory", "processes", "CPU"), groups=False)
+    said = " ".join(arguments(REQUEST, engine, ContainerBuilderSettings(), group))
+    assert not any(option in said for option in ("--memory", "--cpu", "--cgroup-parent"))
+    assert f"--ulimit=locks={groups.mark(group)}:{groups.mark(group)}" in said
+
+
+def test_processes_that_bear_a_mark_end_with_their_build_or_their_member() -> None:
+    group, other = (groups.new_group("a-member-of-tests", systemd=False) for _ in range(2))
+    marks = [groups.mark(name) for name in (group, other)]
+    marked = [subprocess.Popen(["prlimit", f"--locks={mark}:{mark}", "sleep", "600"]) for mark in marks]
+    try:
+        for process, mark in zip(marked, marks, strict=True):
+            limits = Path(f"/proc/{process.pid}/limits")
+            while f" {mark} " not in limits.read_text():
+                time.sleep(0.01)
+        assert groups.end(group) == 1
+        assert marked[0].wait(10) == -signal.SIGKILL
+        assert groups.end_all("another-member") == 0
+        assert marked[1].poll() is None
+        assert groups.end_all("a-member-of-tests") == 1
+        assert marked[1].wait(10) == -signal.SIGKILL
+    finally:
+        for process in marked:
+            process.kill()
+            process.wait()
+
+
+async def test_which_engine_can_make_groups(engine_at: Callable[..., str]) -> None:
+    for version, driver, rootless, can in (
+        ("1", "cgroupfs", False, True),
+        ("1", "cgroupfs", True, False),
+        ("1", "systemd", True, False),
+        ("2", "cgroupfs", True, False),
+        ("2", "systemd", True, True),
+    ):
+        info = {"CgroupVersion": version, "CgroupDriver": driver, "Rootless": rootless}
+        socket = engine_at(f"{version}{driver[0]}{rootless}", "Podman Engine", **info)
+        assert (await EngineClient(Endpoint("podman", socket)).about()).groups is can
 
 
 def test_credentials_reach_the_git_of_repo2docker_and_no_argument(tmp_path: Path) -> None:
