@@ -522,7 +522,10 @@ def test_whatever_is_printed_is_taken(traits: Any, values: Any, redirector: Any,
     model: Any = GatewaySettings if target == "gateway" else MemberSettings
     if target == "chart":
         assert not [error.message for error in _SCHEMA.iter_errors(over(_DEFAULTS, tree))]
+        # What the chart puts there itself.
+        url = tree["registry"]["url"]
         tree = {"schema": 1, "data_dir": "data", "listen": {}, **tree["config"]}
+        tree["registry"] = {**tree.get("registry", {}), "url": url}
         tree["listen"]["port"] = 9001
         tree["hub"]["url"] = "http://hub:8081/"
         tree["builder"]["kind"] = "kubernetes"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,8 @@ async def test_the_clusters_token_is_read_again(tmp_path: Path, monkeypatch: pyt
     soon = datetime.timedelta(seconds=-1)
     made = incluster_config.InClusterConfigLoader
     monkeypatch.setattr(made, "__init__", _refreshing(made.__init__, soon))
-    monkeypatch.setattr("ssl.create_default_context", lambda **_: None)
+    context = ssl.create_default_context()
+    monkeypatch.setattr("ssl.create_default_context", lambda **_: context)
     client = await Kubernetes.connect()
     try:
         assert await _authorization(client) == "bearer first"
