@@ -214,6 +214,7 @@ async def test_a_suspension_at_another_replica_a_moment_ago_is_not_lifted(start:
         assert (await ask(two, BOSS, "PUT", path, {"policy": "active"}))[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_suspension_stands_that_was_said_where_the_others_could_not_be_told(start: Starter) -> None:
     server = await start.redis()
     one, two = await start.replicas(2, server, members=1, admin=ADMIN)

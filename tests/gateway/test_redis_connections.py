@@ -251,6 +251,7 @@ async def tls_front(to_port: int, context: ssl.SSLContext) -> AsyncIterator[int]
         await asyncio.gather(*relays, return_exceptions=True)
 
 
+@pytest.mark.slow
 async def test_sentinel_names_another_server_and_the_state_goes_on(tmp_path: Path) -> None:
     primary = await RedisServer(tmp_path / "primary").start()
     copy = await RedisServer(tmp_path / "copy", ("--replicaof", "127.0.0.1", str(primary.port))).start()

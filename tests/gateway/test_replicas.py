@@ -280,6 +280,7 @@ async def test_who_watches_at_another_replica_finds_the_launch_again_when_redis_
     assert second[-1].phase == Phase.READY
 
 
+@pytest.mark.slow
 async def test_a_redis_that_is_slow_slows_launches_down_and_one_that_is_too_slow_counts_as_gone(start: Starter) -> None:
     redis = await start.redis()
     front = SlowFront(redis.port, delay=0.1)
