@@ -108,7 +108,8 @@ def _configure(place: Path, *registries: str) -> dict[str, str]:
     known = "".join(f'[[registry]]\nlocation="{registry}"\ninsecure=true\n' for registry in registries)
     files = {
         "containers.conf": '[containers]\ndefault_ulimits=["nofile=1024:4096","nproc=1024:1024"]\n'
-        '[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\n'
+        # A reset removes the directory that is this machine's otherwise, under whoever else uses it then.
+        f'[engine]\nruntime="runc"\ncgroup_manager="cgroupfs"\ntmp_dir="{place}/alive"\n'
         # Networks are for all stores of a machine otherwise, and a reset takes them all.
         f'[network]\nnetwork_config_dir="{place}/networks"\n',
         "storage.conf": f'[storage]\ndriver="overlay"\ngraphroot="{place}/store"\nrunroot="{place}/run"\n',

@@ -20,6 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 #: Sessions of one repository.
 PER_REPO = 6
 
+#: Sessions that start at one time.
+AT_ONCE = 2
+
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
@@ -28,7 +31,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     settings = {
         "builder": {"cache_dir": str(shared_cache_dir(tmp_path_factory.getbasetemp())), "slots": 2},
         "sessions": {"limit": 60, "per_repo": PER_REPO, "memory": "300Mi", "disk": "50Mi"},
-        "launch": {"concurrent": 2},
+        "launch": {"concurrent": AT_ONCE},
     }
     config.write_text(yaml.safe_dump(settings))
     federation = Federation.start(tmp_path_factory.mktemp("up"), "--members", "1", "--member-config", str(config))
@@ -107,7 +110,8 @@ async def test_fifty_open_a_new_repository_within_two_seconds(
             assert last.failure == Failure.REFUSED
             assert f"Too many users running {git_server.url('tutorial')}" in last.message
         elif places:
-            assert places[-1] == 1
+            # As many may have their turn at one time as start at one time.
+            assert places[-1] <= AT_ONCE
     assert any(visitor.places(Phase.LAUNCHING) for visitor in visitors)
 
 
