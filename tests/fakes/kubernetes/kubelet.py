@@ -104,12 +104,18 @@ class Kubelet:
         self.finish(name, 137, reason="Error", reason_of_pod="Evicted", message=message)
 
     def refuse(self, name: str, node: str, reason: str) -> None:
-        """Refuse a pod that was scheduled to a node (``OutOfpods`` …)."""
-        self.cluster.change("pods", self.namespace, name, spec={"nodeName": node})
-        message = "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110"
+        """Refuse a pod that was scheduled to a node (``OutOfpods`` …).
+
+        Source: kubelet, ``rejectPod`` (phase, reason, message), and its status manager, which sets ``startTime`` with a
+        status that has none; the scheduler has said before that the pod has its node.
+        """
+        condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
         self.cluster.change(
-            "pods", self.namespace, name, status={"phase": "Failed", "reason": reason, "message": message}
+            "pods", self.namespace, name, spec={"nodeName": node}, status={"conditions": [condition]}
         )
+        message = "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110"
+        status = {"phase": "Failed", "reason": reason, "message": message, "startTime": now()}
+        self.cluster.change("pods", self.namespace, name, status=status)
 
     def remove(self, name: str) -> None:
         """Have a pod be gone, as after its grace period."""
