@@ -121,7 +121,11 @@ def _refused_at(pod: Mapping[str, Any], default: float) -> float:
     stamps = [
         pod["metadata"].get("creationTimestamp"),
         status.get("startTime"),
-        *(item.get("lastTransitionTime") for item in status.get("conditions") or [] if item.get("type") == "PodScheduled"),
+        *(
+            item.get("lastTransitionTime")
+            for item in status.get("conditions") or []
+            if item.get("type") == "PodScheduled"
+        ),
     ]
     known = [at for stamp in stamps if (at := _unix(stamp)) is not None]
     return max(known) if known else default

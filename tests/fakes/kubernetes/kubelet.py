@@ -110,9 +110,7 @@ class Kubelet:
         status that has none; the scheduler has said before that the pod has its node.
         """
         condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
-        self.cluster.change(
-            "pods", self.namespace, name, spec={"nodeName": node}, status={"conditions": [condition]}
-        )
+        self.cluster.change("pods", self.namespace, name, spec={"nodeName": node}, status={"conditions": [condition]})
         message = "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110"
         status = {"phase": "Failed", "reason": reason, "message": message, "startTime": now()}
         self.cluster.change("pods", self.namespace, name, status=status)

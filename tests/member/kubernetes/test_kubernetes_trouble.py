@@ -235,7 +235,7 @@ async def test_room_for_sessions_shrinks_within_seconds_of_what_takes_it(tmp_pat
         await room(0)
         there.api.store.remove("resourcequotas", "hub", "few")
         await room(9)
-        # One that was refused long ago says nothing of now; one that has waited as long for a node, and is refused, does.
+        # What was refused long ago says nothing of now; what has waited as long, and is refused now, does.
         ago = "2026-01-01T00:00:00Z"
         refused = {"phase": "Failed", "reason": "OutOfpods", "startTime": ago}
         there.api.store.put("pods", "hub", session("jupyter-old", status=refused))
