@@ -109,6 +109,7 @@ def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
     assert "It needs the Secret manybinder-registry, in binder and in binder-builds" in whole
     assert "Nothing leads to it" not in whole
     assert "It joins https://binder.example.org" in whole
+    assert "helm test binder --namespace binder --logs --timeout 1h" in whole
     assert "WARNING" not in least + whole
     assert notes(**BARE).count("WARNING") == 1
 

@@ -308,11 +308,33 @@ def _takes(node: Object, pod: Object) -> bool:
         return False
     selector = pod["spec"].get("nodeSelector") or {}
     labels = node["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in selector.items()) and all(
+    if any(labels.get(key) != value for key, value in selector.items()) or not _is_wanted(labels, pod):
+        return False
+    return all(
         any(_tolerates(toleration, taint) for toleration in pod["spec"].get("tolerations") or [])
         for taint in node["spec"].get("taints") or []
         if taint["effect"] != "PreferNoSchedule"
     )
+
+
+def _is_wanted(labels: Mapping[str, str], pod: Object) -> bool:
+    """Whether a pod's required node affinity lets it onto a node of these labels: one of its terms is met wholly."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required is None:
+        return True
+
+    def meets(item: Object) -> bool:
+        value, values = labels.get(item["key"]), item.get("values") or []
+        known = {
+            "In": value in values,
+            "NotIn": value not in values,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        return known[item["operator"]]
+
+    return any(all(map(meets, term["matchExpressions"])) for term in required["nodeSelectorTerms"])
 
 
 def _tolerates(toleration: dict[str, Any], taint: dict[str, Any]) -> bool:
