@@ -205,7 +205,8 @@ class PoolCheck:
 
 
 def _called(pool: Pool) -> str:
-    return f"{'nodes without the label' if pool.value is None else pool.value or '""'} ({', '.join(pool.nodes[:3])}{', …' if pool.nodes[3:] else ''})"
+    value = "nodes without the label" if pool.value is None else pool.value or "nodes with an empty label"
+    return f"{value} ({', '.join(pool.nodes[:3])}{', …' if pool.nodes[3:] else ''})"
 
 
 def _of_an_image(words: str) -> str:
