@@ -21,6 +21,8 @@ CONFIG: dict[str, Any] = {
     "public_url": "https://member-1.example.org/",
     "hub": {"public_url": "https://hub.member-1.example.org/"},
 }
+#: A build image that can speak to Podman.
+PODMAN_CAN = "quay.io/jupyterhub/repo2docker:2024.07.0"
 REGISTRY = {"url": "https://registry.example.org:5000", "username": "member", "password": "a password"}
 LEAST: dict[str, Any] = {"config": CONFIG, "registry": REGISTRY}
 ALL_ON: dict[str, Any] = {
@@ -31,6 +33,7 @@ ALL_ON: dict[str, Any] = {
         "security": {"build_token_secret_file": "/etc/manybinder/secrets/build-token-secret"},
         "builder": {
             "engine": "pink",
+            "image": PODMAN_CAN,
             "node_selector": {"pool": "builds"},
             "tolerations": [{"key": "builds", "operator": "Exists"}],
             "sessions": {"autoscaler_max_nodes": 3, "autoscaler_sessions_per_node": 20},

@@ -19,6 +19,7 @@ from tests.charts.memberkit import (
     ALL_ON,
     CONFIG,
     LEAST,
+    PODMAN_CAN,
     REGISTRY,
     Objects,
     each_case,
@@ -81,7 +82,13 @@ def test_what_a_session_asks_is_what_the_hub_gives_it(helm: Helm, chart: str, tm
 
 @pytest.mark.parametrize("engine", ["dind", "pink"])
 def test_an_engine_is_where_build_pods_look_for_it(helm: Helm, chart: str, tmp_path: Path, engine: str) -> None:
-    given = {"engine": engine, "node_selector": {"pool": "builds"}, "tolerations": [{"key": "b", "operator": "Exists"}]}
+    given: dict[str, Any] = {
+        "engine": engine,
+        "node_selector": {"pool": "builds"},
+        "tolerations": [{"key": "b", "operator": "Exists"}],
+    }
+    if engine == "pink":
+        given["image"] = PODMAN_CAN
     for socket in (None, "/run/elsewhere/engine.sock"):
         config = {**CONFIG, "builder": {**given, "socket": socket} if socket else given}
         objects = ours(helm.render(chart, **{**LEAST, "config": config}))

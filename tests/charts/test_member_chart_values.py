@@ -39,6 +39,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (config(builder={"namespace": "x"}), "config.builder.namespace is set by the chart"),
     (config(builder={"sessions": {"memory": "1Gi"}}), "config.builder.sessions.memory is what jupyterhub's values say"),
     (config(builder={"engine": "docker"}), "/config/builder/engine"),
+    (config(builder={"engine": "pink"}), "Podman does not serve that"),
+    (
+        config(builder={"engine": "pink", "image": "quay.io/jupyterhub/repo2docker:2026.4.0"}),
+        "give quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman",
+    ),
     (config(builder={"push_secret": "x"}), "config.builder.push_secret is set by the chart"),
     (config(registry={"url": "https://r"}), "config.registry.url is set by the chart: use the value registry"),
     (
@@ -111,7 +116,9 @@ def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
     assert "It joins https://binder.example.org" in whole
     assert "helm test binder --namespace binder --logs --timeout 1h" in whole
     assert "WARNING" not in least + whole
-    assert notes(**BARE).count("WARNING") == 1
+    bare = notes(**BARE)
+    assert bare.count("WARNING") == 2
+    assert "runs in Docker of the nodes, where no NetworkPolicy holds it" in bare
 
 
 def test_no_secret_setting_is_let_into_a_config_map() -> None:
