@@ -71,6 +71,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         user(networkPolicy={"egressAllowRules": {"cloudMetadataServer": True}}),
         "nothing keeps sessions away from the cloud's metadata",
     ),
+    (
+        user(extraNodeAffinity={"required": [{"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}]}),
+        "extraNodeAffinity.required is not counted",
+    ),
+    (user(extraResource={"guarantees": {"nvidia.com/gpu": "1"}}), "extraResource.guarantees is not counted"),
     (hub(services={"binder": None}), "/jupyterhub/hub/services/binder"),
     (hub(existingSecret="hub-of-ours"), "give the same one as jupyterhub.hub.services.binder.apiToken"),
     (hub(loadRoles={"binder": {"services": []}}), "loadRoles.binder.services lacks binder"),
@@ -94,6 +99,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_bad_values_are_refused_with_a_sentence(helm: Helm, chart: str, values: dict[str, Any], sentence: str) -> None:
     assert sentence in helm.refusal(chart, **values)
+
+
+def test_what_cannot_be_counted_is_taken_where_nothing_is_counted(helm: Helm, chart: str) -> None:
+    values = user(extraResource={"guarantees": {"nvidia.com/gpu": "1"}})
+    values["config"] = {**CONFIG, "builder": {"capacity": "limit"}}
+    assert helm.render(chart, **values)
 
 
 def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:

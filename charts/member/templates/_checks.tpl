@@ -131,6 +131,15 @@
 {{- fail "\nnothing keeps sessions away from the cloud's metadata: set jupyterhub.singleuser.networkPolicy.enabled to true and its egressAllowRules.cloudMetadataServer to false (or cloudMetadata.blockWithIptables to true, for which sessions get a privileged container)" -}}
 {{- end -}}
 {{- end -}}
+{{- if eq (include "member.capacity" .) "cluster" -}}
+{{- $advice := "the member would tell of room that is not there; set config.builder.capacity to limit, where sessions.limit alone counts" -}}
+{{- if dig "extraNodeAffinity" "required" list $user -}}
+{{- fail (printf "\njupyterhub.singleuser.extraNodeAffinity.required is not counted: %s, or choose the nodes by jupyterhub.singleuser.nodeSelector" $advice) -}}
+{{- end -}}
+{{- if dig "extraResource" "guarantees" dict $user -}}
+{{- fail (printf "\njupyterhub.singleuser.extraResource.guarantees is not counted: %s" $advice) -}}
+{{- end -}}
+{{- end -}}
 {{- $api := dig "security" "cors_allow_origin" "" .Values.config -}}
 {{- $sessions := dig "config" "BinderSpawner" "cors_allow_origin" "" $hub -}}
 {{- if and $api (not (has $sessions (list $api "*"))) -}}

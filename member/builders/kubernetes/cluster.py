@@ -1,6 +1,7 @@
 """The cluster as a member sees it: nodes, pods and quotas, kept up, and what they leave room for."""
 
 import datetime
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +45,12 @@ class ClusterView:
         self._refused_at: dict[str, float] = {}
         self._nodes: Informer[ClusterNode] = Informer(client, "nodes", None, read_node)
         self._pods: Informer[ClusterPod | None] = Informer(client, "pods", None, self._read_pod)
-        self._quotas: Informer[ClusterQuota | None] = Informer(client, "resourcequotas", sessions_namespace, read_quota)
+        quotas = functools.partial(
+            read_quota,
+            best_effort=not self._shape.requests and not self._shape.limits,
+            priority_class=settings.sessions.priority_class,
+        )
+        self._quotas: Informer[ClusterQuota | None] = Informer(client, "resourcequotas", sessions_namespace, quotas)
 
     @property
     def _informers(self) -> tuple[Informer[Any], ...]:
