@@ -1,5 +1,6 @@
-"""Parts of the charts that no schema of Kubernetes' own knows or that are copies: custom resources and what they are made
-of, an archive of the chart, autoscaling, where visitors' addresses are kept, and what the charts say of themselves."""
+"""Parts of the charts that no schema of Kubernetes' own knows or that are copies: custom resources, an archive of a chart,
+autoscaling, where visitors' addresses are kept, and what the charts say of themselves.
+"""
 
 import json
 import tomllib
