@@ -1,4 +1,4 @@
-"""Parts of the charts that no schema of Kubernetes' own knows or that are copies: custom resources, an archive of a chart,
+"""Parts of the charts that no schema of Kubernetes' own knows or that are copies: custom resources, an archive,
 autoscaling, where visitors' addresses are kept, and what the charts say of themselves.
 """
 
