@@ -71,7 +71,11 @@ class Kubelet:
     def run(self, name: str) -> None:
         """Have a pod's container run."""
         address = {"hostIP": "127.0.0.1", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-        self._status(name, {"running": {"startedAt": now()}}, phase="Running", **address)
+        known = self._pod(name)["status"].get("conditions") or []
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": now()}
+        conditions = [*(item for item in known if item["type"] != "Ready"), ready]
+        state = {"running": {"startedAt": now()}}
+        self._status(name, state, phase="Running", conditions=conditions, **address)
 
     def write(self, name: str, *lines: str, at_ns: int | None = None) -> None:
         """Have a pod's container write lines."""
@@ -147,6 +151,9 @@ class Kubelet:
         }
         if reason_of_pod:
             status["reason"] = reason_of_pod
+        if not ready:
+            known = self._pod(name)["status"].get("conditions") or []
+            status["conditions"] = [item for item in known if item["type"] != "Ready"]
         status["containerStatuses"] = [{**entry, "state": state}]
         self.cluster.change("pods", self.namespace, name, status=status)
 
