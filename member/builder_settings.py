@@ -39,7 +39,10 @@ Watermark = Annotated[str, AfterValidator(_checked_watermark)]
 
 
 #: Images of repo2docker's own that have Docker's client alone, and build by its plugin: those after 2024.
-_NEEDS_DOCKER = re.compile(r"(quay\.io/)?jupyterhub/repo2docker(?!:(0\.|20(1\d|2[0-4])\.))(:|@|$)")
+NEEDS_DOCKER = re.compile(r"(quay\.io/)?jupyterhub/repo2docker(?!:(0\.|20(1\d|2[0-4])\.))(:|@|$)")
+
+#: The last of those that can build with Podman.
+PODMAN_IMAGE = "quay.io/jupyterhub/repo2docker:2024.07.0"
 
 
 class CommonBuilderSettings(Section):
@@ -258,10 +261,10 @@ class KubernetesBuilderSettings(CommonBuilderSettings):
                 raise ValueError(f"{request}: must not be above {request.removesuffix('_request')}")
         if self.cpu is not None and self.cpu_request > self.cpu:
             raise ValueError("cpu_request: must not be above cpu")
-        if self.engine == "pink" and _NEEDS_DOCKER.match(self.image):
+        if self.engine == "pink" and NEEDS_DOCKER.match(self.image):
             raise ValueError(
                 f"image: {self.image} builds by Docker's buildx, which Podman (engine: pink) does not serve; give"
-                " quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman"
+                f" {PODMAN_IMAGE}, or an image with repo2docker and a client of Podman"
             )
         return self
 

@@ -26,10 +26,6 @@ def finish_chart(draft: Draft, source: Source) -> None:
     draft.note("decide", "image.repository", "Where you have pushed the member's image (make images).")
 
 
-#: The last of repo2docker's own images that builds with Podman.
-_PODMAN_CAN = "quay.io/jupyterhub/repo2docker:2024.07.0"
-
-
 def _engine(draft: Draft) -> None:
     if draft.get("config.builder.engine") is None:
         draft.put("config.builder.engine", "host", "the default of BinderHub's chart")
@@ -39,8 +35,6 @@ def _engine(draft: Draft) -> None:
         if draft.get(f"{engine}.hostLibDir") is None:
             directory = {"dind": "/var/lib/dind", "pink": "/var/lib/pink/storage"}[engine]
             draft.put(f"{engine}.hostLibDir", f"{directory}-manybinder", _BESIDE)
-    if engine == "pink" and draft.get("config.builder.image") is None:
-        draft.put("config.builder.image", _PODMAN_CAN, "later ones of repo2docker's cannot build with Podman")
     for other in _SOCKETS.keys() - {engine}:
         draft.tree.pop(other, None)
     if engine not in _SOCKETS:

@@ -9,7 +9,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.signatures import private_pem, public_pem
-from member.builder_settings import KubernetesBuilderSettings
+from member.builder_settings import PODMAN_IMAGE, KubernetesBuilderSettings
 from member.settings import MemberSettings
 from servicekit.config import load
 from tests.charts.helmkit import CHARTS, ROOT, of_kind
@@ -21,8 +21,6 @@ CONFIG: dict[str, Any] = {
     "public_url": "https://member-1.example.org/",
     "hub": {"public_url": "https://hub.member-1.example.org/"},
 }
-#: A build image that can speak to Podman.
-PODMAN_CAN = "quay.io/jupyterhub/repo2docker:2024.07.0"
 REGISTRY = {"url": "https://registry.example.org:5000", "username": "member", "password": "a password"}
 LEAST: dict[str, Any] = {"config": CONFIG, "registry": REGISTRY}
 ALL_ON: dict[str, Any] = {
@@ -33,7 +31,7 @@ ALL_ON: dict[str, Any] = {
         "security": {"build_token_secret_file": "/etc/manybinder/secrets/build-token-secret"},
         "builder": {
             "engine": "pink",
-            "image": PODMAN_CAN,
+            "image": PODMAN_IMAGE,
             "node_selector": {"pool": "builds"},
             "tolerations": [{"key": "builds", "operator": "Exists"}],
             "sessions": {"autoscaler_max_nodes": 3, "autoscaler_sessions_per_node": 20},

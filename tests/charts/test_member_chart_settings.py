@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from contract.repos import RepoKey
+from member.builder_settings import PODMAN_IMAGE
 from member.builders.kubernetes.rules import SOCKETS, build_pod_rules, session_shape
 from member.core.pods import build_pod
 from tests.charts.helmkit import CHARTS, ROOT, Helm, assert_probes_ask, each_service, of_kind
@@ -19,7 +20,6 @@ from tests.charts.memberkit import (
     ALL_ON,
     CONFIG,
     LEAST,
-    PODMAN_CAN,
     REGISTRY,
     Objects,
     each_case,
@@ -88,7 +88,7 @@ def test_an_engine_is_where_build_pods_look_for_it(helm: Helm, chart: str, tmp_p
         "tolerations": [{"key": "b", "operator": "Exists"}],
     }
     if engine == "pink":
-        given["image"] = PODMAN_CAN
+        given["image"] = PODMAN_IMAGE
     for socket in (None, "/run/elsewhere/engine.sock"):
         config = {**CONFIG, "builder": {**given, "socket": socket} if socket else given}
         objects = ours(helm.render(chart, **{**LEAST, "config": config}))
