@@ -1,13 +1,22 @@
-"""``manybinder member check --config``: whether a member in a cluster works, and each pool of its nodes."""
+"""``manybinder member check --config``: whether a member in a cluster works, and each pool of its nodes.
+
+What only a gateway can see of a member (its reports, its clock, orders that are signed) is checked when it joins.
+"""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict
+from urllib.parse import quote
 
 import aiohttp
 import click
 
 from contract import json_types
+from contract.events import BuildEvent, Phase
+from gateway.clients.notebooks import Notebook, NotebookError
 from gateway.core import canary
+from manybinder import public_api
+from manybinder.build_stream import BuildStream
 from manybinder.errors import CommandError, Exit
 from manybinder.terminal import plain
 from member import joined
@@ -62,6 +71,45 @@ async def _findings(settings: MemberSettings, repo: str, commit: str, label: str
         yield finding
     async for finding in PoolCheck(settings, label=label, repo_url=repo, commit=commit).run():
         yield finding
+    async for finding in _launched(settings, repo, commit):
+        yield finding
+
+
+async def _launched(settings: MemberSettings, repo: str, commit: str) -> AsyncIterator[Finding]:
+    """A launch as a visitor's, through the Hub, up to a kernel: what a gateway's check does, without the gateway."""
+    if settings.auth_enabled:
+        yield Finding("launch", True, "not tried: visitors log in, and nobody does for a check")
+        return
+    async with public_api.client() as http:
+        try:
+            ready = await _ready(BuildStream(http, settings.public_url, f"git/{quote(repo, safe='')}/{commit}"))
+        except CommandError as error:
+            yield Finding("launch", False, str(error))
+            return
+        url = str(ready.fields.get("url") or "")
+        if ready.phase is not Phase.READY or not url:
+            yield Finding("launch", False, ready.message.strip() or "it ended, and nobody said why")
+            return
+        yield Finding("launch", True, f"{repo} became a session at {url}")
+        notebook = Notebook(http, f"{url.rstrip('/')}/", str(ready.fields.get("token") or ""))
+        try:
+            await notebook.open()
+            yield Finding("session", True, "it can be used by a page of another origin")
+            await notebook.compute()
+            yield Finding("websocket", True, "a kernel computes, through its websocket")
+        except NotebookError as error:
+            yield Finding("session", False, f"it {error}")
+        finally:
+            await notebook.end()
+
+
+async def _ready(stream: BuildStream) -> BuildEvent:
+    """The last event of a launch."""
+    async with aclosing(stream.events()) as events:
+        async for item in events:
+            if item.is_final:
+                return item
+    raise CommandError("it ended without saying how it did")
 
 
 async def _own_checks(url: str) -> AsyncIterator[Finding]:

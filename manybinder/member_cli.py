@@ -205,7 +205,7 @@ def check(
     Launches nothing.  Run it where the gateway runs: what is refused may depend on the address that asks.
 
     With --config, in the pod of a member on Kubernetes (or by `helm test`): whether its own checks pass, and whether
-    each pool of nodes can build and push an image, and pull it.
+    each pool of nodes can build and push an image, and pull it; then a launch up to a kernel, as a visitor's.
     """
     if bool(url) == (config is not None):
         raise click.UsageError("Give either the URL of a BinderHub, or --config.")

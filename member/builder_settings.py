@@ -3,6 +3,7 @@
 ``builder.kind`` says which kind the section is of; keys of another kind are refused like any unknown key.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -35,6 +36,13 @@ def _checked_watermark(text: str) -> str:
 
 #: A percentage or a size, as it stands in the file.
 Watermark = Annotated[str, AfterValidator(_checked_watermark)]
+
+
+#: Images of repo2docker's own that have Docker's client alone, and build by its plugin: those after 2024.
+NEEDS_DOCKER = re.compile(r"(quay\.io/)?jupyterhub/repo2docker(?!:(0\.|20(1\d|2[0-4])\.))(:|@|$)")
+
+#: The last of those that can build with Podman.
+PODMAN_IMAGE = "quay.io/jupyterhub/repo2docker:2024.07.0"
 
 
 class CommonBuilderSettings(Section):
@@ -170,7 +178,7 @@ class KubernetesBuilderSettings(CommonBuilderSettings):
 
     engine: Literal["host", "dind", "pink", "none"] = "host"
     """Whose socket a build pod gets: Docker of the node, or that of a DaemonSet with Docker (``dind``) or Podman
-    (``pink``); ``none`` where the image brings an engine of its own."""
+    (``pink``, which needs an ``image`` that can speak to it); ``none`` where the image brings an engine of its own."""
 
     socket: str | None = Field(default=None, pattern=r"^/.+")
     """Where the node has that socket; by default where BinderHub's chart puts it."""
@@ -253,6 +261,11 @@ class KubernetesBuilderSettings(CommonBuilderSettings):
                 raise ValueError(f"{request}: must not be above {request.removesuffix('_request')}")
         if self.cpu is not None and self.cpu_request > self.cpu:
             raise ValueError("cpu_request: must not be above cpu")
+        if self.engine == "pink" and NEEDS_DOCKER.match(self.image):
+            raise ValueError(
+                f"image: {self.image} builds by Docker's buildx, which Podman (engine: pink) does not serve; give"
+                f" {PODMAN_IMAGE}, or an image with repo2docker and a client of Podman"
+            )
         return self
 
 

@@ -64,6 +64,10 @@ class ClusterSessionSettings(Section):
     image_pull_secrets: tuple[str, ...] = ()
     """``singleuser.image.pullSecrets``: with which ``manybinder member check`` has nodes pull."""
 
+    priority_class: str = ""
+    """The PriorityClass of session pods, by which a ResourceQuota may count them: the one that they name, or the
+    cluster's default one (zero-to-jupyterhub's, with ``scheduling.podPriority``)."""
+
     placeholders_are_free: bool = True
     """Whether user placeholders give way to sessions (``scheduling.podPriority.enabled``)."""
 

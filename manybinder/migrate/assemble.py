@@ -18,6 +18,7 @@ from manybinder.migrate.reading import Source
 from manybinder.migrate.release import finish_chart
 from manybinder.migrate.rows import PROVIDER, UnfitError
 from manybinder.migrate.traits import CLASSES, TRAITS, generality, prefixes_of, row_of
+from member.builder_settings import NEEDS_DOCKER, PODMAN_IMAGE
 from servicekit.config import SCHEMA
 
 _PROXIES = (
@@ -177,6 +178,9 @@ def _member(draft: Draft, source: Source) -> None:
         if timeout := draft.get(f"{config}builder.timeout"):
             draft.put(f"{config}builder.max_age", timeout, draft.origins[f"{config}builder.timeout"])
         _bounds(draft, f"{config}builder.")
+        image = draft.get(f"{config}builder.image")
+        if draft.get(f"{config}builder.engine") == "pink" and (image is None or NEEDS_DOCKER.match(image)):
+            draft.put(f"{config}builder.image", PODMAN_IMAGE, "later ones of repo2docker's cannot build with Podman")
     if draft.target == "chart":
         add_hub_values(draft, source.section("jupyterhub"))
         finish_chart(draft, source)

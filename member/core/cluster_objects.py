@@ -34,9 +34,6 @@ _ROLES = {
     BUILD_COMPONENT: Role.BUILD,
 }
 
-#: Quotas of these scopes never count a session, which has neither a deadline nor is it best-effort.
-_FOREIGN_SCOPES = {"Terminating", "BestEffort"}
-
 
 def read_node(node: Object) -> ClusterNode:
     """A node."""
@@ -77,14 +74,43 @@ def read_pod(pod: Object, sessions_namespace: str, builds_namespace: str) -> Clu
     )
 
 
-def read_quota(quota: Object) -> ClusterQuota | None:
-    """A ResourceQuota; ``None`` for one that does not count sessions."""
+def read_quota(quota: Object, *, best_effort: bool = False, priority_class: str = "") -> ClusterQuota | None:
+    """A ResourceQuota; ``None`` for one that does not count sessions.
+
+    ``best_effort``: sessions ask for nothing and are limited in nothing; ``priority_class`` is theirs, if any.
+    """
     spec, status = quota.get("spec") or {}, quota.get("status") or {}
-    if _FOREIGN_SCOPES & set(spec.get("scopes") or ()):
+    wanted = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or ()]
+    wanted += (spec.get("scopeSelector") or {}).get("matchExpressions") or []
+    if not all(_in_scope(item, best_effort, priority_class) for item in wanted):
         return None
     hard, used = status.get("hard") or spec.get("hard") or {}, status.get("used") or {}
     left = {name: _amount(amount) - _amount(used.get(name, 0)) for name, amount in hard.items()}
     return ClusterQuota(str(quota["metadata"].get("namespace", "")), left)
+
+
+def _in_scope(wanted: Object, best_effort: bool, priority_class: str) -> bool:
+    """Whether a session is in a quota's scope.  Source: kubernetes.io, "Resource Quotas", "Quota scopes".
+
+    Sessions have no deadline, and no affinity to pods of other namespaces.  What is not known counts them: rather too
+    little room is told than too much.
+    """
+    scope, operator, values = wanted.get("scopeName"), wanted.get("operator"), wanted.get("values") or ()
+    if scope == "PriorityClass":
+        known = {
+            "In": priority_class in values,
+            "NotIn": priority_class not in values,
+            "Exists": bool(priority_class),
+            "DoesNotExist": not priority_class,
+        }
+        return known.get(str(operator), True)
+    always = {
+        "Terminating": False,
+        "CrossNamespacePodAffinity": False,
+        "BestEffort": best_effort,
+        "NotBestEffort": not best_effort,
+    }
+    return always.get(str(scope), True)
 
 
 def requests_of(spec: Object) -> Amounts:

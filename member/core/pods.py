@@ -6,7 +6,7 @@ dashboards, image cleaners) goes on working.  What it lacks: a deadline, limits,
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -60,6 +60,7 @@ class BuildPodRules:
 
     ``command`` runs in place of the image's own entry point, with repo2docker's command line as its arguments.
     ``requests`` and ``limits`` are Kubernetes quantities by resource.  ``socket`` is the engine's on the node.
+    ``node_requirements`` are match expressions of nodes' labels, for what ``node_selector`` cannot say.
     """
 
     namespace: str
@@ -75,6 +76,7 @@ class BuildPodRules:
     requests: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    node_requirements: tuple[Mapping[str, Any], ...] = ()
     tolerations: tuple[Mapping[str, str], ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
     priority_class: str = ""
@@ -138,7 +140,7 @@ def build_pod(
         "containers": [container],
         "volumes": volumes,
         "tolerations": _tolerations(rules),
-        "affinity": _affinity(node),
+        "affinity": _affinity(node, rules.node_requirements),
     }
     if rules.node_selector:
         spec["nodeSelector"] = dict(rules.node_selector)
@@ -239,15 +241,25 @@ def _tolerations(rules: BuildPodRules) -> list[dict[str, Any]]:
     return [*dedicated, *trouble, *(dict(toleration) for toleration in rules.tolerations)]
 
 
-def _affinity(node: str | None) -> dict[str, Any]:
+def required_nodes(requirements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The affinity of a pod that runs only on nodes whose labels meet all of some match expressions."""
+    if not requirements:
+        return {}
+    terms = [{"matchExpressions": [dict(item) for item in requirements]}]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def _affinity(node: str | None, requirements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    affinity = required_nodes(requirements)
     if node is not None:
         # By the node's name: its host name label may be another.
         wanted = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
         term: dict[str, Any] = {"weight": 100, "preference": wanted}
-        return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}
+        affinity.setdefault("nodeAffinity", {})["preferredDuringSchedulingIgnoredDuringExecution"] = [term]
+        return affinity
     others = {
         "topologyKey": "kubernetes.io/hostname",
         "labelSelector": {"matchLabels": {COMPONENT: BUILD_COMPONENT}},
     }
     apart = {"weight": 100, "podAffinityTerm": others}
-    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [apart]}}
+    return {**affinity, "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [apart]}}

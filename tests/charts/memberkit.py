@@ -9,7 +9,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.signatures import private_pem, public_pem
-from member.builder_settings import KubernetesBuilderSettings
+from member.builder_settings import PODMAN_IMAGE, KubernetesBuilderSettings
 from member.settings import MemberSettings
 from servicekit.config import load
 from tests.charts.helmkit import CHARTS, ROOT, of_kind
@@ -31,6 +31,7 @@ ALL_ON: dict[str, Any] = {
         "security": {"build_token_secret_file": "/etc/manybinder/secrets/build-token-secret"},
         "builder": {
             "engine": "pink",
+            "image": PODMAN_IMAGE,
             "node_selector": {"pool": "builds"},
             "tolerations": [{"key": "builds", "operator": "Exists"}],
             "sessions": {"autoscaler_max_nodes": 3, "autoscaler_sessions_per_node": 20},

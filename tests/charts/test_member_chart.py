@@ -184,6 +184,9 @@ def test_helm_test_checks_pools_with_rights_of_its_own_while_it_runs(helm: Helm,
     made = hooks(helm.render(chart, **SEVERAL))
     (pod,) = of_kind(made, "Pod")
     assert offences(pod["spec"]) == []
+    # It ends before Helm's patience does, with the timeout that is documented.
+    assert 3000 < pod["spec"]["activeDeadlineSeconds"] < 3600
+    assert "helm test member --namespace binder --logs --timeout 1h" in README
     for item in made:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
         policy = item["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(",")

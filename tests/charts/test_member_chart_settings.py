@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from contract.repos import RepoKey
+from member.builder_settings import PODMAN_IMAGE
 from member.builders.kubernetes.rules import SOCKETS, build_pod_rules, session_shape
 from member.core.pods import build_pod
 from tests.charts.helmkit import CHARTS, ROOT, Helm, assert_probes_ask, each_service, of_kind
@@ -81,7 +82,13 @@ def test_what_a_session_asks_is_what_the_hub_gives_it(helm: Helm, chart: str, tm
 
 @pytest.mark.parametrize("engine", ["dind", "pink"])
 def test_an_engine_is_where_build_pods_look_for_it(helm: Helm, chart: str, tmp_path: Path, engine: str) -> None:
-    given = {"engine": engine, "node_selector": {"pool": "builds"}, "tolerations": [{"key": "b", "operator": "Exists"}]}
+    given: dict[str, Any] = {
+        "engine": engine,
+        "node_selector": {"pool": "builds"},
+        "tolerations": [{"key": "b", "operator": "Exists"}],
+    }
+    if engine == "pink":
+        given["image"] = PODMAN_IMAGE
     for socket in (None, "/run/elsewhere/engine.sock"):
         config = {**CONFIG, "builder": {**given, "socket": socket} if socket else given}
         objects = ours(helm.render(chart, **{**LEAST, "config": config}))

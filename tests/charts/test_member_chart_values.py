@@ -39,6 +39,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (config(builder={"namespace": "x"}), "config.builder.namespace is set by the chart"),
     (config(builder={"sessions": {"memory": "1Gi"}}), "config.builder.sessions.memory is what jupyterhub's values say"),
     (config(builder={"engine": "docker"}), "/config/builder/engine"),
+    (config(builder={"engine": "pink"}), "Podman does not serve that"),
+    (
+        config(builder={"engine": "pink", "image": "quay.io/jupyterhub/repo2docker:2026.4.0"}),
+        "give quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman",
+    ),
     (config(builder={"push_secret": "x"}), "config.builder.push_secret is set by the chart"),
     (config(registry={"url": "https://r"}), "config.registry.url is set by the chart: use the value registry"),
     (
@@ -66,6 +71,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         user(networkPolicy={"egressAllowRules": {"cloudMetadataServer": True}}),
         "nothing keeps sessions away from the cloud's metadata",
     ),
+    (
+        user(extraNodeAffinity={"required": [{"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}]}),
+        "extraNodeAffinity.required is not counted",
+    ),
+    (user(extraResource={"guarantees": {"nvidia.com/gpu": "1"}}), "extraResource.guarantees is not counted"),
     (hub(services={"binder": None}), "/jupyterhub/hub/services/binder"),
     (hub(existingSecret="hub-of-ours"), "give the same one as jupyterhub.hub.services.binder.apiToken"),
     (hub(loadRoles={"binder": {"services": []}}), "loadRoles.binder.services lacks binder"),
@@ -91,6 +101,12 @@ def test_bad_values_are_refused_with_a_sentence(helm: Helm, chart: str, values: 
     assert sentence in helm.refusal(chart, **values)
 
 
+def test_what_cannot_be_counted_is_taken_where_nothing_is_counted(helm: Helm, chart: str) -> None:
+    values = user(extraResource={"guarantees": {"nvidia.com/gpu": "1"}})
+    values["config"] = {**CONFIG, "builder": {"capacity": "limit"}}
+    assert helm.render(chart, **values)
+
+
 def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
     def notes(**values: Any) -> str:
         path = helm.home / "values.yaml"
@@ -109,8 +125,11 @@ def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
     assert "It needs the Secret manybinder-registry, in binder and in binder-builds" in whole
     assert "Nothing leads to it" not in whole
     assert "It joins https://binder.example.org" in whole
+    assert "helm test binder --namespace binder --logs --timeout 1h" in whole
     assert "WARNING" not in least + whole
-    assert notes(**BARE).count("WARNING") == 1
+    bare = notes(**BARE)
+    assert bare.count("WARNING") == 2
+    assert "runs in Docker of the nodes, where no NetworkPolicy holds it" in bare
 
 
 def test_no_secret_setting_is_let_into_a_config_map() -> None:

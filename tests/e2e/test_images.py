@@ -154,6 +154,17 @@ def test_the_image_holds_what_the_lock_names_and_no_more(engine: Podman, name: s
     assert {"aiohttp", "redis", "cryptography"} <= found.keys()
 
 
+@pytest.mark.parametrize(("name", "most_mb"), [("gateway", 200), ("member", 700)])
+def test_the_image_is_small_and_a_change_of_the_code_smaller(engine: Podman, name: str, most_mb: int) -> None:
+    def size(image: str) -> int:
+        return int(engine.run("image", "inspect", "--format={{.Size}}", image))
+
+    assert size(tag(name)) - size(BASE) < most_mb * 10**6
+    layers = json.loads(engine.run("history", "--format=json", tag(name)))
+    (own,) = [item["size"] for item in layers if "/own/" in item["CreatedBy"]]
+    assert 0 < own < 20 * 10**6
+
+
 def test_an_image_that_is_built_again_comes_from_the_cache(engine: Podman) -> None:
     said = make_images(engine)
     steps = [line for line in said.splitlines() if re.match(r"(\[\d/\d\] )?STEP \d+/\d+: (RUN|COPY)", line)]

@@ -305,6 +305,7 @@ def test_what_helm_says_of_a_release(tmp_path: Path, capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     tree = yaml.safe_load(out)
     assert tree["config"]["builder"]["engine"] == "pink"
+    assert tree["config"]["builder"]["image"] == "quay.io/jupyterhub/repo2docker:2024.07.0"
     assert tree["pink"] == {"hostLibDir": "/var/lib/pink/storage-manybinder"}
     assert "USER" not in out + err
     assert (tree["replicas"], tree["persistence"]) == (2, {"enabled": False})

@@ -9,6 +9,10 @@
 {{- if eq (include "member.buildsNamespace" .) .Release.Namespace -}}
 {{- fail (printf "\nbuilds.namespace is the release's own, %q: builds need a namespace of their own, so that this one can keep the restricted Pod Security Standard" .Release.Namespace) -}}
 {{- end -}}
+{{- $image := dig "builder" "image" "" .Values.config | default "quay.io/jupyterhub/repo2docker" -}}
+{{- if and (eq (include "member.engine" .) "pink") (regexMatch "^(quay\\.io/)?jupyterhub/repo2docker([:@]|$)" $image) (not (regexMatch ":(0\\.|20(1[0-9]|2[0-4])\\.)" $image)) -}}
+{{- fail "\nconfig.builder.engine is \"pink\", and config.builder.image is repo2docker's own, which builds by Docker's buildx: Podman does not serve that; give quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman" -}}
+{{- end -}}
 {{- if ne (empty .Values.join.gateway) (empty .Values.join.tokenSecret) -}}
 {{- fail "\njoin.gateway and join.tokenSecret go together: the federation's address, and the Secret that holds a join token in its key \"token\"" -}}
 {{- end -}}
@@ -125,6 +129,15 @@
 {{- if not (dig "cloudMetadata" "blockWithIptables" false $user) -}}
 {{- if or (not $policy.enabled) (dig "egressAllowRules" "cloudMetadataServer" false $policy) -}}
 {{- fail "\nnothing keeps sessions away from the cloud's metadata: set jupyterhub.singleuser.networkPolicy.enabled to true and its egressAllowRules.cloudMetadataServer to false (or cloudMetadata.blockWithIptables to true, for which sessions get a privileged container)" -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (include "member.capacity" .) "cluster" -}}
+{{- $advice := "the member would tell of room that is not there; set config.builder.capacity to limit, where sessions.limit alone counts" -}}
+{{- if dig "extraNodeAffinity" "required" list $user -}}
+{{- fail (printf "\njupyterhub.singleuser.extraNodeAffinity.required is not counted: %s, or choose the nodes by jupyterhub.singleuser.nodeSelector" $advice) -}}
+{{- end -}}
+{{- if dig "extraResource" "guarantees" dict $user -}}
+{{- fail (printf "\njupyterhub.singleuser.extraResource.guarantees is not counted: %s" $advice) -}}
 {{- end -}}
 {{- end -}}
 {{- $api := dig "security" "cors_allow_origin" "" .Values.config -}}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import logging
 import time
@@ -56,14 +57,16 @@ class KubernetesBuilder:
     confined = True
     confinement_reason = "in pods of the cluster"
 
-    def __init__(self, settings: MemberSettings) -> None:
+    def __init__(self, settings: MemberSettings, *, node_requirements: tuple[Mapping[str, Any], ...] = ()) -> None:
+        """``node_requirements`` are match expressions that the labels of builds' nodes have to meet."""
         self._settings = own_settings(settings)
         here = rules.own_namespace()
         self._namespace = self._settings.namespace or here
         self._sessions_namespace = self._settings.sessions.namespace or here
         self._registry_settings = settings.registry
         push = settings.registry is not None and settings.registry.push
-        self._rules = rules.build_pod_rules(self._settings, settings.name, self._namespace, push=push)
+        common = rules.build_pod_rules(self._settings, settings.name, self._namespace, push=push)
+        self._rules = dataclasses.replace(common, node_requirements=node_requirements)
         self._registry: Registry | None = None
         self._tasks = Tasks()
         self._known: dict[str, BuiltImage] = {}

@@ -1,6 +1,7 @@
 """The cluster as a member sees it: nodes, pods and quotas, kept up, and what they leave room for."""
 
 import datetime
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +45,12 @@ class ClusterView:
         self._refused_at: dict[str, float] = {}
         self._nodes: Informer[ClusterNode] = Informer(client, "nodes", None, read_node)
         self._pods: Informer[ClusterPod | None] = Informer(client, "pods", None, self._read_pod)
-        self._quotas: Informer[ClusterQuota | None] = Informer(client, "resourcequotas", sessions_namespace, read_quota)
+        quotas = functools.partial(
+            read_quota,
+            best_effort=not self._shape.requests and not self._shape.limits,
+            priority_class=settings.sessions.priority_class,
+        )
+        self._quotas: Informer[ClusterQuota | None] = Informer(client, "resourcequotas", sessions_namespace, quotas)
 
     @property
     def _informers(self) -> tuple[Informer[Any], ...]:
@@ -104,15 +110,35 @@ class ClusterView:
     def _read_pod(self, pod: Mapping[str, Any]) -> ClusterPod | None:
         read = read_pod(pod, self._sessions_namespace, self._builds_namespace)
         if read is not None and read.refused and read.node:
-            at = _unix(str(pod["metadata"].get("creationTimestamp") or ""), self._clock())
+            at = _refused_at(pod, self._clock())
             if at > self._refused_at.get(read.node, float("-inf")):
                 logger.info("node %s has refused a pod: %s", read.node, (pod.get("status") or {}).get("reason"))
                 self._refused_at[read.node] = at
         return read
 
 
-def _unix(stamp: str, default: float) -> float:
+def _refused_at(pod: Mapping[str, Any], default: float) -> float:
+    """When a node has refused a pod, which may have waited for one for long.
+
+    The kubelet's status manager gives a status that has no ``startTime`` the time of its first report, and a refusal is
+    the first; the scheduler's condition is from just before, where the kubelet has left it.
+    """
+    status = pod.get("status") or {}
+    stamps = [
+        pod["metadata"].get("creationTimestamp"),
+        status.get("startTime"),
+        *(
+            item.get("lastTransitionTime")
+            for item in status.get("conditions") or []
+            if item.get("type") == "PodScheduled"
+        ),
+    ]
+    known = [at for stamp in stamps if (at := _unix(stamp)) is not None]
+    return max(known) if known else default
+
+
+def _unix(stamp: Any) -> float | None:
     try:
-        return datetime.datetime.fromisoformat(stamp).timestamp()
+        return datetime.datetime.fromisoformat(str(stamp)).timestamp()
     except ValueError:
-        return default
+        return None

@@ -19,7 +19,7 @@ from member.clients.kubernetes import Kubernetes, KubernetesError
 from member.core.cluster_capacity import ClusterNode, SessionShape, fits
 from member.core.cluster_objects import read_node
 from member.core.pod_status import Stage, read_status
-from member.core.pods import CONTAINER
+from member.core.pods import CONTAINER, required_nodes
 from member.settings import MemberSettings
 
 #: Seconds between two looks at a pod.
@@ -40,19 +40,23 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """``value`` is the label's, "" for nodes without it; ``nodes`` are their names."""
+    """``value`` is the label's, ``None`` for nodes without it; ``nodes`` are their names."""
 
-    value: str
+    value: str | None
     nodes: tuple[str, ...]
 
 
 def pools(nodes: Iterable[ClusterNode], label: str, shape: SessionShape) -> list[Pool]:
     """The pools that pods of a shape may run on now, by the label's value."""
-    found: dict[str, list[str]] = {}
+    found: dict[str | None, list[str]] = {}
     for node in nodes:
         if node.ready and not node.cordoned and fits(node, shape):
-            found.setdefault(node.labels.get(label, ""), []).append(node.name)
-    return [Pool(value, tuple(sorted(names))) for value, names in sorted(found.items())]
+            found.setdefault(node.labels.get(label), []).append(node.name)
+    return [Pool(value, tuple(sorted(names))) for value, names in sorted(found.items(), key=_by_value)]
+
+
+def _by_value(entry: tuple[str | None, list[str]]) -> tuple[bool, str]:
+    return (entry[0] is None, entry[0] or "")
 
 
 class PoolCheck:
@@ -95,7 +99,11 @@ class PoolCheck:
         return rules.session_shape(self._own, self._sessions)
 
     def _where(self, pool: Pool) -> Mapping[str, str]:
-        return {self._label: pool.value} if pool.value else {}
+        return {} if pool.value is None else {self._label: pool.value}
+
+    def _requirements(self, pool: Pool) -> tuple[Mapping[str, Any], ...]:
+        """What a selector cannot say: that a node has no such label."""
+        return ({"key": self._label, "operator": "DoesNotExist"},) if pool.value is None else ()
 
     async def _push(self, pool: Pool) -> tuple[str | None, Finding]:
         """Build on a pool and push; the image, if that has worked."""
@@ -104,7 +112,8 @@ class PoolCheck:
             return None, Finding(what, False, "there is no registry to push to (registry, registry.push)")
         selector = {**self._own.node_selector, **self._where(pool)}
         own = self._own.model_copy(update={"node_selector": selector, "capacity": "limit", "sticky": False})
-        builder = KubernetesBuilder(self._settings.model_copy(update={"builder": own}))
+        settings = self._settings.model_copy(update={"builder": own})
+        builder = KubernetesBuilder(settings, node_requirements=self._requirements(pool))
         token = secrets.token_hex(4)
         image = f"{self._settings.image_prefix}check-{token}:{self._commit}"
         lines: list[str] = []
@@ -126,7 +135,7 @@ class PoolCheck:
         if image is None:
             return Finding(what, False, "no image was pushed that could be pulled")
         name = f"manybinder-check-{secrets.token_hex(4)}"
-        manifest = self._session(name, image, {**self._own.sessions.node_selector, **self._where(pool)})
+        manifest = self._session(name, image, pool)
         try:
             await client.create("pods", self._sessions, manifest)
         except KubernetesError as error:
@@ -160,7 +169,7 @@ class PoolCheck:
                 return Finding(what, False, _of_an_image(status.words))
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    def _session(self, name: str, image: str, selector: Mapping[str, str]) -> dict[str, Any]:
+    def _session(self, name: str, image: str, pool: Pool) -> dict[str, Any]:
         """A pod that wants nothing but its image; it keeps the restricted Pod Security Standard."""
         secrets_: Sequence[str] = self._own.sessions.image_pull_secrets
         return {
@@ -172,7 +181,8 @@ class PoolCheck:
                 "activeDeadlineSeconds": max(1, round(self._pull_timeout_s)),
                 "automountServiceAccountToken": False,
                 "enableServiceLinks": False,
-                "nodeSelector": dict(selector),
+                "nodeSelector": {**self._own.sessions.node_selector, **self._where(pool)},
+                "affinity": required_nodes(self._requirements(pool)),
                 "tolerations": [dict(item) for item in self._shape().tolerations],
                 "imagePullSecrets": [{"name": secret} for secret in secrets_],
                 "securityContext": {
@@ -195,7 +205,8 @@ class PoolCheck:
 
 
 def _called(pool: Pool) -> str:
-    return f"{pool.value or 'nodes without the label'} ({', '.join(pool.nodes[:3])}{', …' if pool.nodes[3:] else ''})"
+    value = "nodes without the label" if pool.value is None else pool.value or "nodes with an empty label"
+    return f"{value} ({', '.join(pool.nodes[:3])}{', …' if pool.nodes[3:] else ''})"
 
 
 def _of_an_image(words: str) -> str:

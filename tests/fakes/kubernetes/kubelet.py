@@ -71,7 +71,11 @@ class Kubelet:
     def run(self, name: str) -> None:
         """Have a pod's container run."""
         address = {"hostIP": "127.0.0.1", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
-        self._status(name, {"running": {"startedAt": now()}}, phase="Running", **address)
+        known = self._pod(name)["status"].get("conditions") or []
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": now()}
+        conditions = [*(item for item in known if item["type"] != "Ready"), ready]
+        state = {"running": {"startedAt": now()}}
+        self._status(name, state, phase="Running", conditions=conditions, **address)
 
     def write(self, name: str, *lines: str, at_ns: int | None = None) -> None:
         """Have a pod's container write lines."""
@@ -104,12 +108,16 @@ class Kubelet:
         self.finish(name, 137, reason="Error", reason_of_pod="Evicted", message=message)
 
     def refuse(self, name: str, node: str, reason: str) -> None:
-        """Refuse a pod that was scheduled to a node (``OutOfpods`` …)."""
-        self.cluster.change("pods", self.namespace, name, spec={"nodeName": node})
+        """Refuse a pod that was scheduled to a node (``OutOfpods`` …).
+
+        Source: kubelet, ``rejectPod`` (phase, reason, message), and its status manager, which sets ``startTime`` with a
+        status that has none; the scheduler has said before that the pod has its node.
+        """
+        condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
+        self.cluster.change("pods", self.namespace, name, spec={"nodeName": node}, status={"conditions": [condition]})
         message = "Pod was rejected: Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110"
-        self.cluster.change(
-            "pods", self.namespace, name, status={"phase": "Failed", "reason": reason, "message": message}
-        )
+        status = {"phase": "Failed", "reason": reason, "message": message, "startTime": now()}
+        self.cluster.change("pods", self.namespace, name, status=status)
 
     def remove(self, name: str) -> None:
         """Have a pod be gone, as after its grace period."""
@@ -143,6 +151,9 @@ class Kubelet:
         }
         if reason_of_pod:
             status["reason"] = reason_of_pod
+        if not ready:
+            known = self._pod(name)["status"].get("conditions") or []
+            status["conditions"] = [item for item in known if item["type"] != "Ready"]
         status["containerStatuses"] = [{**entry, "state": state}]
         self.cluster.change("pods", self.namespace, name, status=status)
 
@@ -304,11 +315,33 @@ def _takes(node: Object, pod: Object) -> bool:
         return False
     selector = pod["spec"].get("nodeSelector") or {}
     labels = node["metadata"].get("labels") or {}
-    return all(labels.get(key) == value for key, value in selector.items()) and all(
+    if any(labels.get(key) != value for key, value in selector.items()) or not _is_wanted(labels, pod):
+        return False
+    return all(
         any(_tolerates(toleration, taint) for toleration in pod["spec"].get("tolerations") or [])
         for taint in node["spec"].get("taints") or []
         if taint["effect"] != "PreferNoSchedule"
     )
+
+
+def _is_wanted(labels: Mapping[str, str], pod: Object) -> bool:
+    """Whether a pod's required node affinity lets it onto a node of these labels: one of its terms is met wholly."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required is None:
+        return True
+
+    def meets(item: Object) -> bool:
+        value, values = labels.get(item["key"]), item.get("values") or []
+        known = {
+            "In": value in values,
+            "NotIn": value not in values,
+            "Exists": value is not None,
+            "DoesNotExist": value is None,
+        }
+        return known[item["operator"]]
+
+    return any(all(map(meets, term["matchExpressions"])) for term in required["nodeSelectorTerms"])
 
 
 def _tolerates(toleration: dict[str, Any], taint: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -204,6 +205,40 @@ def test_objects_of_the_api_are_read() -> None:
     assert not read_node(node("n", ready=False)).ready
     assert read_quota(quota("q", {"pods": "5"}, {"pods": "2"})) == ClusterQuota("", {"pods": Decimal(3)})
     assert read_quota(quota("q", {"pods": "5"}, {}, scopes=["BestEffort"])) is None
+
+
+@pytest.mark.parametrize(
+    ("scope", "counts"),
+    [
+        ({"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}, False),
+        ({"scopeName": "PriorityClass", "operator": "In", "values": ["high", "users"]}, True),
+        ({"scopeName": "PriorityClass", "operator": "NotIn", "values": ["high"]}, True),
+        ({"scopeName": "PriorityClass", "operator": "NotIn", "values": ["users"]}, False),
+        ({"scopeName": "PriorityClass", "operator": "Exists"}, True),
+        ({"scopeName": "PriorityClass", "operator": "DoesNotExist"}, False),
+        ({"scopeName": "Terminating", "operator": "Exists"}, False),
+        ({"scopeName": "NotTerminating", "operator": "Exists"}, True),
+        ({"scopeName": "BestEffort", "operator": "Exists"}, False),
+        ({"scopeName": "NotBestEffort", "operator": "Exists"}, True),
+        ({"scopeName": "CrossNamespacePodAffinity", "operator": "Exists"}, False),
+        ({"scopeName": "OfALaterKubernetes", "operator": "Exists"}, True),
+    ],
+)
+def test_a_quota_binds_sessions_that_are_in_its_scope(scope: dict[str, Any], counts: bool) -> None:
+    given = quota("q", {"pods": "5"}, {}, scopeSelector={"matchExpressions": [scope]})
+    assert (read_quota(given, priority_class="users") is not None) is counts
+    # All of them have to hold.
+    both = quota("q", {"pods": "5"}, {}, scopes=["BestEffort"], scopeSelector={"matchExpressions": [scope]})
+    assert read_quota(both, priority_class="users") is None
+
+
+def test_sessions_that_ask_for_nothing_are_of_another_scope_and_may_have_no_class() -> None:
+    assert read_quota(quota("q", {"pods": "5"}, {}, scopes=["BestEffort"]), best_effort=True) is not None
+    assert read_quota(quota("q", {"pods": "5"}, {}, scopes=["NotBestEffort"]), best_effort=True) is None
+    for operator, counts in (("Exists", False), ("DoesNotExist", True), ("NotIn", True)):
+        scope = {"scopeName": "PriorityClass", "operator": operator, "values": ["high"]}
+        given = quota("q", {"pods": "5"}, {}, scopeSelector={"matchExpressions": [scope]})
+        assert (read_quota(given) is not None) is counts
 
 
 def test_pods_of_the_api_are_read_by_what_they_are() -> None:

@@ -1,12 +1,12 @@
 """Builds and capacity in a cluster, fake or real.
 
 The real one is used where ``MANYBINDER_TEST_KUBECONFIG`` names a kubeconfig, of someone who may make namespaces and do
-anything in them, and list and watch nodes and the pods of all namespaces; who may not gets failures with the API's own
-words.  Each test makes a namespace of its own and removes it.  ``MANYBINDER_TEST_IMAGE`` names an image that its nodes
-have or can pull without a password (an entry point does not matter), with ``/bin/sh`` and ``sleep`` in it, such as
-BusyBox or Debian.  A node must take pods without tolerations (a control plane alone does not), have room for a few of
-16 MiB, and count ephemeral storage.  Nothing here may hold in the fake cluster alone: no fault is asked for, and no
-time is exact.
+anything in them, list and watch nodes and the pods of all namespaces, and cordon nodes (one is, for seconds); who may
+not gets failures with the API's own words.  Each test makes a namespace of its own and removes it.
+``MANYBINDER_TEST_IMAGE`` names an image that its nodes have or can pull without a password (an entry point does not
+matter), with ``/bin/sh`` and ``sleep`` in it, such as BusyBox or Debian.  A node must take pods without tolerations (a
+control plane alone does not), have room for a few of 16 MiB, and count ephemeral storage.  Nothing here may hold in the
+fake cluster alone: no fault is asked for, and no time is exact.
 """
 
 import asyncio
@@ -282,6 +282,74 @@ async def test_a_quota_takes_the_room_for_sessions_away(place: Place) -> None:
         return (await builder.resources()).sessions == 0
 
     await until(without_room)
+
+
+async def test_a_node_that_is_cordoned_takes_its_room_away(place: Place) -> None:
+    builder = await place.builder()
+    # Where a build has gone, there is room.
+    place.read(await place.builder(LONG), build_request_for("cordon"))
+    where = await _node_of(place, "component=binderhub-build")
+    before = (await builder.resources()).sessions or 0
+    assert before > 0
+
+    async def less() -> bool:
+        return ((await builder.resources()).sessions or 0) < before
+
+    try:
+        await place.client.patch("nodes", None, where, {"spec": {"unschedulable": True}})
+        await until(less)
+    finally:
+        await place.client.patch("nodes", None, where, {"spec": {"unschedulable": None}})
+
+
+async def test_a_sticky_build_wants_to_go_where_an_engine_is_ready(place: Place) -> None:
+    container = {"name": "engine", "image": place.image, "command": ["/bin/sh", "-c", "sleep 600"]}
+    engine = new("Pod", "engine", labels={"which": "engine"}, spec={"containers": [container]})
+    await place.client.create("pods", place.namespace, engine)
+
+    async def ready() -> bool:
+        status = (await place.client.get("pods", place.namespace, "engine")).get("status") or {}
+        return any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions") or [])
+
+    await until(ready)
+    where = await _node_of(place, "which=engine")
+    builder = await place.builder(LONG, sticky=True, builder_pods="which=engine", slots=5)
+    wanted = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [where]}]}
+    tried = 0
+
+    async def goes_there() -> bool:
+        # A builder that has just started may not have seen the engine yet.
+        nonlocal tried
+        tried += 1
+        place.read(builder, build_request_for(f"sticky-{tried}"))
+        await until(lambda: _are(place, tried))
+        terms = [
+            term["preference"]
+            for pod in await place.pods()
+            for term in (pod["spec"]["affinity"].get("nodeAffinity") or {}).get(
+                "preferredDuringSchedulingIgnoredDuringExecution", []
+            )
+        ]
+        return wanted in terms
+
+    await until(goes_there)
+
+
+async def _are(place: Place, number: int) -> bool:
+    return len(await place.pods()) >= number
+
+
+async def _node_of(place: Place, labels: str) -> str:
+    """The node of the one pod with these labels, once it has one."""
+    found: list[str] = []
+
+    async def scheduled() -> bool:
+        items = (await place.client.list_all("pods", place.namespace, labels=labels)).items
+        found[:] = [item["spec"]["nodeName"] for item in items if item["spec"].get("nodeName")]
+        return bool(found)
+
+    await until(scheduled)
+    return found[0]
 
 
 async def test_the_api_refuses_as_the_client_expects(place: Place) -> None:

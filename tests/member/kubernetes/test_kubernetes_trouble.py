@@ -9,7 +9,7 @@ import pytest
 from contract.events import Failure, Phase
 from contract.rendezvous import score
 from member.builders.kubernetes.builder import KubernetesBuilder
-from tests.fakes.kubernetes import node, quota
+from tests.fakes.kubernetes import Kubelet, node, quota
 from tests.member.kubernetes.kube_harness import NAMESPACE, cluster, settings
 from tests.member.member_harness import until
 
@@ -218,7 +218,7 @@ async def test_room_for_sessions_shrinks_within_seconds_of_what_takes_it(tmp_pat
             labels = {"app": "jupyterhub", "component": "singleuser-server"}
             container = {"name": "notebook", "resources": {"requests": {"memory": "1Gi"}}}
             return {
-                "metadata": {"name": name, "labels": labels, "creationTimestamp": "2099-01-01T00:00:00Z"},
+                "metadata": {"name": name, "labels": labels, "creationTimestamp": "2026-01-01T00:00:00Z"},
                 "spec": {"nodeName": "node-2", "containers": [container]},
                 "status": {"phase": "Running"},
                 **more,
@@ -235,14 +235,19 @@ async def test_room_for_sessions_shrinks_within_seconds_of_what_takes_it(tmp_pat
         await room(0)
         there.api.store.remove("resourcequotas", "hub", "few")
         await room(9)
-        refused = {"status": {"phase": "Failed", "reason": "OutOfpods"}}
-        there.api.store.put("pods", "hub", session("jupyter-b", **refused))
+        # What was refused long ago says nothing of now; what has waited as long, and is refused now, does.
+        ago = "2026-01-01T00:00:00Z"
+        refused = {"phase": "Failed", "reason": "OutOfpods", "startTime": ago}
+        there.api.store.put("pods", "hub", session("jupyter-old", status=refused))
+        there.api.store.put("pods", "hub", session("jupyter-b", status={"phase": "Pending"}))
+        await room(8)
+        Kubelet(there.api, "hub").refuse("jupyter-b", "node-2", "OutOfpods")
         await room(0)
         there.api.change("nodes", "", "node-1", spec={"unschedulable": None})
         await room(10)
         known = await builder.checks()
         assert known[-1].ok
-        assert "1 sessions run, 0 wait, 1 have failed" in known[-1].message
+        assert "1 sessions run, 0 wait, 2 have failed" in known[-1].message
 
 
 async def test_an_api_that_is_gone_leaves_no_room_and_comes_back(tmp_path: Path) -> None:

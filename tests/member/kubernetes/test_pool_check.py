@@ -18,6 +18,7 @@ from member.builders.kubernetes.pool_check import Finding, PoolCheck
 from member.settings import MemberSettings
 from tests.charts.pod_security import offences
 from tests.fakes.kubernetes import Kubelet, node
+from tests.fakes.kubernetes.store import Change
 from tests.fakes.oci_registry import OCI
 from tests.member.kubernetes.kube_harness import NAMESPACE, Cluster, cluster, settings_tree
 from tests.member.member_harness import COMMIT
@@ -102,6 +103,31 @@ async def test_each_pool_pushes_or_pulls(tmp_path: Path) -> None:
         assert there.api.store.all("pods", "hub") == []
 
 
+async def test_nodes_without_the_label_are_a_pool_of_their_own(tmp_path: Path) -> None:
+    async with pools(tmp_path) as there:
+        for name, purpose in (("b-2", "builds"), ("u-4", "users")):
+            there.api.store.put("nodes", "", node(name, labels={"for": purpose}))
+        built: set[str] = set()
+
+        def see(change: Change) -> bool:
+            if change.new["kind"] == "Pod" and (at := change.new["spec"].get("nodeName")):
+                built.add(at)
+            return False
+
+        there.api.lose = see
+        found = await findings(there, settings(there, tmp_path))
+        assert [(item.what, item.ok) for item in found] == [
+            ("push on builds (b-1)", True),
+            ("push on nodes without the label (b-2)", True),
+            ("pull on large (u-3)", True),
+            ("pull on users (u-1, u-2)", True),
+            ("pull on nodes without the label (u-4)", True),
+        ]
+        # The fake takes the first node that it may: u-1 of its pool.
+        assert built == {"b-1", "b-2"}
+        assert [item.words for item in found[2:]] == ["u-3 pulled it", "u-1 pulled it", "u-4 pulled it"]
+
+
 async def test_a_pool_that_cannot_pull_is_named(tmp_path: Path) -> None:
     async with pools(tmp_path, u_3=False) as there:
         check = PoolCheck(
@@ -133,15 +159,71 @@ async def test_a_right_that_is_missing_is_told(tmp_path: Path) -> None:
         assert 'namespaces "elsewhere" not found' in found[1].words
 
 
-async def test_the_command_tells_it_all_and_fails_where_something_does(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def binder(final: str = "ready") -> tuple[web.Application, list[str]]:
+    """A member's API and a session below one address, and what was asked of them: just enough to launch."""
+    app, asked = web.Application(), []
+
     async def health(_: web.Request) -> web.Response:
         checks = [{"service": "JupyterHub API", "ok": True, "message": ""}]
         return web.json_response({"ok": True, "checks": checks})
 
-    app = web.Application()
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html></html>", content_type="text/html")
+
+    async def build(request: web.Request) -> web.Response:
+        asked.append(request.rel_url.raw_path.removeprefix("/build/"))
+        told = {"phase": final, "message": "no room\n", "url": f"{request.url.origin()}/user/x", "token": "secret"}
+        return web.Response(text=f"data: {json.dumps(told)}\n\n", content_type="text/event-stream")
+
+    async def status(request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == "token secret"
+        return web.json_response({}, headers={"Access-Control-Allow-Origin": "*"})
+
+    async def kernels(_: web.Request) -> web.Response:
+        return web.json_response({"id": "k"}, status=201)
+
+    async def channels(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        wanted = await socket.receive_json()
+        first, second = wanted["content"]["code"].removeprefix("print(").removesuffix(")").split(" * ")
+        head = {"parent_header": wanted["header"], "header": {"msg_type": "stream"}}
+        await socket.send_json({**head, "content": {"text": f"{int(first) * int(second)}\n"}})
+        await socket.receive()
+        return socket
+
+    async def shutdown(_: web.Request) -> web.Response:
+        asked.append("shut down")
+        return web.Response()
+
     app.router.add_get("/health", health)
+    app.router.add_get("/v2/{spec:.+}", page)
+    app.router.add_get("/build/{spec:.+}", build)
+    app.router.add_get("/user/x/api/status", status)
+    app.router.add_post("/user/x/api/kernels", kernels)
+    app.router.add_get("/user/x/api/kernels/k/channels", channels)
+    app.router.add_post("/user/x/api/shutdown", shutdown)
+    return app, asked
+
+
+async def test_a_launch_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app, asked = binder("failed")
+    async with pools(tmp_path) as there, TestServer(app) as server:
+        there.registry.manifests = _Any()
+        given = settings(there, tmp_path).model_copy(update={"public_url": str(server.make_url("/"))})
+        arguments = {"repo": "https://git.example/x", "commit": COMMIT, "label": LABEL}
+        assert await cluster_check.check(given, **arguments, as_json=False) is Exit.FAILED
+        assert capsys.readouterr().out.splitlines()[-1] == "✗ launch: no room"
+        assert len(asked) == 1
+        people = given.model_copy(update={"auth_enabled": True})
+        assert await cluster_check.check(people, **arguments, as_json=False) is Exit.DONE
+        assert "not tried: visitors log in" in capsys.readouterr().out.splitlines()[-1]
+
+
+async def test_the_command_tells_it_all_and_fails_where_something_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app, launched = binder()
     async with pools(tmp_path) as there, TestServer(app) as server:
         there.registry.manifests = _Any()
         tree = tree_of(there, tmp_path) | {"schema": 1, "public_url": str(server.make_url("/"))}
@@ -152,7 +234,11 @@ async def test_the_command_tells_it_all_and_fails_where_something_does(
         assert await cluster_check.check(given, **arguments, as_json=False) is Exit.DONE
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "✓ JupyterHub API: works"
-        assert [line[0] for line in lines] == ["✓"] * 4
+        assert [line[0] for line in lines] == ["✓"] * 7
+        assert lines[-3].startswith("✓ launch: https://git.example/x became a session at ")
+        assert lines[-1] == "✓ websocket: a kernel computes, through its websocket"
+        # What it has started is shut down again.
+        assert launched == [f"git/https%3A%2F%2Fgit.example%2Fx/{COMMIT}", "shut down"]
         assert await cluster_check.check(given, **{**arguments, "label": "none"}, as_json=True) is Exit.DONE
         told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert told[1]["what"] == "push on nodes without the label (b-1)"
