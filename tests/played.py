@@ -22,7 +22,7 @@ from frontend.routes import add_routes
 from frontend.site import Site
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
-from servicekit.streams import stream_entries
+from servicekit.streams import KEEPALIVE_S, stream_entries
 
 #: What routing believes, as a gateway tells it.
 MEMBERS = [
@@ -43,6 +43,9 @@ class Service:
     asked: list[str] = field(default_factory=list)
     """The queries of requests for builds."""
     cancelled: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    """Where requests for builds go on, by their Last-Event-ID."""
+    keepalive_s: float = KEEPALIVE_S
     visits: list[str] = field(default_factory=list)
     cut: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,6 +61,12 @@ class Service:
         journal = await self.begun()
         for item in events:
             journal.append(item)
+
+    async def asked_again(self, times: int) -> None:
+        """Wait until builds have been asked for so often."""
+        async with asyncio.timeout(60):
+            while self.builds < times:
+                await asyncio.sleep(0.01)
 
     def forget(self) -> None:
         """Know no launch any more, as after a restart."""
@@ -97,6 +106,7 @@ async def service() -> AsyncIterator[Service]:
     async def build(request: web.Request) -> web.StreamResponse:
         service.builds += 1
         service.asked.append(request.query_string)
+        service.resumed.append(request.headers.get("Last-Event-ID", ""))
         try:
             admitted = admit(request, site, providers, time.time())
         except Refused as refused:
@@ -107,7 +117,8 @@ async def service() -> AsyncIterator[Service]:
         journal = service.journals.setdefault(launch, Journal())
         if journal.final is not None and after >= journal.next_n - 1:
             return web.Response(status=204)
-        stream = asyncio.ensure_future(stream_entries(request, journal.follow(after), launch))
+        told = stream_entries(request, journal.follow(after), launch, keepalive_s=service.keepalive_s)
+        stream = asyncio.ensure_future(told)
         cutting = asyncio.ensure_future(service.cut.wait())
         await asyncio.wait({stream, cutting}, return_when=asyncio.FIRST_COMPLETED)
         cutting.cancel()

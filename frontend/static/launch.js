@@ -311,6 +311,7 @@ function follow(lastId) {
   for (const name of ["member", "force"]) {
     if (asked.has(name)) query.set(name, asked.get(name));
   }
+  stream?.close();
   stream = new LaunchStream(config.buildPath, query, handlers, lastId);
 }
 
