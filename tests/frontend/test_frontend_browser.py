@@ -65,6 +65,10 @@ async def test_a_build_that_is_held_back_links_its_log_and_can_be_forced(service
     await service.tell(held)
     await expect(page.get_by_role("alert")).to_contain_text("Try again in 1 min.")
     await expect(page.get_by_role("link", name="The whole log of the build")).to_have_attribute("href", log)
+    report = await page.get_by_role("link", name="Report this").get_attribute("href")
+    assert report is not None
+    assert report.startswith("https://github.com/org/repo/issues/new?title=")
+    assert quote(log, safe="") in report
     force = page.get_by_role("link", name="Build it again now")
     await expect(force).to_be_visible()
     assert "force" not in service.asked[0]
@@ -287,9 +291,30 @@ async def test_each_failure_says_what_to_do(
     await expect(page.get_by_role("alert")).to_contain_text(title)
     await expect(page.get_by_role("alert")).to_contain_text(advice)
     await expect(page).to_have_title(re.compile(title))
-    icon = await page.locator("#icon").get_attribute("href")
-    assert icon is not None
-    assert icon.startswith("data:image/svg+xml,")
+
+
+async def test_a_tab_tells_the_state_by_its_title_and_icon(service: Service, page: Page) -> None:
+    await page.route("**/user/**", lambda route: route.fulfill(status=204))
+    icon, icons = page.locator("#icon"), []
+    title = "org/repo · Test"
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await expect(page).to_have_title(f"Launching · {title}")
+    icons.append(await icon.get_attribute("href"))
+    await service.tell(event(Phase.BUILDING, "Step 1\n"))
+    await expect(page).to_have_title(f"Building the environment · {title}")
+    icons.append(await icon.get_attribute("href"))
+    await service.tell(service.ready())
+    await expect(page).to_have_title(f"Ready · {title}")
+    icons.append(await icon.get_attribute("href"))
+    service.journals.clear()
+    await page.goto(f"{service.url}v2/gh/org/repo/other")
+    await service.tell(failed(Failure.USER, "no\n"))
+    await expect(page).to_have_title(f"The launch failed · {title}")
+    icons.append(await icon.get_attribute("href"))
+    assert all(str(address).startswith("data:image/svg+xml,") for address in icons)
+    asking, working, ready, over = icons
+    assert asking == working
+    assert len({working, ready, over}) == 3
 
 
 @pytest.mark.parametrize(
