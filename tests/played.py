@@ -25,7 +25,7 @@ from providers.settings import ProvidersSettings
 from servicekit.streams import KEEPALIVE_S, stream_entries
 
 #: What routing believes, as a gateway tells it.
-MEMBERS = [
+MEMBERS: list[dict[str, object]] = [
     {"name": "alps", "available": True, "state": "available", "believed_free": 12},
     {"name": "fjord", "available": True, "state": "available", "believed_free": None},
     {"name": "mesa", "available": True, "state": "full", "believed_free": 0},
@@ -47,7 +47,12 @@ class Service:
     """Where requests for builds go on, by their Last-Event-ID."""
     keepalive_s: float = KEEPALIVE_S
     visits: list[str] = field(default_factory=list)
+    members: list[dict[str, object]] = field(default_factory=lambda: [dict(member) for member in MEMBERS])
     cut: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def federation(self, _: web.Request) -> web.Response:
+        """Answer which members there are."""
+        return web.json_response({"members": self.members})
 
     async def begun(self) -> Journal:
         """The journal of the launch that a browser has begun."""
@@ -77,10 +82,6 @@ class Service:
     def ready(self) -> BuildEvent:
         """The event that sends a visitor to a session here."""
         return event(Phase.READY, "server running\n", url=f"{self.url}user/visitor/", token="secret")
-
-
-async def federation(_: web.Request) -> web.Response:
-    return web.json_response({"members": MEMBERS})
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -141,7 +142,7 @@ async def service() -> AsyncIterator[Service]:
     add_routes(app, site, providers)
     app.router.add_get("/build/{provider}/{spec:.+}", build)
     app.router.add_delete("/api/v1/launches/{launch}", cancel)
-    app.router.add_get("/api/v1/federation", federation)
+    app.router.add_get("/api/v1/federation", service.federation)
     app.router.add_get("/user/{rest:.*}", visit)
     server = TestServer(app)
     await server.start_server()
