@@ -295,7 +295,8 @@ async def test_each_failure_says_what_to_do(
 
 async def test_a_tab_tells_the_state_by_its_title_and_icon(service: Service, page: Page) -> None:
     await page.route("**/user/**", lambda route: route.fulfill(status=204))
-    icon, icons = page.locator("#icon"), []
+    icon = page.locator("#icon")
+    icons: list[str | None] = []
     title = "org/repo · Test"
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     await expect(page).to_have_title(f"Launching · {title}")
