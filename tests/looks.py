@@ -63,8 +63,9 @@ async def look_without_scripts(page: Page, plain_page: Page, name: str, script: 
 
     axe is a script: it reads the page in ``page``, which is on another one of the same service.
     """
-    problems = await look(plain_page, name)
+    # Before what a picture leaves behind in the page.
     shown = re.sub(r"(?s)<script\b.*?</script>|</?noscript>", "", await plain_page.content())
+    problems = await look(plain_page, name)
     await page.set_content(shown, wait_until="load")
     return problems + await look(page, f"{name}-read", script)
 
@@ -93,7 +94,8 @@ async def first_visit(
         await painted(page)
         if settled:
             await settled()
-        assert await shifts(page) == [], f"at a width of {width}"
+        moved = await shifts(page)
+        assert not moved, f"at a width of {width}: {moved}"
     await page.unroute("**/*", _let_pass)
     for request in finished:
         if request.url.startswith(f"{origin}/") and not _goes_on(request.url):
