@@ -205,7 +205,6 @@ async def test_without_scripts(service: Service, page: Page, plain_page: Page, a
 
 @pytest.mark.parametrize("route", [LAUNCH, "about", "nothing", "v2/gh/org/repo", "launch?repo=x+y"])
 async def test_what_a_first_visit_costs(service: Service, page: Page, route: str) -> None:
-    await page.set_extra_http_headers({"Accept": "text/html,*/*"})
     loaded = await first_visit(page, service.url + route)
     assert not [url for url in loaded if "log-viewer" in url], "the viewer of logs is loaded when it is wanted"
 
