@@ -58,7 +58,7 @@ async def page_of(browser: Browser, **options: object) -> AsyncIterator[Page]:
     page.on("console", lambda said: complaints.append(said.text) if "Security Policy" in said.text else None)
     yield page
     await context.close()
-    assert not complaints
+    assert not complaints, complaints
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

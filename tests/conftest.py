@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.chromium import browser, page, plain_page
-from tests.looks import axe_script
+from tests.looks import axe_core, axe_script
 
-__all__ = ["axe_script", "browser", "page", "plain_page"]
+__all__ = ["axe_core", "axe_script", "browser", "page", "plain_page"]
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

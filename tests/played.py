@@ -22,10 +22,10 @@ from frontend.routes import add_routes
 from frontend.site import Site
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
-from servicekit.streams import stream_entries
+from servicekit.streams import KEEPALIVE_S, stream_entries
 
 #: What routing believes, as a gateway tells it.
-MEMBERS = [
+MEMBERS: list[dict[str, object]] = [
     {"name": "alps", "available": True, "state": "available", "believed_free": 12},
     {"name": "fjord", "available": True, "state": "available", "believed_free": None},
     {"name": "mesa", "available": True, "state": "full", "believed_free": 0},
@@ -43,8 +43,16 @@ class Service:
     asked: list[str] = field(default_factory=list)
     """The queries of requests for builds."""
     cancelled: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
+    """Where requests for builds go on, by their Last-Event-ID."""
+    keepalive_s: float = KEEPALIVE_S
     visits: list[str] = field(default_factory=list)
+    members: list[dict[str, object]] = field(default_factory=lambda: [dict(member) for member in MEMBERS])
     cut: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def federation(self, _: web.Request) -> web.Response:
+        """Answer which members there are."""
+        return web.json_response({"members": self.members})
 
     async def begun(self) -> Journal:
         """The journal of the launch that a browser has begun."""
@@ -59,6 +67,12 @@ class Service:
         for item in events:
             journal.append(item)
 
+    async def asked_again(self, times: int) -> None:
+        """Wait until builds have been asked for so often."""
+        async with asyncio.timeout(60):
+            while self.builds < times:
+                await asyncio.sleep(0.01)
+
     def forget(self) -> None:
         """Know no launch any more, as after a restart."""
         for journal in self.journals.values():
@@ -68,10 +82,6 @@ class Service:
     def ready(self) -> BuildEvent:
         """The event that sends a visitor to a session here."""
         return event(Phase.READY, "server running\n", url=f"{self.url}user/visitor/", token="secret")
-
-
-async def federation(_: web.Request) -> web.Response:
-    return web.json_response({"members": MEMBERS})
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -97,6 +107,7 @@ async def service() -> AsyncIterator[Service]:
     async def build(request: web.Request) -> web.StreamResponse:
         service.builds += 1
         service.asked.append(request.query_string)
+        service.resumed.append(request.headers.get("Last-Event-ID", ""))
         try:
             admitted = admit(request, site, providers, time.time())
         except Refused as refused:
@@ -107,7 +118,8 @@ async def service() -> AsyncIterator[Service]:
         journal = service.journals.setdefault(launch, Journal())
         if journal.final is not None and after >= journal.next_n - 1:
             return web.Response(status=204)
-        stream = asyncio.ensure_future(stream_entries(request, journal.follow(after), launch))
+        told = stream_entries(request, journal.follow(after), launch, keepalive_s=service.keepalive_s)
+        stream = asyncio.ensure_future(told)
         cutting = asyncio.ensure_future(service.cut.wait())
         await asyncio.wait({stream, cutting}, return_when=asyncio.FIRST_COMPLETED)
         cutting.cancel()
@@ -130,7 +142,7 @@ async def service() -> AsyncIterator[Service]:
     add_routes(app, site, providers)
     app.router.add_get("/build/{provider}/{spec:.+}", build)
     app.router.add_delete("/api/v1/launches/{launch}", cancel)
-    app.router.add_get("/api/v1/federation", federation)
+    app.router.add_get("/api/v1/federation", service.federation)
     app.router.add_get("/user/{rest:.*}", visit)
     server = TestServer(app)
     await server.start_server()

@@ -3,7 +3,7 @@
 
 import { copyText } from "./copy.js";
 import { showMembers } from "./members-strip.js";
-import { forget, recent } from "./recent.js";
+import { forget } from "./recent.js";
 import { _ } from "./texts.js";
 
 // After the last key, before the service is asked.
@@ -30,7 +30,8 @@ form.addEventListener("submit", () => {
 // Coming back by the browser's "back", the page may be as it was left.
 window.addEventListener("pageshow", () => {
   for (const field of fields) field.disabled = false;
-  showRecent();
+  // The page's own, see its template.
+  window.showRecent();
   ask();
 });
 
@@ -115,23 +116,9 @@ for (const field of document.querySelectorAll(".copying input")) {
   field.addEventListener("focus", () => field.select());
 }
 
-function showRecent() {
-  const items = recent().map(({ label, ref, href }) => {
-    const item = document.createElement("li");
-    const link = document.createElement("a");
-    // Kept by this site's own pages; and yet nothing but a launch link is followed.
-    link.href = href.startsWith(`${config.baseUrl}v2/`) ? href : config.baseUrl;
-    link.textContent = label;
-    item.append(link, ` ${ref ?? ""}`);
-    return item;
-  });
-  element("recent-list").replaceChildren(...items);
-  element("recent").hidden = !items.length;
-}
-
 element("recent-forget").addEventListener("click", () => {
   forget();
-  showRecent();
+  window.showRecent();
   repo.focus();
 });
 

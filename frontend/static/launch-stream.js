@@ -9,6 +9,10 @@ const LONGEST_WAIT_MS = 30_000;
 const PATIENCE_MS = 5 * 60_000;
 // Where none is known to have begun: each try may begin one.
 const FIRST_PATIENCE_MS = 10_000;
+// A service says at least each 25 s that it lives (servicekit/streams.py).  Of a connection that has died while a laptop
+// slept, or that a router has forgotten, nobody tells.
+const SILENCE_MS = 90_000;
+const LOOK_EVERY_MS = 5000;
 
 export class LaunchStream {
   /**
@@ -24,6 +28,8 @@ export class LaunchStream {
     this.lostAt = 0;
     this.timer = 0;
     this.connection = null;
+    this.heardAt = 0;
+    this.watch = setInterval(() => this.look(), LOOK_EVERY_MS);
     this.onWake = () => this.wake();
     window.addEventListener("online", this.onWake);
     document.addEventListener("visibilitychange", this.onWake);
@@ -38,6 +44,8 @@ export class LaunchStream {
   async connect() {
     clearTimeout(this.timer);
     this.timer = 0;
+    this.heardAt = Date.now();
+    this.connection?.abort();
     const { signal } = (this.connection = new AbortController());
     const headers = { Accept: "text/event-stream" };
     if (this.lastId) headers["Last-Event-ID"] = this.lastId;
@@ -62,6 +70,7 @@ export class LaunchStream {
     let id = this.lastId;
     let data = [];
     for (let got = await reader.read(); !got.done; got = await reader.read()) {
+      this.heardAt = Date.now();
       const lines = (rest + got.value).split(/\r?\n/);
       rest = lines.pop();
       for (const line of lines) {
@@ -107,13 +116,25 @@ export class LaunchStream {
     this.wait = Math.min(2 * this.wait, LONGEST_WAIT_MS);
   }
 
+  /** Whether there is a connection that has long said nothing, not even that it lives. */
+  get silent() {
+    return !this.timer && Date.now() - this.heardAt > SILENCE_MS;
+  }
+
+  look() {
+    if (!this.silent) return;
+    this.connection.abort();
+    this.failed(false);
+  }
+
   /** Somebody looks at the page again, or the machine is back on the net: no need to wait any longer. */
   wake() {
-    if (this.timer && document.visibilityState === "visible") this.connect();
+    if (document.visibilityState === "visible" && (this.timer || this.silent)) this.connect();
   }
 
   close() {
     clearTimeout(this.timer);
+    clearInterval(this.watch);
     this.timer = 0;
     this.connection?.abort();
     this.connection = null;

@@ -151,7 +151,8 @@ function fail(event) {
     element("retry").before(element("change"));
   }
   if (kind === "held") offerForce();
-  const report = reportLink(kind, { title, message: event.message, log: log.tail, member, launch: launchName }, config);
+  const told = { title, message: event.message, log: log.tail, logUrl: element("build-log").href, member, launch: launchName };
+  const report = reportLink(kind, told, config);
   if (report) {
     element("report").href = report;
     element("report").hidden = false;
@@ -311,6 +312,7 @@ function follow(lastId) {
   for (const name of ["member", "force"]) {
     if (asked.has(name)) query.set(name, asked.get(name));
   }
+  stream?.close();
   stream = new LaunchStream(config.buildPath, query, handlers, lastId);
 }
 

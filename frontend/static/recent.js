@@ -4,7 +4,7 @@ const KEY = "manybinder:recent";
 const MOST = 8;
 
 /** The last launches, latest first: {label, href, ref}. */
-export function recent() {
+function recent() {
   try {
     const found = JSON.parse(window.localStorage.getItem(KEY));
     return Array.isArray(found) ? found.filter((item) => typeof item?.label === "string" && typeof item.href === "string") : [];

@@ -1,6 +1,8 @@
 """The frontend in a real server: pages, headers, and who is let through to a build."""
 
+import gzip
 import json
+import re
 import struct
 import time
 import zlib
@@ -171,6 +173,76 @@ async def test_the_launch_page_of_every_kind_of_provider(start: Start, spec: str
     assert response.status == 200
     assert f'og:title" content="{title}">' in html
     assert f"manybinder launch {command} --gateway http://127.0.0.1/" in html.replace("&#39;", "'").replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "title", "address", "about"),
+    [
+        ("", {}, "Test &lt;Hub&gt;", "", "Reproducible, sharable, open, interactive computing environments."),
+        (
+            "v2/gh/org/repo/main?labpath=a.ipynb",
+            {},
+            "GitHub: org/repo/main",
+            "v2/gh/org/repo/main?labpath=a.ipynb",
+            "Opens as a live notebook in your browser, with its environment built for you.",
+        ),
+        (
+            "v2/gh/org/repo/main",
+            {"Sec-Fetch-Site": "cross-site"},
+            "GitHub: org/repo/main",
+            "v2/gh/org/repo/main",
+            "Reproducible, sharable, open, interactive computing environments.",
+        ),
+    ],
+    ids=["home", "launch", "confirm"],
+)
+async def test_what_a_preview_of_a_link_shows(
+    start: Start, path: str, headers: dict[str, str], title: str, address: str, about: str
+) -> None:
+    frontend = await start(public_url="http://127.0.0.1:1/base/", confirm_cross_site=True)
+    html = await body(await frontend.client.get(f"/base/{path}", headers=headers))
+    assert ("Launch this repository?" in html) is bool(headers)
+    told = dict(re.findall(r'<meta property="og:([a-z_:]+)" content="([^"]*)">', html))
+    base = "http://127.0.0.1:1/base/"
+    assert told["title"] == title
+    assert told["url"] == base + address
+    assert told["site_name"] == "Test &lt;Hub&gt;"
+    assert told["type"] == "website"
+    assert told["description"] == about
+    assert f'<meta name="description" content="{about}">' in html
+    assert told["image"] == f"{base}logo_social.png"
+    picture = await frontend.client.get("/base/logo_social.png")
+    assert picture.content_type == "image/png"
+    width, height = struct.unpack(">II", (await picture.read())[16:24])
+    assert (told["image:width"], told["image:height"]) == (str(width), str(height))
+    assert told["image:alt"]
+    assert '<meta name="twitter:card" content="summary_large_image">' in html
+
+
+@pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [
+        ("gzip, deflate, br", True),
+        ("br;q=1.0, GZIP; q=0.5", True),
+        ("gzip;q=0, identity", False),
+        ("identity", False),
+        ("", False),
+    ],
+)
+async def test_files_are_sent_compressed_to_who_takes_that(start: Start, accepted: str, compressed: bool) -> None:
+    frontend = await start()
+    url = frontend.client.make_url("/static/style.css")
+    # As they are sent.
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with session.get(url, headers={"Accept-Encoding": accepted}) as response:
+            sent = await response.read()
+        assert response.headers["Vary"] == "Accept-Encoding"
+        assert response.headers.get("Content-Encoding") == ("gzip" if compressed else None)
+        whole = await (await frontend.client.get("/static/style.css")).read()
+        assert (gzip.decompress(sent) if compressed else sent) == whole
+        assert not compressed or len(sent) < len(whole) / 2
+        again = await frontend.client.get("/static/style.css", headers={"If-None-Match": response.headers["ETag"]})
+        assert again.status == 304
 
 
 async def test_the_launch_page(start: Start) -> None:

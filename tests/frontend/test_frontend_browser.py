@@ -65,6 +65,10 @@ async def test_a_build_that_is_held_back_links_its_log_and_can_be_forced(service
     await service.tell(held)
     await expect(page.get_by_role("alert")).to_contain_text("Try again in 1 min.")
     await expect(page.get_by_role("link", name="The whole log of the build")).to_have_attribute("href", log)
+    report = await page.get_by_role("link", name="Report this").get_attribute("href")
+    assert report is not None
+    assert report.startswith("https://github.com/org/repo/issues/new?title=")
+    assert quote(log, safe="") in report
     force = page.get_by_role("link", name="Build it again now")
     await expect(force).to_be_visible()
     assert "force" not in service.asked[0]
@@ -149,6 +153,100 @@ async def test_a_connection_that_breaks_goes_on_where_it_was(service: Service, p
     assert len(service.journals) == 1
 
 
+NOON = 1_700_000_000
+SHOW = """visible => {
+  Object.defineProperty(document, "visibilityState", { configurable: true, get: () => visible ? "visible" : "hidden" });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def _launching(service: Service, page: Page) -> str:
+    """A page with a launch, under a clock that a test moves; gives the launch's last event."""
+    await page.clock.install(time=NOON)
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.WAITING, "Waiting\n"), event(Phase.BUILDING, "Step 1\n"))
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    (launch,) = service.journals
+    return f"{launch}.1"
+
+
+async def _goes_on(service: Service, page: Page, last: str) -> None:
+    await service.tell(event(Phase.LAUNCHING, "Launching\n"))
+    await expect(page.get_by_role("status")).to_have_text("Starting your session")
+    assert service.resumed == ["", last]
+    assert len(service.journals) == 1
+
+
+async def test_a_connection_that_has_died_in_silence_is_made_again(service: Service, page: Page) -> None:
+    last = await _launching(service, page)
+    await page.clock.fast_forward(80_000)
+    assert service.builds == 1
+    await page.clock.fast_forward(20_000)
+    await service.asked_again(2)
+    await _goes_on(service, page, last)
+
+
+async def test_a_connection_that_says_that_it_lives_is_kept(service: Service, page: Page) -> None:
+    service.keepalive_s = 0.05
+    await page.add_init_script(
+        """window.chunks = 0;
+        const read = ReadableStreamDefaultReader.prototype.read;
+        ReadableStreamDefaultReader.prototype.read = async function () {
+          const got = await read.call(this);
+          window.chunks += 1;
+          return got;
+        };"""
+    )
+    await _launching(service, page)
+    for _ in range(3):
+        await page.clock.fast_forward(80_000)
+        chunks = await page.evaluate("window.chunks")
+        async with asyncio.timeout(60):
+            while await page.evaluate("window.chunks") < chunks + 2:
+                await asyncio.sleep(0.01)
+    await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    assert service.builds == 1
+
+
+@pytest.mark.parametrize("woken_by", ["shown", "online", "pageshow"])
+async def test_a_page_that_has_slept_looks_at_once(service: Service, page: Page, woken_by: str) -> None:
+    last = await _launching(service, page)
+    await page.clock.pause_at(NOON + 60)
+    if woken_by == "shown":
+        await page.evaluate(SHOW, False)
+    # No timer comes, as on a machine that sleeps.
+    await page.clock.set_system_time(NOON + 3600)
+    assert service.builds == 1
+    if woken_by == "shown":
+        await page.evaluate(SHOW, True)
+    elif woken_by == "online":
+        await page.evaluate("window.dispatchEvent(new Event('online'))")
+    else:
+        await page.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await service.asked_again(2)
+    await _goes_on(service, page, last)
+
+
+async def test_a_page_that_is_shown_again_keeps_a_connection_that_lives(service: Service, page: Page) -> None:
+    await _launching(service, page)
+    await page.evaluate(SHOW, False)
+    await page.clock.fast_forward(60_000)
+    await page.evaluate(SHOW, True)
+    await service.tell(event(Phase.LAUNCHING, "Launching\n"))
+    await expect(page.get_by_role("status")).to_have_text("Starting your session")
+    assert service.builds == 1
+
+
+async def test_a_page_left_and_come_back_to_goes_on_by_one_connection(service: Service, page: Page) -> None:
+    last = await _launching(service, page)
+    await page.evaluate("window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    await page.clock.fast_forward(3_600_000)
+    assert service.builds == 1, "nobody looks"
+    await page.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await service.asked_again(2)
+    await _goes_on(service, page, last)
+
+
 async def test_a_link_on_another_site_asks_first(service: Service, page: Page) -> None:
     elsewhere = service.url.replace("127.0.0.1", "localhost")
     await page.goto(f"{elsewhere}user/page")
@@ -193,9 +291,31 @@ async def test_each_failure_says_what_to_do(
     await expect(page.get_by_role("alert")).to_contain_text(title)
     await expect(page.get_by_role("alert")).to_contain_text(advice)
     await expect(page).to_have_title(re.compile(title))
-    icon = await page.locator("#icon").get_attribute("href")
-    assert icon is not None
-    assert icon.startswith("data:image/svg+xml,")
+
+
+async def test_a_tab_tells_the_state_by_its_title_and_icon(service: Service, page: Page) -> None:
+    await page.route("**/user/**", lambda route: route.fulfill(status=204))
+    icon = page.locator("#icon")
+    icons: list[str | None] = []
+    title = "org/repo · Test"
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await expect(page).to_have_title(f"Launching · {title}")
+    icons.append(await icon.get_attribute("href"))
+    await service.tell(event(Phase.BUILDING, "Step 1\n"))
+    await expect(page).to_have_title(f"Building the environment · {title}")
+    icons.append(await icon.get_attribute("href"))
+    await service.tell(service.ready())
+    await expect(page).to_have_title(f"Ready · {title}")
+    icons.append(await icon.get_attribute("href"))
+    service.journals.clear()
+    await page.goto(f"{service.url}v2/gh/org/repo/other")
+    await service.tell(failed(Failure.USER, "no\n"))
+    await expect(page).to_have_title(f"The launch failed · {title}")
+    icons.append(await icon.get_attribute("href"))
+    assert all(str(address).startswith("data:image/svg+xml,") for address in icons)
+    asking, working, ready, over = icons
+    assert asking == working
+    assert len({working, ready, over}) == 3
 
 
 @pytest.mark.parametrize(

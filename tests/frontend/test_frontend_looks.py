@@ -3,15 +3,22 @@
 Pictures are written to ``screenshots/``, for people to look through.
 """
 
-import re
 from collections.abc import Awaitable, Callable
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from tests.chromium import in_chromium
-from tests.looks import first_visit, look, painted
+from tests.looks import (
+    DEVICES,
+    first_paint_without_scripts,
+    first_visit,
+    look,
+    look_without_scripts,
+    shifts,
+    watch_shifts,
+)
 from tests.played import Service
 
 pytestmark = in_chromium
@@ -91,13 +98,14 @@ async def _home_wrong(page: Page) -> None:
     await expect(page.locator("#understood")).to_contain_text("computer")
 
 
+PAST = """localStorage.setItem("manybinder:recent", JSON.stringify([
+  { label: "org/course", ref: "HEAD", href: "/v2/gh/org/course/HEAD" },
+  { label: "an-organisation-with-a-long-name/its-materials", ref: "8f3c2b1", href: "/v2/gh/a/b/8f3c2b1" },
+]))"""
+
+
 async def _home_with_past(page: Page) -> None:
-    await page.evaluate(
-        """localStorage.setItem("manybinder:recent", JSON.stringify([
-          { label: "org/course", ref: "HEAD", href: "/v2/gh/org/course/HEAD" },
-          { label: "an-organisation-with-a-long-name/its-materials", ref: "8f3c2b1", href: "/v2/gh/a/b/8f3c2b1" },
-        ]))"""
-    )
+    await page.evaluate(PAST)
     await page.reload()
     await expect(page.get_by_role("link", name="org/course")).to_be_visible()
     await expect(page.locator("#members-list li")).to_have_count(4)
@@ -188,23 +196,55 @@ async def test_other_languages_words_are_longer(service: Service, page: Page, ax
     assert await look(page, "german-launch", axe_script) == []
 
 
-async def test_without_scripts(service: Service, plain_page: Page) -> None:
+async def test_without_scripts(service: Service, page: Page, plain_page: Page, axe_script: str) -> None:
+    await page.goto(f"{service.url}about")
     for name, route in (("home", ""), ("launch", LAUNCH)):
         await plain_page.goto(service.url + route)
-        assert await look(plain_page, f"no-scripts-{name}") == []
+        assert await look_without_scripts(page, plain_page, f"no-scripts-{name}", axe_script) == []
 
 
-@pytest.mark.parametrize("route", ["", LAUNCH, "about"])
+@pytest.mark.parametrize("route", [LAUNCH, "about", "nothing", "v2/gh/org/repo", "launch?repo=x+y"])
 async def test_what_a_first_visit_costs(service: Service, page: Page, route: str) -> None:
     loaded = await first_visit(page, service.url + route)
     assert not [url for url in loaded if "log-viewer" in url], "the viewer of logs is loaded when it is wanted"
 
 
+@pytest.mark.parametrize("past", ["", PAST], ids=["new", "past"])
+async def test_what_a_first_visit_of_the_home_page_costs(service: Service, page: Page, past: str) -> None:
+    if past:
+        await page.add_init_script(past)
+
+    async def filled() -> None:
+        await expect(page.locator("#members-list li")).to_have_count(4)
+        await expect(page.get_by_role("link", name="org/course")).to_be_visible(visible=bool(past))
+
+    await first_visit(page, service.url, settled=filled)
+
+
+async def test_what_a_first_visit_sent_by_another_site_costs(service: Service, page: Page) -> None:
+    async def go() -> None:
+        await page.goto(service.url)
+        await _sent_by_another_site(page)
+
+    await first_visit(page, service.url, go)
+
+
+@pytest.mark.parametrize(("width", "height"), [(width, height) for _, width, height in DEVICES])
+async def test_nothing_moves_while_a_launch_goes_on(service: Service, page: Page, width: int, height: int) -> None:
+    await watch_shifts(page)
+    await page.set_viewport_size({"width": width, "height": height})
+    await page.goto(service.url + LAUNCH)
+    for told, words in (
+        (BEGUN, "Waiting for the build to start"),
+        (TAKEN, "Waiting for the build to start"),
+        (BUILDS, "Building the environment"),
+        (event(Phase.LAUNCHING, "Launching server...\n", member="alps", attempt=1), "Starting your session"),
+    ):
+        await service.tell(told)
+        await expect(page.get_by_role("status")).to_have_text(words)
+        assert await shifts(page) == []
+
+
 @pytest.mark.parametrize("route", ["", LAUNCH])
 async def test_the_first_paint_waits_for_no_script(service: Service, page: Page, route: str) -> None:
-    held: list[Route] = []
-    await page.route(re.compile(r"\.js"), lambda route: held.append(route))  # noqa: PLW0108 - playwright marks it
-    await page.goto(service.url + route, wait_until="commit")
-    await painted(page)
-    await expect(page.get_by_role("heading", level=1)).to_be_visible()
-    assert held, "and there were scripts to wait for"
+    await first_paint_without_scripts(page, service.url + route)

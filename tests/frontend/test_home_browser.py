@@ -1,5 +1,7 @@
 """The home page in a real browser: a link is understood while it is typed, shared, and remembered."""
 
+from urllib.parse import parse_qs, urlsplit
+
 from playwright.async_api import Page, expect
 
 from contract.events import Failure, Phase, event, failed
@@ -94,6 +96,46 @@ async def test_where_launches_go_now(service: Service, page: Page) -> None:
     members = page.locator("#members-list li")
     await expect(members).to_have_text(["alps 12 free", "fjord open", "mesa full", "delta draining"])
     await expect(page.locator("#members-count")).to_have_text("2 of 4 take launches.")
+    # Who comes back to the page sees what has changed meanwhile.
+    service.members[0] |= {"state": "unreachable", "available": False}
+    service.members[1]["believed_free"] = 5
+    del service.members[2]
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(members).to_have_text(["alps not reachable", "fjord 5 free", "delta draining"])
+    await expect(page.locator("#members-count")).to_have_text("1 of 3 take launches.")
+
+
+async def test_where_launches_go_is_looked_at_again_and_again(service: Service, page: Page) -> None:
+    await page.clock.install()
+    await page.goto(service.url)
+    members = page.locator("#members-list li")
+    await expect(members).to_have_text(["alps 12 free", "fjord open", "mesa full", "delta draining"])
+    service.members[0]["believed_free"] = 11
+    await page.clock.fast_forward(15_000)
+    await expect(members.first).to_have_text("alps 11 free")
+
+
+async def test_contents_of_another_repository_by_the_form(service: Service, page: Page) -> None:
+    await page.goto(service.url)
+    await page.get_by_label("Repository", exact=True).fill("o/env")
+    await page.get_by_label("File to open").fill("week 1/a.ipynb")
+    await page.get_by_text("More choices").click()
+    await page.get_by_label("Contents from another repository").fill("https://github.com/o/course")
+    await page.get_by_label("Branch of the contents").fill("2026")
+    await expect(page.locator("#understood")).to_contain_text("o/env at HEAD, opens git-pull?repo=")
+    await page.get_by_role("button", name="Launch", exact=True).click()
+    await page.wait_for_url("**/v2/gh/o/env/HEAD?urlpath=git-pull*")
+    await service.tell(service.ready())
+    await page.wait_for_url("**/user/visitor/**")
+    (visit,) = service.visits
+    assert visit.startswith("/user/visitor/git-pull?")
+    pulled = parse_qs(urlsplit(visit).query)
+    assert pulled == {
+        "repo": ["https://github.com/o/course"],
+        "branch": ["2026"],
+        "urlpath": ["lab/tree/course/week 1/a.ipynb"],
+        "token": ["secret"],
+    }
 
 
 async def test_a_full_federation_names_others_and_a_failure_of_ours_is_reported_here(

@@ -131,6 +131,24 @@ async def test_a_link_is_understood(client: Client) -> None:
     }
 
 
+async def test_a_link_with_contents_of_another_repository(client: Client) -> None:
+    params = {"repo": "o/env", "path": "a.ipynb", "content": "https://github.com/o/course", "branch": "2026"}
+    response = await client.get("/base/api/v1/link", params=params)
+    assert response.status == 200
+    told = await response.json()
+    assert told["spec"] == "gh/o/env/HEAD"
+    launch = urlsplit(told["launch_url"])
+    assert launch.path == "/base/v2/gh/o/env/HEAD"
+    (urlpath,) = parse_qs(launch.query)["urlpath"]
+    assert urlpath == told["opens"]
+    assert urlsplit(urlpath).path == "git-pull"
+    assert parse_qs(urlsplit(urlpath).query) == {
+        "repo": ["https://github.com/o/course"],
+        "branch": ["2026"],
+        "urlpath": ["lab/tree/course/a.ipynb"],
+    }
+
+
 @pytest.mark.parametrize(
     ("params", "words"),
     [

@@ -34,7 +34,7 @@ from tests.gateway.test_operators import ADMIN, BOSS, VIEWER, ask
 from tests.gateway.test_operators_login import admin
 from tests.gateway.test_queue import make_room
 from tests.gateway.test_visitors_login import visitors
-from tests.looks import first_visit, look
+from tests.looks import first_paint_without_scripts, first_visit, look
 
 __all__ = ["start"]
 
@@ -192,6 +192,13 @@ async def test_an_operators_session(start: Starter, page: Page, axe_script: str)
     await page.get_by_role("button", name="Make a token for the command line").click()
     await expect(page.locator("#token")).to_be_visible()
     assert await look(page, "operator-token", axe_script) == []
+
+    async def token() -> None:
+        await page.goto(f"{gateway.url}api/v1/admin/session")
+        await page.get_by_role("button", name="Make a token for the command line").click()
+        await expect(page.locator("#token")).to_be_visible()
+
+    await first_visit(page, gateway.url, token)
     await page.get_by_role("button", name="Log out").click()
     await expect(page.locator("#main")).to_contain_text("You are logged out")
     assert await look(page, "operator-out", axe_script) == []
@@ -223,8 +230,11 @@ async def test_launches_without_scripts(start: Starter, page: Page, plain_page: 
     await expect(plain_page.get_by_role("heading", level=1)).to_have_text("The launch failed")
     assert await look(plain_page, "plain-failed") == []
     assert await _read_with_scripts(page, plain_page.url, axe_script) == []
+    await first_visit(page, plain_page.url)
     await plain_page.goto(f"{gateway.url}plain-launch/{'0' * 32}")
     assert await look(plain_page, "plain-unknown") == []
+    assert await _read_with_scripts(page, plain_page.url, axe_script) == []
+    await first_visit(page, plain_page.url)
 
 
 @pytest.mark.slow  # more pictures of pages that others show
@@ -256,6 +266,12 @@ async def test_what_a_first_visit_costs(start: Starter, page: Page) -> None:
     gateway = await start.gateway(3, admin=ADMIN, member_changes=MEMBERS)
     await _quarter_of_ups_and_downs(gateway)
     assert await first_visit(page, f"{gateway.url}status")
+    assert await first_visit(page, f"{gateway.url}admin")
     await _entered(gateway, page)
     await expect(page.locator("#member-member-1")).to_be_visible()
     assert await first_visit(page, f"{gateway.url}admin")
+
+
+async def test_the_first_paint_of_the_status_waits_for_no_script(start: Starter, page: Page) -> None:
+    gateway = await start.gateway(2)
+    await first_paint_without_scripts(page, f"{gateway.url}status")

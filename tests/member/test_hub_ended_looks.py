@@ -4,7 +4,7 @@ from playwright.async_api import Page
 
 from member.hub import ended
 from tests.chromium import in_chromium
-from tests.looks import look
+from tests.looks import BUDGET, look
 
 pytestmark = in_chromium
 
@@ -17,5 +17,7 @@ async def test_pages_of_sessions_that_are_not_there(page: Page, axe_script: str)
         ("session-unknown", ended.page("No such session", ended.UNKNOWN)),
         ("session-starting", ended.page("This session is starting", ended.STARTING)),
     ):
+        assert len(shown.encode()) < BUDGET
+        assert " src=" not in shown, "nothing else is loaded"
         await page.set_content(shown)
         assert await look(page, name, axe_script) == []
