@@ -12,6 +12,7 @@ _STATES: Mapping[str, str] = {
     "suspended": said("suspended"),
     "pending": said("pending"),
     "active": said("active"),
+    "accepted": said("accepted"),
     "unknown": said("unknown"),
     "failing": said("failing"),
     "unreachable": said("unreachable"),
