@@ -95,6 +95,8 @@ async def test_every_text_of_every_page_is_in_a_catalogue(start: Starter, tmp_pa
     security = {"confirm_cross_site": True}
     gateway = await start.gateway(2, admin=ADMIN, face={"directory": str(tmp_path / "face")}, security=security)
     names = {gateway.parts.site.name, "boss", "git.example/org/repo"}
+    # What the fake member says of its versions.
+    names |= {"binderhub fake", "builder process", "repo2docker"}
     names |= {item["displayName"] for item in gateway.parts.providers.descriptions()}
     await gateway.launch()
     await gateway.members[1].stop()

@@ -112,14 +112,14 @@ async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter
         "Success rate": "75 %",
         "Median time to ready": "11 s",
         "Weight": "0.5",
-        "Versions": "binderhub fake 1.0, repo2docker 2026.4",
+        "Versions": "binderhub fake 1.0, builder process, repo2docker 2026.4",
     }
     # Of one that has told nothing and launched nothing there is less to tell.
     assert figures(page, "member-3") == {
         "Sessions": "not known",
         "Launches under way": "0",
         "Launches in 24 h": "0",
-        "Versions": "binderhub fake 1.0, repo2docker 2026.4",
+        "Versions": "binderhub fake 1.0, builder process, repo2docker 2026.4",
     }
     marks = re.findall(r'<h3 class="region">(.*?)</h3>|<h4><a href="[^"]*" id="link-(.*?)"', page)
     assert ["".join(mark) for mark in marks] == ["asia", "member-2", "eu", "member-1", "Elsewhere", "member-3"]
