@@ -142,10 +142,6 @@ class Pages:
         """A text in the language of the request."""
         return str(self.catalogues[LANGUAGE.get()].translations.gettext(message))
 
-    def say(self, text: str) -> str:
-        """The same of a sentence that was made elsewhere (:mod:`contract.sentences`)."""
-        return translated(text, self.text)
-
     def _policy(self, nonce: str) -> str:
         policy = {
             "default-src": ["'none'"],

@@ -89,7 +89,11 @@ def figures(page: str, member: str) -> dict[str, str]:
 async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter) -> None:
     key, fakes = Ed25519PrivateKey.generate(), [await start.member(f"member-{n}") for n in (1, 2, 3)]
     settings = gateway_settings(start.data_dir, key, fakes)
-    about = ({"labels": {"region": "eu"}, "weight": 0.5}, {"labels": {"region": "asia"}}, {})
+    about: tuple[dict[str, Any], ...] = (
+        {"labels": {"region": "eu"}, "weight": 0.5},
+        {"labels": {"region": "asia"}},
+        {},
+    )
     members = [member.model_copy(update=given) for member, given in zip(settings.members, about, strict=True)]
     gateway = await start.gateway_with(settings.model_copy(update={"members": tuple(members)}), key, fakes)
     for fake in fakes:

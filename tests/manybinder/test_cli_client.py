@@ -298,17 +298,20 @@ async def lines(stream: asyncio.StreamReader, count: int) -> list[str]:
 @asynccontextmanager
 async def watching(gateway: FakeGateway, *options: str, **given: Any) -> AsyncIterator[Process]:
     """``status --watch`` that runs, until it is interrupted."""
+    streams: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, **given}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "manybinder", "status", "--watch", *options, "--gateway", gateway.url),
         # What runs in the background of a shell ignores it, and so do its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **{"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, **given},
+        **streams,
     )
     async with asyncio.timeout(150):
-        yield process
-        process.send_signal(signal.SIGINT)
-        await process.communicate()
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
     assert process.returncode == 130
 
 
