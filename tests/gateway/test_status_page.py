@@ -98,7 +98,9 @@ async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter
     gateway = await start.gateway_with(settings.model_copy(update={"members": tuple(members)}), key, fakes)
     for fake in fakes:
         await gateway.until_state(fake.name, "available")
-    report = fakes[0].report(time.time(), sessions=Sessions(3, 10, 7), builds=Builds(running=1, limit=4))
+    report = fakes[0].report(
+        time.time(), sessions=Sessions(running=3, limit=10, free=7), builds=Builds(running=1, limit=4)
+    )
     async with gateway.http.post(f"{gateway.url}api/v1/reports", data=fakes[0].signed(report)) as response:
         assert response.status == 204
     hour = history.start_of(gateway.parts.fleet.now(), history.HOUR)
