@@ -29,9 +29,9 @@ TOLD = ("aria-label", "title", "alt", "placeholder", "data-live", "data-lost")
 VOID = frozenset({"meta", "link", "img", "input", "br", "wbr", "hr"})
 UNREAD = frozenset({"script", "style", "code", "pre"})
 
-#: What is the same in every language: addresses, versions with what has them, spans, times, names.
+#: What is the same in every language: addresses, spans, times, names.
 SAME = re.compile(
-    r"""\S+[./:@]\S+ | [\w-]+\ v?\d[\w.+-]* | \d+\ (?:d|h|min|s)\b | \d+h\b | UTC | HEAD | (?:member|newcomer)-\d+
+    r"""\S+[./:@]\S+ | \d+\ (?:d|h|min|s)\b | \d+h\b | UTC | HEAD | (?:member|newcomer)-\d+
     | manybinder | urlpath | JupyterLab | Markdown | reStructuredText | HTML""",
     re.VERBOSE,
 )
