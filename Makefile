@@ -42,10 +42,11 @@ charts: .venv/dev
 # What pages say: new texts are added to each catalogue, to be translated by hand.
 EXTRACT := $(BIN)/pybabel --quiet extract --mapping pyproject.toml --no-default-keywords --sort-by-file --omit-header --add-location file \
   --keywords _ --keywords gettext --keywords ngettext:1,2 --keywords text --keywords NavLink \
-  --keywords LinkError
+  --keywords LinkError --keywords said
 catalogues: .venv/dev
 	for directory in frontend gateway/web; do \
-	  $(EXTRACT) --output .venv/messages.pot $$directory || exit 1; \
+	  also=$$(test $$directory = frontend || echo gateway/core); \
+	  $(EXTRACT) --output .venv/messages.pot $$directory $$also || exit 1; \
 	  for catalogue in $$directory/catalogues/*.po; do \
 	    $(BIN)/pybabel --quiet update --input-file .venv/messages.pot --output-file $$catalogue --no-fuzzy-matching \
 	      --ignore-obsolete --omit-header --width 120 --locale $$(basename $$catalogue .po) || exit 1; \

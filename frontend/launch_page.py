@@ -35,6 +35,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             headers=_HEADERS,
             title=title,
             message=str(error),
+            english=True,
             change_url=change_url,
             meant=_meant(pages, path_spec)
             and request.rel_url.with_path(site.path(f"v2/{path_spec}/HEAD"), encoded=True, keep_query=True),

@@ -190,4 +190,5 @@ def _answer(request: web.Request, error: LoginError) -> web.Response:
         headers={hdrs.CACHE_CONTROL: "no-store"},
         title=pages.text("You could not be logged in"),
         message=problem.detail,
+        english=True,
     )

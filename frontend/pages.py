@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
+from contract.sentences import is_said, translated
 from frontend.catalogues import LANGUAGE, Catalogue, read_catalogues
 from frontend.face import face_style
 from frontend.site import Site
@@ -87,6 +88,8 @@ class Pages:
             logo_url=self.static_url(self.logo),
             face_css="face.css" in self.static,
             lang=catalogue.language,
+            say=lambda text: translated(text, catalogue.translations.gettext),
+            is_said=is_said,
         )
         return templates
 

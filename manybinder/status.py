@@ -1,6 +1,8 @@
 """``manybinder status``: the members as the gateway sees them."""
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,9 @@ from manybinder.errors import CommandError, Exit
 from manybinder.terminal import for_people, for_results, plain, table
 
 _INTERVAL_S = 1.0
+
+#: How long ago something was, or how soon it will be.
+_AGE = re.compile(r"\d+ s\b")
 
 _COLUMNS = ("MEMBER", "STATE", "SESSIONS", "FREE", "BUILDS", "IMAGES", "REPORT", "WHY")
 
@@ -46,22 +51,61 @@ def _print_json(federation: dict[str, Any]) -> None:
         click.echo(json_types.dumps(member))
 
 
-async def _watch_json(http: aiohttp.ClientSession, gateway: str) -> None:
+async def _looks(http: aiohttp.ClientSession, gateway: str) -> AsyncIterator[dict[str, Any] | CommandError]:
+    """The federation every second, or why it could not be asked; raises :class:`CommandError` if it never could."""
+    yield await _federation(http, gateway)
     while True:
-        _print_json(await _federation(http, gateway))
         await asyncio.sleep(_INTERVAL_S)
+        try:
+            yield await _federation(http, gateway)
+        except CommandError as error:
+            yield error
+
+
+async def _watch_json(http: aiohttp.ClientSession, gateway: str) -> None:
+    told = ""
+    async for found in _looks(http, gateway):
+        told = _tell_once(found, told)
+        if not isinstance(found, CommandError):
+            _print_json(found)
 
 
 async def _watch(http: aiohttp.ClientSession, gateway: str, console: Console) -> None:
-    shown: RenderableType = _shown_federation(await _federation(http, gateway))
-    with Live(shown, console=console, auto_refresh=False) as live:
-        while True:
-            await asyncio.sleep(_INTERVAL_S)
-            try:
-                shown = _shown_federation(await _federation(http, gateway))
-            except CommandError as error:
-                shown = Text(str(error), style="red")
+    """On a terminal one table that changes; elsewhere one after the other, whenever there is something new in it."""
+    if not console.is_terminal:
+        await _watch_changes(http, gateway, console)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        async for found in _looks(http, gateway):
+            shown = (
+                Text(plain(str(found)), style="red") if isinstance(found, CommandError) else _shown_federation(found)
+            )
             live.update(shown, refresh=True)
+
+
+async def _watch_changes(http: aiohttp.ClientSession, gateway: str, console: Console) -> None:
+    told, shown = "", None
+    async for found in _looks(http, gateway):
+        told = _tell_once(found, told)
+        if not isinstance(found, CommandError) and (news := _news(found)) != shown:
+            if shown is not None:
+                console.print()
+            console.print(_shown_federation(found))
+            shown = news
+
+
+def _tell_once(found: dict[str, Any] | CommandError, told: str) -> str:
+    """Say on standard error why there is no answer, once as long as it is the same; returns what was said."""
+    said = str(found) if isinstance(found, CommandError) else ""
+    if said and said != told:
+        for_people().print(plain(said))
+    return said
+
+
+def _news(federation: dict[str, Any]) -> object:
+    """What of a federation is news when it changes: all that is shown but how long ago something was."""
+    members = [[_AGE.sub("", cell) for cell in _row(member)] for member in federation["members"]]
+    return _mapping(federation.get("status")).get("text"), members
 
 
 def _shown_federation(federation: dict[str, Any]) -> RenderableType:

@@ -12,8 +12,10 @@ from typing import NamedTuple
 from contract.addresses import ClientForm
 from contract.reports import CapacityReport, Check, Sessions
 from contract.repos import RepoKey
+from contract.sentences import said
 from gateway.core.outcomes import Outcomes
 from gateway.core.settings import HealthSettings
+from gateway.core.words import state_word
 
 #: What a member counts for at the start of its slow start.
 SLOW_START_FLOOR = 0.1
@@ -330,17 +332,17 @@ class MemberView:
     def _policy_reasons(self, now: float, settings: HealthSettings) -> list[str]:
         policy = self.effective_policy(now, settings)
         if policy == Policy.DRAINING and self.policy == Policy.ACTIVE:
-            return ["Its weight is 0." if self.weight == 0 else "It drains itself."]
+            return [said("Its weight is 0.") if self.weight == 0 else said("It drains itself.")]
         if policy == Policy.PENDING:
-            return ["It has joined, and takes no launches before it was checked and accepted."]
-        return (
-            [] if policy == Policy.ACTIVE else [f"An operator has set it to {policy.value}: it gets no new launches."]
-        )
+            return [said("It has joined, and takes no launches before it was checked and accepted.")]
+        if policy == Policy.ACTIVE:
+            return []
+        return [said("An operator has set it to %(state)s: it gets no new launches.", state=state_word(policy.value))]
 
     def _health_reasons(self, now: float) -> list[str]:
         health = self.health(now)
         if health == Health.UNKNOWN:
-            return ["It has not been probed yet."]
+            return [said("It has not been probed yet.")]
         if health == Health.UNREACHABLE:
             return [self.reachable.reason]
         if health == Health.FAILING:
@@ -349,22 +351,24 @@ class MemberView:
         if ejection is None:
             return []
         if health == Health.EJECTED:
-            return [ejection.reason, f"It is tried again in {ejection.until - now:.0f} s."]
-        trial = "A trial launch is on its way." if self.on_trial(now) else "The next launch is a trial."
+            return [ejection.reason, said("It is tried again in %(seconds)s s.", seconds=f"{ejection.until - now:.0f}")]
+        trial = said("A trial launch is on its way.") if self.on_trial(now) else said("The next launch is a trial.")
         return [ejection.reason, trial]
 
     def _capacity_reasons(self, now: float, settings: HealthSettings) -> list[str]:
-        reasons = []
+        reasons: list[str] = []
         if self.full_until is not None and now < self.full_until:
-            reasons.append("It has refused a launch for want of room.")
+            reasons.append(said("It has refused a launch for want of room."))
         elif self.free(now, settings) == 0:
-            reasons.append("All its sessions are taken.")
+            reasons.append(said("All its sessions are taken."))
         elif self.received is not None and self.report(now, settings) is None:
-            reasons.append(f"Its last capacity report came {now - self.received.at:.0f} s ago and has expired.")
+            age = f"{now - self.received.at:.0f}"
+            reasons.append(said("Its last capacity report came %(seconds)s s ago and has expired.", seconds=age))
         slow_start = self.slow_start(now, settings)
         in_rotation = self.health(now) == Health.HEALTHY and self.effective_policy(now, settings) == Policy.ACTIVE
         if slow_start < 1 and in_rotation:
-            reasons.append(f"It has come into rotation {now - (self.returned_at or now):.0f} s ago, slowly at first.")
+            age = f"{now - (self.returned_at or now):.0f}"
+            reasons.append(said("It has come into rotation %(seconds)s s ago, slowly at first.", seconds=age))
         return reasons
 
 

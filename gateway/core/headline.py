@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from contract.sentences import joined, said
 from gateway.core.fleet import FleetSnapshot, Health
+from gateway.core.words import state_word
 
 
 class Level(StrEnum):
@@ -28,23 +30,27 @@ def headline(snapshot: FleetSnapshot, now: float, *, degraded: bool) -> Headline
     """The state as of now; ``degraded``: the state that replicas share does not answer."""
     statuses = {view.name: snapshot.status(view, now) for view in snapshot.members}
     taking = [name for name, status in statuses.items() if status.available]
-    of = f"{len(taking)} of {len(statuses)} members take launches"
-    suffix = " The gateway itself is degraded." if degraded else ""
+    counts = {"taking": len(taking), "all": len(statuses)}
+
+    def shown(level: Level, text: str, word: str) -> Headline:
+        return Headline(level, joined(" ", [text, said("The gateway itself is degraded.")]) if degraded else text, word)
+
     if not statuses:
-        return Headline(Level.BAD, f"This federation has no members.{suffix}", "no members")
+        return shown(Level.BAD, said("This federation has no members."), said("no members"))
     if not taking:
-        known = all(status.health is not Health.UNKNOWN for status in statuses.values())
-        text = "No member takes launches: they wait." if known else f"{of} yet: they are being looked at."
-        return Headline(Level.BAD if known else Level.PARTLY, f"{text}{suffix}", "down" if known else "starting")
-    out = ", ".join(f"{name} is {_word(status.state)}" for name, status in statuses.items() if name not in taking)
+        if all(status.health is not Health.UNKNOWN for status in statuses.values()):
+            return shown(Level.BAD, said("No member takes launches: they wait."), said("down"))
+        text = said("%(taking)s of %(all)s members take launches yet: they are being looked at.", **counts)
+        return shown(Level.PARTLY, text, said("starting"))
     if all(statuses[name].free == 0 for name in taking):
-        text = f"All members that take launches are full ({len(taking)} of {len(statuses)}): launches wait in a queue."
-        return Headline(Level.PARTLY, f"{text}{suffix}", "full")
+        text = said(
+            "All members that take launches are full (%(taking)s of %(all)s): launches wait in a queue.", **counts
+        )
+        return shown(Level.PARTLY, text, said("full"))
+    out = [(name, state_word(status.state)) for name, status in statuses.items() if name not in taking]
     if out:
-        return Headline(Level.PARTLY, f"{of}; {out}.{suffix}", f"{len(taking)} of {len(statuses)} members")
-    level, word = (Level.PARTLY, "degraded") if degraded else (Level.GOOD, "available")
-    return Headline(level, f"{of}.{suffix}", word)
-
-
-def _word(state: str) -> str:
-    return state.replace("_", "-")
+        told = joined(", ", [said("%(name)s is %(state)s", name=name, state=state) for name, state in out])
+        text = said("%(taking)s of %(all)s members take launches; %(out)s.", **counts, out=told)
+        return shown(Level.PARTLY, text, said("%(taking)s of %(all)s members", **counts))
+    text = said("%(taking)s of %(all)s members take launches.", **counts)
+    return shown(Level.PARTLY, text, said("degraded")) if degraded else shown(Level.GOOD, text, said("available"))

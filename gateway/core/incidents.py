@@ -10,9 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contract.sentences import said
 from gateway.core.fleet import FleetSnapshot, Health, MemberView, Policy
 from gateway.core.history import WHOLE
 from gateway.core.records import Book, Change, Record
+from gateway.core.words import state_word
 
 #: The kinds of record that an incident and an operator's note are.
 INCIDENT, NOTE = "incident", "note"
@@ -63,10 +65,10 @@ class Incident:
         """What it is about, in a few words."""
         state = next((item.state for item in self.changes), "")
         if self.subject == WHOLE:
-            return "No member takes launches"
+            return said("No member takes launches")
         if self.subject == GATEWAY:
-            return "The gateway is degraded"
-        return f"{self.subject} is {state.replace('_', '-')}"
+            return said("The gateway is degraded")
+        return said("%(name)s is %(state)s", name=self.subject, state=state_word(state))
 
 
 def trouble_of(view: MemberView, now: float) -> tuple[str, str] | None:

@@ -6,6 +6,8 @@ The forms that cross the wire are additive, so one minor version ahead or behind
 import re
 from collections.abc import Mapping
 
+from contract.sentences import said
+
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -19,5 +21,11 @@ def skew(versions: Mapping[str, str], own: str) -> str | None:
     if theirs is None or theirs == own or here is None or there is None:
         return None
     if here.group(1) == there.group(1) and abs(int(here.group(2)) - int(there.group(2))) <= 1:
-        return f"It runs manybinder {theirs} beside this gateway's {own}, which works together."
-    return f"It runs manybinder {theirs}, too far from this gateway's {own} to be sure that they work together."
+        return said(
+            "It runs manybinder %(theirs)s beside this gateway's %(own)s, which works together.", theirs=theirs, own=own
+        )
+    return said(
+        "It runs manybinder %(theirs)s, too far from this gateway's %(own)s to be sure that they work together.",
+        theirs=theirs,
+        own=own,
+    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from contract.sentences import joined, said
 from gateway.core.history import DAY, Bar, Condition, Seconds, total
 
 #: How high a bar is, of 100, by what it tells: whoever sees no colours sees this.
@@ -34,7 +35,7 @@ class Plot:
 
 
 def plot(bars: Sequence[Bar], what: str) -> Plot:
-    """``what`` names the stretch: "the last 24 hours"."""
+    """``what`` names the stretch: "the last 24 hours".  What a plot says are sentences (:mod:`contract.sentences`)."""
     drawn: list[PlotBar] = []
     for x, bar in enumerate(bars):
         kind = _kind(bar.seconds)
@@ -60,12 +61,13 @@ def _kind(seconds: Seconds) -> str:
 def _title(bar: Bar, kind: str) -> str:
     if kind == "gap":
         return ""
-    parts = [
-        f"{text} {span(seconds)}"
-        for text, seconds in zip(("in rotation", "in trouble", "taken out"), bar.seconds, strict=True)
-        if seconds >= 1
-    ]
-    return f"{_moment(bar)}: {', '.join(parts)}" if kind != "well" else ""
+    if kind == "well":
+        return ""
+    well, trouble, out = bar.seconds
+    parts = [said("in rotation %(span)s", span=span(well))] if well >= 1 else []
+    parts += [said("in trouble %(span)s", span=span(trouble))] if trouble >= 1 else []
+    parts += [said("taken out %(span)s", span=span(out))] if out >= 1 else []
+    return joined(": ", [_moment(bar), joined(", ", parts)])
 
 
 def _moment(bar: Bar) -> str:
@@ -77,15 +79,19 @@ def _moment(bar: Bar) -> str:
 def _said(seconds: Seconds, what: str, bars: Sequence[Bar]) -> str:
     """The plot for who does not see it."""
     share = seconds.share_well
-    texts = ["nothing is known" if share is None else f"in rotation {percent(share)} of the time that is known"]
+    texts = [
+        said("nothing is known")
+        if share is None
+        else said("in rotation %(share)s of the time that is known", share=percent(share))
+    ]
     if seconds.trouble >= 1:
-        texts.append(f"in trouble for {span(seconds.trouble)}")
+        texts.append(said("in trouble for %(span)s", span=span(seconds.trouble)))
     if seconds.out >= 1:
-        texts.append(f"taken out for {span(seconds.out)}")
+        texts.append(said("taken out for %(span)s", span=span(seconds.out)))
     length = sum(bar.end - bar.start for bar in bars)
     if length - seconds.known >= 2 * 3600 or seconds.known < length / 2:
-        texts.append(f"not watched for {span(length - seconds.known)}")
-    return f"{what}: {'; '.join(texts)}"
+        texts.append(said("not watched for %(span)s", span=span(length - seconds.known)))
+    return joined(": ", [what, joined("; ", texts)])
 
 
 def percent(share: float) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
 
+from contract.sentences import said
 from frontend.catalogues import LANGUAGE
 from frontend.pages import PAGES, Pages, Rendered
 from gateway.core import history, incidents
@@ -16,6 +17,7 @@ from gateway.core.history import WHOLE, Launches
 from gateway.core.incidents import GATEWAY, Incident
 from gateway.core.records import Book
 from gateway.core.versions import skew
+from gateway.core.words import state_word
 from gateway.web.kept import Kept
 from gateway.web.live import seen_at_once
 from gateway.web.parts import PARTS, Parts
@@ -62,7 +64,7 @@ PASTS = web.AppKey("PASTS", Kept[Past])
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A member as its card tells of it; ``facts`` are pairs of a name and a text."""
+    """A member as its card tells of it, in sentences for the page to say; ``facts`` are pairs of a name and a text."""
 
     name: str
     url: str
@@ -81,7 +83,8 @@ class Told:
     id: str
     title: str
     at: Moment
-    lines: Sequence[tuple[Moment, str]]
+    lines: Sequence[tuple[Moment, str, str]]
+    """Each with a state's word, or "", and what was said of it in English."""
     open: bool
     lasted: str
 
@@ -109,9 +112,7 @@ def _rendered(pages: Pages, parts: Parts, pasts: Kept[Past], now: float) -> Rend
     return pages.rendered(
         "status.html",
         headline=headline(snapshot, now, degraded=away is not None),
-        groups=_groups(
-            [_card(pages, parts, snapshot, view, past(view.name), now) for view in snapshot.members], snapshot
-        ),
+        groups=_groups([_card(parts, snapshot, view, past(view.name), now) for view in snapshot.members], snapshot),
         launches=parts.launches.running,
         waiting=parts.launches.waiting,
         whole=past(WHOLE),
@@ -124,7 +125,7 @@ def _rendered(pages: Pages, parts: Parts, pasts: Kept[Past], now: float) -> Rend
         ],
         recent=[_told(item, now) for item in recent[:RECENT]],
         notes=[
-            Told(note.id, note.member, _moment(note.at, now), [(_moment(note.at, now), note.text)], False, "")
+            Told(note.id, note.member, _moment(note.at, now), [(_moment(note.at, now), "", note.text)], False, "")
             for note in incidents.notes(parts.records.book)
         ],
         mode=parts.mode,
@@ -136,8 +137,8 @@ def _rendered(pages: Pages, parts: Parts, pasts: Kept[Past], now: float) -> Rend
 
 def _past(book: Book, name: str, now: float) -> Past:
     return Past(
-        plot(history.day_bars(book, name, now), "The last 24 hours"),
-        plot(history.quarter_bars(book, name, now), "The last 90 days"),
+        plot(history.day_bars(book, name, now), said("The last 24 hours")),
+        plot(history.quarter_bars(book, name, now), said("The last 90 days")),
         history.day_launches(book, name, now),
     )
 
@@ -152,17 +153,17 @@ def _groups(cards: Sequence[Card], snapshot: FleetSnapshot) -> list[tuple[str, l
     return named + rest
 
 
-def _card(pages: Pages, parts: Parts, snapshot: FleetSnapshot, view: MemberView, past: Past, now: float) -> Card:
+def _card(parts: Parts, snapshot: FleetSnapshot, view: MemberView, past: Past, now: float) -> Card:
     status = snapshot.status(view, now)
     skewed = skew(view.versions, parts.site.version)
     return Card(
         name=view.name,
         url=view.member.url,
-        state=status.state,
+        state=state_word(status.state),
         level=_level(status),
         reasons=snapshot.reasons(view, now) + ((skewed,) if skewed else ()),
         since=_moment(view.since, now),
-        facts=_facts(pages, view, status, past.launches, now),
+        facts=_facts(view, status, past.launches, now),
         past=past,
     )
 
@@ -174,25 +175,25 @@ def _level(status: Status) -> str:
     return "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
 
 
-def _facts(pages: Pages, view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
+def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
     report = view.received.report if view.received else None
     at = view.received.at if view.received else view.counted.at if view.counted else None
     under_way = sum(item.ready_at is None for item in view.reservations)
-    facts = [(pages.text("Sessions"), _sessions(view, status))]
+    facts = [(said("Sessions"), _sessions(view, status))]
     if at is not None:
-        facts.append((pages.text("Last report"), f"{span(now - at)} ago"))
+        facts.append((said("Last report"), said("%(span)s ago", span=span(now - at))))
     if report is not None:
-        facts.append((pages.text("Builds"), _of(report.builds.running, report.builds.limit)))
-    facts.append((pages.text("Launches under way"), str(under_way)))
-    facts.append((pages.text("Launches in 24 h"), str(launches.ready + launches.failed)))
+        facts.append((said("Builds"), _of(report.builds.running, report.builds.limit)))
+    facts.append((said("Launches under way"), str(under_way)))
+    facts.append((said("Launches in 24 h"), str(launches.ready + launches.failed)))
     if (rate := launches.rate) is not None:
-        facts.append((pages.text("Success rate"), percent(rate)))
+        facts.append((said("Success rate"), percent(rate)))
     if (median := launches.median) is not None:
-        facts.append((pages.text("Median time to ready"), f"{median:.0f} s"))
+        facts.append((said("Median time to ready"), f"{median:.0f} s"))
     if view.weight != 1:
-        facts.append((pages.text("Weight"), f"{view.weight:g}"))
+        facts.append((said("Weight"), f"{view.weight:g}"))
     versions = ", ".join(f"{_short(name)} {value}" for name, value in sorted(view.versions.items()))
-    return [*facts, (pages.text("Versions"), versions or "not known")]
+    return [*facts, (said("Versions"), versions or said("not known"))]
 
 
 def _short(name: str) -> str:
@@ -203,25 +204,29 @@ def _short(name: str) -> str:
 def _sessions(view: MemberView, status: Status) -> str:
     counted = view.received.report.sessions if view.received else view.counted.sessions if view.counted else None
     if counted is None:
-        return "not known"
+        return said("not known")
     if counted.limit is None:
-        return f"{counted.running} running"
-    return f"{'?' if status.free is None else status.free} of {counted.limit} free, {counted.running} running"
+        return said("%(running)s running", running=counted.running)
+    free = "?" if status.free is None else status.free
+    limit, running = counted.limit, counted.running
+    return said("%(free)s of %(limit)s free, %(running)s running", free=free, limit=limit, running=running)
 
 
 def _of(running: int, limit: int | None) -> str:
-    return f"{running} running" if limit is None else f"{running} of {limit} running"
+    if limit is None:
+        return said("%(running)s running", running=running)
+    return said("%(running)s of %(limit)s running", running=running, limit=limit)
 
 
 def _told(item: Incident, now: float) -> Told:
-    lines = [(_moment(change.at, now), _line(item, change.state, change.reason)) for change in item.changes]
+    lines = [(_moment(change.at, now), _word(item, change.state), change.reason) for change in item.changes]
     end = now if item.closed_at is None else item.closed_at
     lasted = span(end - item.opened_at)
     return Told(item.id, item.title, _moment(item.opened_at, now), lines, item.closed_at is None, lasted)
 
 
-def _line(item: Incident, state: str, reason: str) -> str:
-    return reason if state == "over" or item.subject in (WHOLE, GATEWAY) else f"{state.replace('_', '-')}: {reason}"
+def _word(item: Incident, state: str) -> str:
+    return "" if state == "over" or item.subject in (WHOLE, GATEWAY) else state_word(state)
 
 
 def _moment(at: float, now: float) -> Moment:

@@ -31,7 +31,7 @@ _ADDRESSES = r"/user/([^/]+)(/.*)?"
 _LOOK_EVERY = 100
 
 _PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">{head}<title>{title}</title>
 <style>:root{{--back:#fbfaf8;--text:#24292f;--accent:#1f5f94;--on-accent:#fff}}
 @media (prefers-color-scheme:dark){{:root{{--back:#14171b;--text:#e6e8ea;--accent:#8dc3ee;--on-accent:#10202e}}}}
@@ -42,12 +42,41 @@ a.button{{background:var(--accent);color:var(--on-accent)}}</style>
 </head><body><main><h1>{title}</h1>{body}</main></body></html>
 """
 
-#: What is said of a session that starts, and at an address where nobody knows of one.
+#: What is said of a session that starts, at an address where nobody knows of one, and where there was one.
 STARTING = "<p>A moment, please: this page looks again.</p>"
 UNKNOWN = (
     "<p>There is no session at this address. It may have ended long ago. The link that you launched it from, such as a "
     "badge in the repository, launches it anew.</p>"
 )
+_WAS_HERE = "A session was here."
+_WAS_HERE_OF = "A session of %(repo)s was here."
+_GONE = (
+    "Sessions end when they are not used for a while, and after some hours in any case; what was changed in them is "
+    "gone."
+)
+_LAUNCH = "Launch it again"
+_BEGINS = "It begins with what the repository holds."
+
+#: The same in German.  This module stands alone in the Hub, where there are no catalogues.
+_GERMAN: Mapping[str, str] = {
+    "This session is starting": "Diese Sitzung startet",
+    "No such session": "Diese Sitzung gibt es nicht",
+    "This session has ended": "Diese Sitzung ist zu Ende",
+    "<p>You have no session at this address.</p>": "<p>Unter dieser Adresse hast du keine Sitzung.</p>",
+    STARTING: "<p>Einen Augenblick bitte: Diese Seite sieht gleich wieder nach.</p>",
+    UNKNOWN: (
+        "<p>Unter dieser Adresse gibt es keine Sitzung. Vielleicht ist sie schon lange zu Ende. Der Link, mit dem du "
+        "sie gestartet hast, etwa ein Abzeichen im Repository, startet sie neu.</p>"
+    ),
+    _WAS_HERE: "Hier war eine Sitzung.",
+    _WAS_HERE_OF: "Hier war eine Sitzung von %(repo)s.",
+    _GONE: (
+        "Sitzungen enden, wenn sie eine Weile nicht benutzt werden, und nach einigen Stunden in jedem Fall; was in "
+        "ihnen geändert wurde, ist dann weg."
+    ),
+    _LAUNCH: "Noch einmal starten",
+    _BEGINS: "Sie beginnt mit dem, was im Repository liegt.",
+}
 
 
 class Sessions:
@@ -118,7 +147,7 @@ class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no 
         elif known is None:
             self._answer(404, "No such session", UNKNOWN)
         else:
-            self._answer(410, "This session has ended", again(known))
+            self._answer(410, "This session has ended", again(known, self._language()))
 
     head = get
 
@@ -134,13 +163,18 @@ class SessionHandler(BaseHandler):  # type: ignore[misc]  # JupyterHub ships no 
         spawner = user.spawners.get(self._server(name, path)) if user else None
         return bool(spawner and spawner.active and spawner.pending != "stop")
 
+    def _language(self) -> str:
+        return language_of(self.request.headers.get("Accept-Language", ""))
+
     def _answer(self, status: int, title: str, body: str, head: str = "") -> None:
+        language = self._language()
         self.set_status(status)
+        self.set_header("Content-Language", language)
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
         policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
         self.set_header("Content-Security-Policy", policy)
-        self.finish(page(title, body, head))
+        self.finish(page(title, body, head, language))
 
 
 class OwnSessionHandler(SessionHandler):
@@ -205,19 +239,37 @@ def _key(user: str, server: str) -> str:
     return f"{user}/{server}" if server else user
 
 
-def page(title: str, body: str, head: str = "") -> str:
+def language_of(accept: str) -> str:
+    """``de`` or ``en``, whichever an Accept-Language header (RFC 9110, section 12.5.4) likes best."""
+    best, liked = "en", 0.0
+    for item in accept.lower().split(",")[:20]:
+        name, _, parameter = (part.strip() for part in item.partition(";"))
+        try:
+            quality = float(parameter.removeprefix("q=")) if parameter else 1.0
+        except ValueError:
+            continue
+        language = "en" if name == "*" else name.partition("-")[0]
+        if language in ("de", "en") and quality > liked:
+            best, liked = language, quality
+    return best
+
+
+def _say(text: str, language: str) -> str:
+    return _GERMAN.get(text, text) if language == "de" else text
+
+
+def page(title: str, body: str, head: str = "", language: str = "en") -> str:
     """A page in the Hub's place."""
-    return _PAGE.format(title=title, body=body, head=head)
+    return _PAGE.format(title=_say(title, language), body=_say(body, language), head=head, language=language)
 
 
-def again(known: Mapping[str, str]) -> str:
+def again(known: Mapping[str, str], language: str = "en") -> str:
     """What is said of a session that has ended, by what :meth:`Sessions.find` knows of it."""
     url, repo = html.escape(known.get("url", "")), known.get("repo_url", "")
     # An address with an at sign may hold somebody's password.
-    what = f" of <strong>{html.escape(repo)}</strong>" if repo and "@" not in repo else ""
+    was_here = _say(_WAS_HERE_OF if repo and "@" not in repo else _WAS_HERE, language)
     return (
-        f"<p>A session{what} was here. Sessions end when they are not used for a while, and after "
-        "some hours in any case; what was changed in them is gone.</p>"
-        f'<p><a class="button" rel="noreferrer" href="{url}">Launch it again</a></p>'
-        "<p>It begins with what the repository holds.</p>"
+        f"<p>{was_here % {'repo': f'<strong>{html.escape(repo)}</strong>'}} {_say(_GONE, language)}</p>"
+        f'<p><a class="button" rel="noreferrer" href="{url}">{_say(_LAUNCH, language)}</a></p>'
+        f"<p>{_say(_BEGINS, language)}</p>"
     )

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from babel.messages.catalog import Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
@@ -20,9 +21,11 @@ from providers.registry import Providers
 from providers.settings import ProvidersSettings
 
 SOURCES = Path(__file__).parents[2]
-PACKAGES = ("frontend", "gateway/web")
+#: What has catalogues, and where the texts in them are.
+PACKAGES = {"frontend": ("frontend",), "gateway/web": ("gateway/web", "gateway/core")}
 METHODS = [("**/templates/**.html", "jinja2"), ("**/static/**.js", "javascript"), ("**.py", "python")]
-KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "text": None, "NavLink": None, "LinkError": None}
+ONE = ("_", "gettext", "text", "NavLink", "LinkError", "said")
+KEYWORDS = {**dict.fromkeys(ONE), "ngettext": (1, 2)}
 NAME = re.compile(r"%\(\w+\)s|<[^>]+>")
 
 Client = TestClient[web.Request, web.Application]
@@ -43,19 +46,51 @@ async def client() -> AsyncIterator[Client]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_german_is_complete(package: str) -> None:
+    """Of the texts that are marked; ``tests/gateway/test_every_text.py`` finds those that are not."""
     options = {name: {"trimmed": "true"} for name, method in METHODS if method == "jinja2"}
-    found = extract_from_dir(SOURCES / package, METHODS, options, KEYWORDS)
-    wanted = {message if isinstance(message, str) else message[0] for _, _, message, *_ in found}
+    wanted = {
+        message if isinstance(message, str) else tuple(message)
+        for directory in PACKAGES[package]
+        for _, _, message, *_ in extract_from_dir(SOURCES / directory, METHODS, options, KEYWORDS)
+    }
     with (SOURCES / package / "catalogues" / "de.po").open("rb") as file:
-        known = {message.id: message for message in read_po(file, locale="de") if message.id}
+        messages = [message for message in read_po(file, locale="de") if message.id]
+    known = {message.id if isinstance(message.id, str) else tuple(message.id) for message in messages}
     assert wanted, "texts were found"
-    missing = wanted - {message_id if isinstance(message_id, str) else message_id[0] for message_id in known}
-    assert not missing, "make catalogues adds them"
-    for message_id, message in known.items():
-        assert message.string, message_id
-        assert not message.fuzzy, message_id
-        if isinstance(message_id, str):
-            assert sorted(NAME.findall(message_id)) == sorted(NAME.findall(str(message.string))), message_id
+    assert wanted - known == set(), "make catalogues adds them"
+    assert known - wanted == set(), "make catalogues takes them out"
+    for message in messages:
+        assert faults(message) == [], message.id
+
+
+def faults(message: Message) -> list[str]:
+    """What is wrong with a text's translation: one that is missing, not looked at, or does not name what it should."""
+    forms = [message.id] if isinstance(message.id, str) else list(message.id)
+    strings = [message.string] if isinstance(message.string, str) else list(message.string)
+    found = ["fuzzy"] if message.fuzzy else []
+    if len(strings) != len(forms) or not all(strings):
+        return [*found, "missing"]
+    # German has as many forms as English, and for the same numbers.
+    named = zip(forms, strings, strict=True)
+    return found + ["names" for form, string in named if sorted(NAME.findall(form)) != sorted(NAME.findall(string))]
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        (Message("One", "Eins"), []),
+        (Message("One", ""), ["missing"]),
+        (Message("One", "Eins", flags=["fuzzy"]), ["fuzzy"]),
+        (Message("%(a)s <b>", "%(a)s <b>"), []),
+        (Message("%(a)s <b>", "%(a)s"), ["names"]),
+        (Message(("%(n)s launch", "%(n)s launches"), ("%(n)s Start", "%(n)s Starts")), []),
+        (Message(("%(n)s launch", "%(n)s launches"), ("", "")), ["missing"]),
+        (Message(("%(n)s launch", "%(n)s launches"), ("%(n)s Start", "")), ["missing"]),
+        (Message(("%(n)s launch", "%(n)s launches"), ("%(n)s Start", "Starts")), ["names"]),
+    ],
+)
+def test_a_translation_that_is_wrong_is_found(message: Message, found: list[str]) -> None:
+    assert faults(message) == found
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from html import unescape
 from typing import Any
 
 import aiohttp
@@ -12,8 +13,10 @@ import pytest
 from gateway.core.admission import PROPOSAL
 from gateway.core.fleet import Policy
 from gateway.core.records import Change
-from gateway.web.admin.page import _API, FORMS
+from gateway.web.admin.page import FORMS
+from gateway.web.admin.routes import ROUTES
 from tests.gateway.harness import Gateway, Starter, until
+from tests.gateway.joining import OPEN, TOKEN, join, join_token
 from tests.gateway.test_operators import ADMIN, BOSS, OWNER, VIEWER, ask
 
 PUBLIC = "http://gateway.example"
@@ -49,6 +52,15 @@ class Browser:
         assert location.startswith("/admin")
         status, text = await self.get(location.lstrip("/"))
         return (303, text) if status == 200 else (status, text)
+
+    async def press(self, button: str) -> tuple[int, str]:
+        """Press the one button of this name that the page has; the page that follows."""
+        forms = re.findall(
+            r'<form method="post" action="/admin/([^"]+)">(.*?)</form>', (await self.get())[1], re.DOTALL
+        )
+        ((path, body),) = [item for item in forms if f">{button}</button>" in item[1]]
+        fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', body))
+        return await self.post(unescape(path), csrf=fields.pop("csrf_token"), **fields)
 
     async def log_in(self, token: str) -> str:
         """The page after that."""
@@ -216,5 +228,54 @@ async def test_on_a_host_of_its_own_every_link_leads_somewhere(start: Starter) -
         assert (await browser.get("status"))[0] == 200
 
 
-def test_every_form_does_what_a_call_of_the_api_does() -> None:
-    assert {(form.method, form.route) for form in FORMS.values()} <= set(_API)
+async def test_a_member_is_accepted_checked_suspended_and_activated_and_a_proposal_dismissed(start: Starter) -> None:
+    gateway = await start.gateway(0, **OPEN)
+    fake = await start.member("newcomer")
+    await join(gateway, fake, await join_token(gateway))
+    await gateway.until_state("newcomer", "pending")
+    proposed = {"kind": "owner", "value": "github.com/miner", "reason": "", "member": "newcomer", "until": None}
+    await gateway.parts.records.write(Change(PROPOSAL, "newcomer owner:github.com/miner", proposed))
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+        browser = Browser(gateway, http)
+        page = await browser.log_in(TOKEN)
+        assert "It has joined: pending." in page
+        for button, said, state in (
+            ("Accept", "It is accepted.", "available"),
+            ("Suspend", "It is set.", "suspended"),
+            ("Activate", "It is set.", "available"),
+            ("Check again", "It is being checked.", "available"),
+        ):
+            status, page = await browser.press(button)
+            assert (status, said in page) == (303, True), button
+            await gateway.until_state("newcomer", state)
+        status, page = await browser.press("Dismiss")
+        assert (status, "The proposal is dismissed." in page) == (303, True)
+        assert "newcomer proposes" not in page
+        assert "github.com/miner" not in page.split('id="decisions"')[0]
+    assert not gateway.parts.records.book.of(PROPOSAL)
+    acts = [item["name"] for item in (await ask(gateway, TOKEN, "GET", "log?kind=act"))[1]["entries"]]
+    assert {name for name in acts if "members/" in name or "proposals" in name} == {
+        "POST members/newcomer/accept",
+        "PUT members/newcomer/policy",
+        "POST members/newcomer/check",
+        "DELETE proposals",
+    }
+
+
+def test_every_form_does_what_a_call_of_the_api_does_and_what_has_no_form_is_listed() -> None:
+    acts = {(method, route) for method, route, _, _ in ROUTES if method != "GET"}
+    calls = {(form.method, form.route) for form in FORMS.values()}
+    assert calls - acts == set()
+    # What gives a secret or takes a file has no place on a page; what takes a member away is asked for by its name.
+    assert acts - calls == {
+        ("DELETE", "members/{member}"),
+        ("POST", "join-tokens"),
+        ("DELETE", "join-tokens"),
+        ("POST", "tokens"),
+        ("DELETE", "tokens"),
+        ("POST", "export"),
+        ("POST", "import"),
+        # The page of a login has these.
+        ("POST", "session/token"),
+        ("POST", "session/end"),
+    }

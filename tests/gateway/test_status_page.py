@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -9,11 +10,15 @@ from typing import Any, cast
 from xml.etree import ElementTree as ET
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract import sse
+from contract.reports import Builds, Sessions
+from gateway.core import history
 from gateway.core.fleet import Member
 from gateway.core.headline import Level, headline
-from gateway.core.records import Book
+from gateway.core.history import Launches
+from gateway.core.records import Book, Change
 from gateway.core.settings import FederationSettings
 from gateway.core.transitions import ProbeResult
 from gateway.engines.fleet import Fleet
@@ -22,7 +27,7 @@ from gateway.web.feeds import LASTS
 from gateway.web.live import Live
 from gateway.web.status import RENDERED_EVERY
 from servicekit.tasks import Tasks
-from tests.gateway.harness import Gateway, Starter, until
+from tests.gateway.harness import Gateway, Starter, gateway_settings, until
 from tests.gateway.test_operators import ADMIN, BOSS, OWNER, VIEWER, ask
 
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -73,6 +78,61 @@ async def test_the_page_tells_state_reason_facts_and_history_and_groups_by_regio
     feed = ET.fromstring(await text(gateway, "status.atom"))  # noqa: S314 - our own
     assert [item.findtext(f"{ATOM}title") for item in feed.iter(f"{ATOM}entry")] == ["member-2 is unreachable"]
     assert feed.find(f"{ATOM}updated") is not None
+
+
+def figures(page: str, member: str) -> dict[str, str]:
+    """What a member's card tells, by its names."""
+    card = page.split(f'id="member-{member}"')[1].split("</article>")[0]
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", card))
+
+
+async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter) -> None:
+    key, fakes = Ed25519PrivateKey.generate(), [await start.member(f"member-{n}") for n in (1, 2, 3)]
+    settings = gateway_settings(start.data_dir, key, fakes)
+    about: tuple[dict[str, Any], ...] = (
+        {"labels": {"region": "eu"}, "weight": 0.5},
+        {"labels": {"region": "asia"}},
+        {},
+    )
+    members = [member.model_copy(update=given) for member, given in zip(settings.members, about, strict=True)]
+    gateway = await start.gateway_with(settings.model_copy(update={"members": tuple(members)}), key, fakes)
+    for fake in fakes:
+        await gateway.until_state(fake.name, "available")
+    report = fakes[0].report(
+        time.time(), sessions=Sessions(running=3, limit=10, free=7), builds=Builds(running=1, limit=4)
+    )
+    async with gateway.http.post(f"{gateway.url}api/v1/reports", data=fakes[0].signed(report)) as response:
+        assert response.status == 204
+    hour = history.start_of(gateway.parts.fleet.now(), history.HOUR)
+    past = Launches(ready=3, failed=1, times=dict.fromkeys(history.launched(11).times, 3))
+    slot = history.slot_value(history.Slot(hour, {}, past))
+    await gateway.parts.records.write(Change(history.HISTORY, history.slot_key("member-1", hour, history.HOUR), slot))
+    page = await text(gateway, "status")
+    found = figures(page, "member-1")
+    assert re.fullmatch(r"\d+ s ago", found.pop("Last report"))
+    assert found == {
+        "Sessions": "7 of 10 free, 3 running",
+        "Builds": "1 of 4 running",
+        "Launches under way": "0",
+        "Launches in 24 h": "4",
+        "Success rate": "75 %",
+        "Median time to ready": "11 s",
+        "Weight": "0.5",
+        "Versions": "binderhub fake 1.0, builder process, repo2docker 2026.4",
+    }
+    # Of one that has told nothing and launched nothing there is less to tell.
+    assert figures(page, "member-3") == {
+        "Sessions": "not known",
+        "Launches under way": "0",
+        "Launches in 24 h": "0",
+        "Versions": "binderhub fake 1.0, builder process, repo2docker 2026.4",
+    }
+    marks = re.findall(r'<h3 class="region">(.*?)</h3>|<h4><a href="[^"]*" id="link-(.*?)"', page)
+    assert ["".join(mark) for mark in marks] == ["asia", "member-2", "eu", "member-1", "Elsewhere", "member-3"]
+    async with gateway.http.get(f"{gateway.url}status", headers={"Accept-Language": "de"}) as response:
+        found = figures(await response.text(), "member-1")
+    assert (found["Sitzungen"], found["Builds"]) == ("7 von 10 frei, 3 laufen", "1 von 4 laufen")
+    assert re.fullmatch(r"vor \d+ s", found["Letzte Meldung"])
 
 
 async def test_whoever_asks_at_the_same_time_gets_the_same_page_under_a_nonce_of_their_own(start: Starter) -> None:

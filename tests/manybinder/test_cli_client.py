@@ -7,7 +7,9 @@ import pty
 import re
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -288,22 +290,80 @@ async def test_status_is_a_table_or_a_member_a_line(gateway: FakeGateway) -> Non
     assert lines.err == ""
 
 
-async def test_status_watches_until_it_is_interrupted(gateway: FakeGateway) -> None:
-    gateway.members = MEMBERS
+async def lines(stream: asyncio.StreamReader, count: int) -> list[str]:
+    """The next lines."""
+    return [(await stream.readline()).decode().rstrip() for _ in range(count)]
+
+
+@asynccontextmanager
+async def watching(gateway: FakeGateway, *options: str, **given: Any) -> AsyncIterator[Process]:
+    """``status --watch`` that runs, until it is interrupted."""
+    streams: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, **given}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "manybinder", "status", "--watch", "--json", "--gateway", gateway.url),
-        stdout=asyncio.subprocess.PIPE,
+        *("-m", "manybinder", "status", "--watch", *options, "--gateway", gateway.url),
         # What runs in the background of a shell ignores it, and so do its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **streams,
     )
-    assert process.stdout is not None
     async with asyncio.timeout(150):
-        names = [json.loads(await process.stdout.readline())["name"] for _ in range(4)]
-        process.send_signal(signal.SIGINT)
-        await process.communicate()
-    assert names == ["member-1", "member-2"] * 2
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
     assert process.returncode == 130
+
+
+async def test_status_watches_until_it_is_interrupted_and_outlives_a_hiccup(gateway: FakeGateway) -> None:
+    gateway.members = MEMBERS
+    async with watching(gateway, "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        names = [json.loads(await process.stdout.readline())["name"] for _ in range(4)]
+        assert names == ["member-1", "member-2"] * 2
+        gateway.api_status = 503
+        assert b"503" in await process.stderr.readline()
+        gateway.api_status, gateway.members = 200, [{**MEMBERS[0], "name": "member-3"}]
+        while json.loads(await process.stdout.readline())["name"] != "member-3":
+            pass
+
+
+async def test_status_that_is_watched_off_a_terminal_prints_a_table_at_each_change(gateway: FakeGateway) -> None:
+    gateway.members, gateway.status = MEMBERS, {"level": "partly", "text": "1 of 2 members take launches."}
+    async with watching(gateway) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+
+        first = await lines(process.stdout, 5)
+        assert first[0] == "1 of 2 members take launches."
+        assert [line.split()[0] for line in first[2:]] == ["MEMBER", "member-1", "member-2"]
+        # That a report has grown older is no news; that the gateway is away is told once.
+        gateway.members = [{**MEMBERS[0], "capacity_age_s": 5.4}, MEMBERS[1]]
+        gateway.api_status = 503
+        assert b"503" in await process.stderr.readline()
+        gateway.api_status = 200
+        gateway.members = [{**MEMBERS[0], "capacity_age_s": 0.4, "state": "full"}, MEMBERS[1]]
+        second = await lines(process.stdout, 6)
+        assert second[0] == ""
+        assert second[4].split()[:2] == ["member-1", "full"]
+
+
+@pytest.mark.slow  # it waits for what a terminal shows
+async def test_status_that_is_watched_on_a_terminal_is_one_table_that_changes(gateway: FakeGateway) -> None:
+    gateway.members = MEMBERS
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150", "NO_COLOR": "1"}
+    async with watching(gateway, stdin=slave, stdout=slave, stderr=slave, env=environment):
+        os.close(slave)
+        seen = b""
+        for state in ("healthy", "full"):
+            gateway.members = [{**MEMBERS[0], "state": state}, MEMBERS[1]]
+            while state.encode() not in seen:
+                seen += await asyncio.to_thread(os.read, master, 4096)
+        # Cursor up: the table before is written over (ECMA-48, 8.3.22).
+        assert b"\x1b[1A" in seen
+    os.close(master)
 
 
 async def test_explain_says_it_in_one_sentence_first(gateway: FakeGateway) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -56,3 +57,32 @@ def test_old_ones_and_too_many_are_forgotten(tmp_path: Path, monkeypatch: pytest
 def test_a_file_that_is_spoilt_is_no_session(tmp_path: Path) -> None:
     (tmp_path / "user.json").write_text("{")
     assert Sessions(tmp_path).find("user") is None
+
+
+@pytest.mark.parametrize(
+    ("accept", "language"),
+    [
+        ("", "en"),
+        ("de-AT,de;q=0.9,en;q=0.8", "de"),
+        ("en-GB,en;q=0.9,de;q=0.8", "en"),
+        ("fr,de;q=0.5", "de"),
+        ("*", "en"),
+        ("de;q=0", "en"),
+        ("de;q=x,;", "en"),
+    ],
+)
+def test_a_page_is_said_in_the_language_that_the_browser_asks_for(accept: str, language: str) -> None:
+    assert ended.language_of(accept) == language
+
+
+def test_all_of_a_page_is_said_in_german() -> None:
+    known = {"url": "https://gateway.example/v2/gh/org/repo/main", "repo_url": "https://git.example/<org>/repo"}
+    bodies = [ended.STARTING, ended.UNKNOWN]
+    shown = [ended.page(title, body, language="de") for title in list(ended._GERMAN)[:3] for body in bodies]
+    for repo in (known, {**known, "repo_url": ""}, {**known, "repo_url": "https://me:secret@git.example/repo"}):
+        shown.append(ended.page("This session has ended", ended.again(repo, "de"), language="de"))
+        assert "secret" not in shown[-1]
+    assert "Hier war eine Sitzung von <strong>https://git.example/&lt;org&gt;/repo</strong>." in shown[-3]
+    for text in shown:
+        assert '<html lang="de">' in text
+        assert not [english for english in ended._GERMAN if re.sub("<.*?>", "", english) in text.split("<title>")[1]]

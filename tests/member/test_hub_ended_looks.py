@@ -16,6 +16,7 @@ async def test_pages_of_sessions_that_are_not_there(page: Page, axe_script: str)
         ("session-ended", ended.page("This session has ended", ended.again(KNOWN))),
         ("session-unknown", ended.page("No such session", ended.UNKNOWN)),
         ("session-starting", ended.page("This session is starting", ended.STARTING)),
+        ("session-ended-german", ended.page("This session has ended", ended.again(KNOWN, "de"), language="de")),
     ):
         assert len(shown.encode()) < BUDGET
         assert " src=" not in shown, "nothing else is loaded"

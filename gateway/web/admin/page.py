@@ -15,12 +15,14 @@ from typing import Any
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler as WebHandler
 
+from contract.sentences import said
 from frontend.pages import PAGES
 from gateway.core import incidents
 from gateway.core.admission import QUOTA
 from gateway.core.headline import headline
 from gateway.core.log import ACT, DECISION, TRANSITION, Query
 from gateway.core.operators import Operator, Scope, csrf_token, refusal
+from gateway.core.words import state_word
 from gateway.web.admin.asked import Asked, Handler, address_of
 from gateway.web.admin.bans import bans_wire
 from gateway.web.admin.log import entries_wire
@@ -79,20 +81,28 @@ class FormOf:
 
 #: By their addresses below ``admin/``.
 FORMS: Mapping[str, FormOf] = {
-    "members/{member}/policy": FormOf("PUT", "members/{member}/policy", _texts("policy"), "It is set.", "members"),
-    "members/{member}/weight": FormOf("PUT", "members/{member}/weight", _weight, "The weight is set.", "members"),
-    "members/{member}/registered": FormOf(
-        "DELETE", "members/{member}/weight", _texts(), "It has the weight of its registration.", "members"
+    "members/{member}/policy": FormOf(
+        "PUT", "members/{member}/policy", _texts("policy"), said("It is set."), "members"
     ),
-    "members/{member}/accept": FormOf("POST", "members/{member}/accept", _texts(), "It is accepted.", "members"),
-    "members/{member}/check": FormOf("POST", "members/{member}/check", _texts(), "It is being checked.", "members"),
-    "notes/add": FormOf("POST", "notes", _texts("text", "member"), "Visitors see it on the status page.", "notes"),
-    "notes/drop": FormOf("DELETE", "notes", _texts(), "The note is taken back.", "notes"),
-    "bans/add": FormOf("PUT", "bans", _texts("kind", "value", "reason", "for", "proposal"), "It is banned.", "bans"),
-    "bans/lift": FormOf("DELETE", "bans", _texts(), "The ban is lifted.", "bans"),
-    "proposals/dismiss": FormOf("DELETE", "proposals", _texts(), "The proposal is dismissed.", "bans"),
-    "quotas/set": FormOf("PUT", "quotas", _quota, "The quota is set.", "quotas"),
-    "quotas/drop": FormOf("DELETE", "quotas", _texts(), "The configuration counts again.", "quotas"),
+    "members/{member}/weight": FormOf("PUT", "members/{member}/weight", _weight, said("The weight is set."), "members"),
+    "members/{member}/registered": FormOf(
+        "DELETE", "members/{member}/weight", _texts(), said("It has the weight of its registration."), "members"
+    ),
+    "members/{member}/accept": FormOf("POST", "members/{member}/accept", _texts(), said("It is accepted."), "members"),
+    "members/{member}/check": FormOf(
+        "POST", "members/{member}/check", _texts(), said("It is being checked."), "members"
+    ),
+    "notes/add": FormOf(
+        "POST", "notes", _texts("text", "member"), said("Visitors see it on the status page."), "notes"
+    ),
+    "notes/drop": FormOf("DELETE", "notes", _texts(), said("The note is taken back."), "notes"),
+    "bans/add": FormOf(
+        "PUT", "bans", _texts("kind", "value", "reason", "for", "proposal"), said("It is banned."), "bans"
+    ),
+    "bans/lift": FormOf("DELETE", "bans", _texts(), said("The ban is lifted."), "bans"),
+    "proposals/dismiss": FormOf("DELETE", "proposals", _texts(), said("The proposal is dismissed."), "bans"),
+    "quotas/set": FormOf("PUT", "quotas", _quota, said("The quota is set."), "quotas"),
+    "quotas/drop": FormOf("DELETE", "quotas", _texts(), said("The configuration counts again."), "quotas"),
 }
 
 
@@ -131,7 +141,7 @@ async def log_in(request: web.Request) -> web.Response:
         address = address_of(request, parts)
         if parts.operators.is_news("", address):
             logger.warning("a login with a token that is not known, from %s", address or "an unknown address")
-        return _entrance(request, 401, "This token is not known here, has expired, or was revoked.")
+        return _entrance(request, 401, said("This token is not known here, has expired, or was revoked."))
     response = _see(parts, "")
     session = parts.operators.session_of(token)
     set_cookie(parts, response, parts.operators.cookie("operator"), session, int(TYPED_FOR))
@@ -237,6 +247,7 @@ async def _page(
         iso=lambda at: datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds"),
         ago=lambda at: span(now - at),
         in_words=_in_words,
+        state_word=state_word,
         bans=banned["bans"],
         proposals=banned["proposals"],
     )

@@ -1,0 +1,55 @@
+"""Sentences that can be said in another language where they are shown.
+
+A sentence is text, in English, as it crosses the wire, is logged and is kept.  Beside that it remembers its template
+and what stands in it, which a page looks up in a catalogue; what has crossed the wire or was kept is text and no more.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Self
+
+
+class Sentence(str):
+    """Text with the template that it was made of (``"%(name)s is full"``), and the values in it."""
+
+    template: str
+    values: Mapping[str, object]
+
+    def __new__(cls, template: str, values: Mapping[str, object] | None = None) -> Self:
+        """Without values the template is the text, percent signs and all."""
+        made = super().__new__(cls, template % values if values else template)
+        made.template, made.values = template, values or {}
+        return made
+
+
+def said(template: str, /, **values: object) -> Sentence:
+    """A sentence; its template is taken into the catalogues wherever this is called (``make catalogues``)."""
+    return Sentence(template, values)
+
+
+def joined(between: str, texts: Iterable[str]) -> Sentence:
+    """Several texts as one, each of which is said in its own way."""
+    values = {str(number): text for number, text in enumerate(texts)}
+    return Sentence(between.join(f"%({name})s" for name in values), values)
+
+
+def translated(text: str, lookup: Callable[[str], str]) -> str:
+    """The text as ``lookup`` (a catalogue's gettext) says it; text that is no :class:`Sentence` stays as it is."""
+    if not isinstance(text, Sentence):
+        return text
+    # A catalogue answers "" with its own header.
+    template = lookup(text.template) if text.template else ""
+    if not text.values:
+        return template
+    return template % {
+        name: translated(value, lookup) if isinstance(value, str) else value for name, value in text.values.items()
+    }
+
+
+def is_said(text: str) -> bool:
+    """Whether all of a text can be said in another language: no part of it is somebody's own words.
+
+    Names and numbers that stand in a sentence are in no language; whole sentences of others have none of their own.
+    """
+    if not isinstance(text, Sentence):
+        return False
+    return all(is_said(value) for value in text.values.values() if isinstance(value, str) and " " in value)
