@@ -41,6 +41,9 @@ const BUILT_BEFORE = ["warm", "warm_busy", "pull"];
 // Failures of which the log says no more than the message.
 const TOLD_IN_FULL = ["cancelled", "abandoned", "forbidden", "limited", "full", "not_found"];
 
+// The language that the page itself speaks.
+const HERE = document.documentElement.lang;
+
 // For the service to take note that a launch is cancelled.
 const CANCEL_TIMEOUT_MS = 5000;
 
@@ -107,6 +110,7 @@ function showMember(event) {
 function showMove(event) {
   const item = document.createElement("li");
   item.textContent = event.message.trim();
+  item.lang = "en";
   element("moves").append(item);
   element("moves").hidden = false;
 }
@@ -122,7 +126,8 @@ function end(state) {
   element("estimate").textContent = "";
 }
 
-function fail(event) {
+/** Ends the page's launch; `said` is the language of the message, English where it comes from a member. */
+function fail(event, said = "en") {
   if (over) return;
   const fault = event.failure === "user" ? faultIn(`${log.tail}\n${event.message}`) : null;
   const { kind, title, advice } = explainFailure(event, fault, config);
@@ -133,6 +138,7 @@ function fail(event) {
   element("launch").dataset.kind = kind;
   element("failure-title").textContent = title;
   element("failure-message").textContent = event.message.trim();
+  element("failure-message").lang = said;
   if (kind === "fault") showFault(fault);
   if (Number.isFinite(event.retry_after_s)) {
     advice.push(_("Try again in %(time)s.", { time: about(event.retry_after_s) }));
@@ -210,7 +216,7 @@ function ready(event) {
   try {
     target = notebookUrl(event.url, event.token, new URLSearchParams(window.location.search));
   } catch {
-    fail({ failure: "gateway", message: _("The service named no session that could be opened.") });
+    fail({ failure: "gateway", message: _("The service named no session that could be opened.") }, HERE);
     return;
   }
   end("ready");
@@ -245,7 +251,8 @@ function take(event, number) {
   if (event.phase === "failed") {
     // What the page has kept may be of a launch that is long forgotten: then a new one begins.
     if (kept && !heard) startAgain();
-    else fail({ ...event, message: event.message || _("No reason was given.") });
+    else if (event.message) fail(event);
+    else fail({ ...event, message: _("No reason was given.") }, HERE);
     return;
   }
   heard = true;
@@ -286,7 +293,7 @@ async function cancel() {
     }
   }
   // The stream tells of its end too, if it is faster.
-  fail({ failure: "user", reason: "cancelled", message: _("You cancelled this launch.") });
+  fail({ failure: "user", reason: "cancelled", message: _("You cancelled this launch.") }, HERE);
 }
 
 const handlers = {
@@ -303,7 +310,7 @@ const handlers = {
     showStatus(lastWords);
     showTime();
   },
-  gone: () => fail({ failure: "gateway", message: _("The service stopped answering.") }),
+  gone: () => fail({ failure: "gateway", message: _("The service stopped answering.") }, HERE),
 };
 
 function follow(lastId) {
