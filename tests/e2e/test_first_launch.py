@@ -75,6 +75,8 @@ async def test_a_visitor_goes_from_the_home_page_to_a_notebook_and_runs_its_code
     await page.get_by_label("File to open").fill("index.ipynb")
     await page.get_by_role("button", name="Launch", exact=True).click()
     await page.wait_for_url("**/user/**/index.ipynb**", timeout=170_000)
+    # JupyterLab shows a notebook before its kernel is there, and runs nothing until then, without a word.
+    await expect(page.get_by_role("button", name="| Idle")).to_be_visible(timeout=60_000)
     await page.locator(".jp-CodeCell .cm-content").first.click()
     await page.keyboard.press("Shift+Enter")
     await expect(page.locator(".jp-OutputArea-output").first).to_have_text("1,234,567")
