@@ -132,7 +132,9 @@ async def test_a_member_that_fails_every_launch_with_healthy_checks_leaves_rotat
             break
         assert await works(http, await launch(federation, http, specs[n % 3])) == "on\n"
     view = await until_member(federation, http, name, health="healthy")
-    assert [item["after"] for item in view["history"]][-3:] == ["ejected", "half_open", "available"]
+    # On a busy machine it may have missed probes too in the meantime.
+    since = [item["after"] for item in view["history"] if item["at"] >= ejected["at"]]
+    assert (since[0], *since[-2:]) == ("ejected", "half_open", "available")
 
 
 @pytest.mark.parametrize(

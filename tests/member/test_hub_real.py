@@ -359,6 +359,13 @@ async def test_the_address_of_an_ended_session_says_so_and_offers_to_launch_agai
         ready = await launch(launches, spec="gh/org/repo/main%22%3E%3Cscript%3E")
         client = real.client(http)
         await client.remove(ready["user"])
+        # The proxy takes note of its routes within a moment.
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            async with http.get(f"{ready['url']}lab", headers=page) as response:
+                if response.status != 502:
+                    break
+            await asyncio.sleep(0.2)
         for path in ("lab", "lab/tree/index.ipynb?token=x", ""):
             async with http.get(ready["url"] + path, headers=page) as response:
                 assert response.status == 410
