@@ -29,7 +29,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     ),
     "4. Accept: text/event-stream, */* is rejected": (
         f"{STORIES}::test_an_accept_header_with_several_kinds_is_accepted",
-        "frontend/test_frontend_app.py::test_accept",
+        "frontend/test_frontend_admission.py::test_accept",
     ),
     "5. any unknown path answers 200": (
         f"{STORIES}::test_an_unknown_path_is_not_found",

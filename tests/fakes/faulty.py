@@ -59,6 +59,10 @@ class FaultyServer(ABC):
         self.status, self.headers, self.body, self.redirect = None, {}, None, ""
         self.hang = self.drop = self.loop = False
 
+    def failure(self, status: int) -> web.Response:
+        """What it answers with :attr:`status`."""
+        return answer({"message": "fault"}, status, self.headers)
+
     @web.middleware
     async def _fail(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.requests.append(request)
@@ -71,7 +75,7 @@ class FaultyServer(ABC):
         if self.loop or self.redirect:
             return web.Response(status=302, headers={"Location": self.redirect or str(request.rel_url)})
         if self.status is not None:
-            return answer({"message": "fault"}, self.status, self.headers)
+            return self.failure(self.status)
         if self.body is not None:
             return web.Response(body=self.body, content_type="application/json")
         response: web.StreamResponse = await handler(request)

@@ -3,16 +3,16 @@
 Source: GitHub's REST API documentation, "Get a commit", "Rate limits" and "Conditional requests".
 """
 
-import asyncio
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jwt
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from tests.fakes.faulty import FaultyServer
 
 
 @dataclass
@@ -25,8 +25,8 @@ class FakeRepository:
 
 
 @dataclass
-class FakeGitHub:
-    """Use as an asynchronous context manager; ``api_url`` is its base."""
+class FakeGitHub(FaultyServer):
+    """``api_url`` is its base."""
 
     repositories: dict[str, FakeRepository] = field(default_factory=dict)
     """By ``owner/name``, compared without regard to letter case."""
@@ -42,56 +42,30 @@ class FakeGitHub:
     quota: int = 60
     reset_at: int = 2_000_000_000
 
-    # Faults: each lasts until it is unset.
-    status: int | None = None
-    """Answer everything with this status."""
-    headers: dict[str, str] = field(default_factory=dict)
-    """Sent with :attr:`status`."""
-    body: bytes | None = None
-    """Answer 200 with this body."""
-    hang: bool = False
-    """Take requests and say nothing."""
-    drop: bool = False
-    """Close connections without an answer."""
-    loop: bool = False
-    """Redirect each request to itself."""
-
-    requests: list[web.Request] = field(default_factory=list)
-    """Every request that came."""
     charged: int = 0
-    """How many of them counted against the quota."""
+    """How many requests counted against the quota."""
 
-    api_url: str = ""
+    @property
+    def api_url(self) -> str:
+        """Where the API begins."""
+        return self.url
 
-    async def __aenter__(self) -> Self:
-        app = web.Application()
+    def routes(self, app: web.Application) -> None:
+        """Commits, and what else a client may ask for."""
         app.router.add_get("/repos/{owner}/{repo}/commits/{ref:.+}", self._commit)
         app.router.add_post("/app/installations/{id}/access_tokens", self._installation)
         app.router.add_get("/{rest:.*}", self._nothing)
-        # Whoever hangs is cut off when the server ends.
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.api_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._runner.cleanup()
 
     def add(self, name: str, **refs: str) -> FakeRepository:
         """Add ``owner/name`` with refs."""
         repository = self.repositories[name.lower()] = FakeRepository(refs)
         return repository
 
-    def mend(self) -> None:
-        """Unset all faults."""
-        self.status, self.headers, self.body = None, {}, None
-        self.hang = self.drop = self.loop = False
+    def failure(self, status: int) -> web.Response:
+        """With what is left of the quota, as in all that GitHub answers."""
+        return self._answer(status, {"message": "fault"}, self.headers)
 
-    async def _nothing(self, request: web.Request) -> web.Response:
-        self.requests.append(request)
+    async def _nothing(self, _: web.Request) -> web.Response:
         return self._answer(404, {"message": "Not Found"})
 
     async def _installation(self, request: web.Request) -> web.Response:
@@ -109,19 +83,6 @@ class FakeGitHub:
         return self._answer(201, {"token": self.token, "expires_at": until})
 
     async def _commit(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        if self.hang:
-            await asyncio.sleep(3600)
-        if self.drop:
-            if request.transport is not None:
-                request.transport.close()
-            return web.Response()
-        if self.loop:
-            return web.Response(status=302, headers={"Location": str(request.rel_url)})
-        if self.status is not None:
-            return self._answer(self.status, {"message": "fault"}, self.headers)
-        if self.body is not None:
-            return web.Response(body=self.body, content_type="application/json")
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
             return self._answer(401, {"message": "Bad credentials"})
         return self._found(request)

@@ -1,13 +1,10 @@
-"""The frontend in a real server: pages, headers, and who is let through to a build."""
+"""The frontend in a real server: pages and headers."""
 
 import gzip
-import json
 import re
 import struct
-import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 from urllib.robotparser import RobotFileParser
@@ -15,91 +12,28 @@ from urllib.robotparser import RobotFileParser
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
-from contract.events import Failure
-from contract.sse import Parser
-from frontend.admission import Admitted, accepts_event_stream, admit, unknown_launch
-from frontend.middlewares import host_is_allowed, install
+from frontend.middlewares import host_is_allowed
 from frontend.page_config import parse_page_config
 from frontend.pages import PAGES
-from frontend.refusals import FINAL_N, Refused, refusal
-from frontend.routes import NavLink, add_routes
+from frontend.routes import add_routes
 from frontend.settings import SecuritySettings, make_site
 from frontend.site import Site
-from frontend.tokens import make_build_token
 from providers.registry import Providers
 from providers.settings import ProvidersSettings
+from tests.frontend.frontendkit import Start, start
 
-LAUNCH = "ab" * 16
+__all__ = ["start"]
+
 SSE = {"Accept": "text/event-stream"}
 BROWSER = {"User-Agent": "Mozilla/5.0", "Accept": "text/html"}
 PROVIDERS = ["gh", "gist", "gl", "git", "zenodo", "figshare", "dataverse", "hydroshare", "ckan", "swh"]
-Client = TestClient[web.Request, web.Application]
-
-
-@dataclass
-class Frontend:
-    """A service that has a frontend, and a build that only says whom it let in."""
-
-    client: Client
-    site: Site
-    admitted: list[Admitted]
-
-
-Start = Callable[..., Awaitable[Frontend]]
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    clients = []
-    session = aiohttp.ClientSession()
-    providers = Providers(ProvidersSettings(), session)
-
-    async def start(**fields: Any) -> Frontend:
-        site = replace(Site("Test <Hub>", "http://127.0.0.1:1/", "s" * 32, "1.2.3"), **fields)
-        admitted: list[Admitted] = []
-
-        async def build(request: web.Request) -> web.Response:
-            try:
-                admitted.append(admit(request, site, providers, time.time()))
-            except Refused as refused:
-                return refused.response()
-            if admitted[-1].resume is not None:
-                return refusal(unknown_launch(Failure.GATEWAY))
-            return web.Response(text="admitted")
-
-        app = web.Application()
-        install(app, site)
-        add_routes(app, site, providers, [NavLink("Status", "status")])
-        app.router.add_get(site.path("build/{provider}/{spec:.+}"), build)
-        app.router.add_get(site.path("livez"), build)
-        client: Client = TestClient(TestServer(app))
-        clients.append(client)
-        await client.start_server()
-        return Frontend(client, site, admitted)
-
-    yield start
-    for client in clients:
-        await client.close()
-    await providers.close()
-    await session.close()
 
 
 async def body(response: aiohttp.ClientResponse) -> str:
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     return await response.text()
-
-
-async def failure(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The one event of a stream that refuses."""
-    assert (response.status, response.content_type) == (200, "text/event-stream")
-    (event,) = Parser().feed(await response.read())
-    found = json.loads(event.data)
-    assert found["phase"] == "failed"
-    assert event.id.endswith(f".{FINAL_N}")
-    return dict(found)
 
 
 # Pages
@@ -463,99 +397,6 @@ async def test_extra_templates_are_in_the_frame(start: Start, tmp_path: Any) -> 
         html = app[PAGES].response("own.html", what="<hello>").text
     assert html is not None
     assert "&lt;hello&gt; /static/own.js?v=" in html
-
-
-# Who is let through
-
-
-@pytest.mark.parametrize(
-    ("accept", "accepted"),
-    [
-        (["text/event-stream"], True),
-        (["text/event-stream, */*"], True),
-        (["Text/Event-Stream;q=0.9"], True),
-        (["text/html", "text/event-stream"], True),
-        (["text/html,text/event-stream ; charset=utf-8"], True),
-        (["text/event-stream;q=0"], False),
-        (["text/event-stream;q=0.000"], False),
-        (["*/*"], False),
-        (["text/*"], False),
-        ([], False),
-        ([""], False),
-    ],
-)
-async def test_accept(start: Start, accept: list[str], accepted: bool) -> None:
-    assert accepts_event_stream(accept) is accepted
-    frontend = await start()
-    response = await frontend.client.get("/build/gh/o/r/main", headers=[("Accept", value) for value in accept or ["x"]])
-    if accepted:
-        assert await response.text() == "admitted"
-    else:
-        event = await failure(response)
-        assert (event["message"], event["status_code"]) == ("Missing Accept header: text/event-stream\n", 400)
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [("nope/x/y", "No provider found for prefix nope\n"), ("gh/x/y", 'Spec is not of the form "user/repo/ref"')],
-)
-async def test_bad_specs(start: Start, spec: str, message: str) -> None:
-    event = await failure(await (await start()).client.get(f"/build/{spec}", headers=SSE))
-    assert event["message"].startswith(message)
-    assert event["failure"] == "user"
-
-
-async def test_tokens(start: Start) -> None:
-    for required in (False, True):
-        frontend = await start(require_build_token=required)
-        origin = f"127.0.0.1:{frontend.client.port}"
-        spec, now = "gh/o/r/main", time.time()
-        good = make_build_token(frontend.site.build_token_secret, spec, origin, now)
-        cases: list[tuple[str, dict[str, str], bool]] = [
-            ("", {}, not required),
-            (good, {}, True),
-            (good, {"Sec-Fetch-Site": "same-origin"}, True),
-            (good, {"Origin": f"http://{origin}"}, True),
-            (good, {"Origin": "http://evil.example"}, False),
-            (good, {"Origin": "null"}, False),
-            (good, {"Sec-Fetch-Site": "cross-site"}, not required),
-            (good, {"Sec-Fetch-Site": "same-site"}, not required),
-            ("x", {}, False),
-            (make_build_token("x" * 32, spec, origin, now), {}, False),
-            (make_build_token(frontend.site.build_token_secret, spec, origin, now - 400), {}, False),
-            (make_build_token(frontend.site.build_token_secret, "gh/o/r/dev", origin, now), {}, False),
-        ]
-        for token, headers, accepted in cases:
-            response = await frontend.client.get(
-                f"/build/{spec}", params={"build_token": token} if token else {}, headers={**SSE, **headers}
-            )
-            if accepted:
-                assert await response.text() == "admitted", (token, headers)
-                assert frontend.admitted[-1].with_token is bool(token)
-            else:
-                event = await failure(response)
-                assert (event["message"], event["status_code"]) == ("Invalid build token\n", 403), (token, headers)
-
-
-async def test_a_client_that_reconnects(start: Start) -> None:
-    frontend = await start(require_build_token=True)
-    url = "/build/gh/o/r/main?build_token=long-expired"
-    response = await frontend.client.get(url, headers={**SSE, "Last-Event-ID": f"{LAUNCH}.7"})
-    event = await failure(response)
-    assert frontend.admitted[-1].resume == (LAUNCH, 7)
-    assert not frontend.admitted[-1].with_token
-    assert event["failure"] == "gateway"
-    for other in ("7", "x.y", f"{LAUNCH}.-1"):
-        response = await frontend.client.get(url, headers={**SSE, "Last-Event-ID": other})
-        assert (await failure(response))["status_code"] == 403
-
-
-async def test_a_refusal_ends_an_event_source(start: Start) -> None:
-    frontend = await start()
-    response = await frontend.client.get("/build/nope/x", headers=SSE)
-    (event,) = Parser().feed(await response.read())
-    again = await frontend.client.get("/build/nope/x", headers={**SSE, "Last-Event-ID": event.id})
-    assert again.status == 204
 
 
 def test_site_and_settings() -> None:

@@ -1,8 +1,6 @@
 """One table of cases for the Python and the JavaScript that say where a visitor is sent."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,12 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import frontend
 from frontend.notebook_url import notebook_url
+from tests.node import computed
 
 SESSION = "https://hub.example/user/visitor-1234/"
 CASES = json.loads(Path(__file__).with_name("notebook_url_cases.json").read_text())
-NOTEBOOK_URL_JS = Path(frontend.__file__).parent / "static" / "notebook-url.js"
 
 # Texts made of what matters in URLs, and any others.
 HOSTILE = st.lists(
@@ -68,26 +65,11 @@ def test_session_urls_that_are_none(session: str) -> None:
 
 def in_javascript(cases: list[tuple[str, str | None, dict[str, str]]]) -> list[tuple[str, str]]:
     """What the browser's side makes of the cases: the URL, and the URL as a browser reads it."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("there is no node on PATH")
-    script = f"""
-        import {{ notebookUrl }} from {json.dumps(NOTEBOOK_URL_JS.as_uri())};
-        const cases = JSON.parse(await new Response(process.stdin).text());
-        console.log(JSON.stringify(cases.map(([session, token, query]) => {{
-          const url = notebookUrl(session, token, new Map(Object.entries(query)));
-          return [url, new URL(url).href];
-        }})));
-    """
-    ran = subprocess.run(
-        [node, "--input-type=module", "--eval", script],
-        input=json.dumps(cases),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return [(url, href) for url, href in json.loads(ran.stdout)]
+    script = """given.map(([session, token, query]) => {
+      const url = notebookUrl(session, token, new Map(Object.entries(query)));
+      return [url, new URL(url).href];
+    })"""
+    return [(url, href) for url, href in computed("notebook-url.js", "notebookUrl", script, cases)]
 
 
 def test_cases_in_javascript() -> None:

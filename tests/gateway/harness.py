@@ -24,6 +24,7 @@ from gateway.core.decision import LaunchRequest, decide
 from gateway.settings import GatewaySettings
 from gateway.web.parts import PARTS, Parts
 from tests.fakes.member import FakeMember
+from tests.fakes.oidc import FakeOidc
 
 COMMIT = "a" * 40
 SPEC = f"git/{quote('https://git.example/org/repo', safe='')}/{COMMIT}"
@@ -149,6 +150,13 @@ class Starter:
         server = await RedisServer(self.data_dir / "redis").start()
         self.running.append(server.stop)
         return server
+
+    async def oidc(self, **claims: Any) -> FakeOidc:
+        """An OpenID Connect provider where somebody with these claims logs in."""
+        provider = await FakeOidc().start()
+        self.running.append(provider.stop)
+        provider.claims |= claims
+        return provider
 
     @staticmethod
     def state(client: Redis) -> RedisState:

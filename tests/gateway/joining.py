@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from contract.joining import (
@@ -22,7 +23,7 @@ from contract.joining import (
 from contract.reports import CapacityReport
 from contract.signatures import sign_report
 from tests.fakes.member import FakeMember
-from tests.gateway.harness import Gateway
+from tests.gateway.harness import Gateway, Starter
 
 TOKEN = "an-operators-token-for-tests"
 
@@ -135,3 +136,19 @@ async def alerts(gateway: Gateway) -> set[tuple[str, str]]:
 def notice_of(answer: Answer) -> str:
     """What came with the answer to a report."""
     return answer.headers[NOTICE_HEADER]
+
+
+@pytest.fixture
+async def gateway(start: Starter) -> Gateway:
+    """A gateway without members, which some may join."""
+    return await start.gateway(0, **OPEN)
+
+
+async def states(gateway: Gateway) -> dict[str, str]:
+    """The members, each with its state."""
+    return {item["name"]: item["state"] for item in (await gateway.json("api/v1/federation"))["members"]}
+
+
+async def log(gateway: Gateway) -> list[dict[str, Any]]:
+    """What was done."""
+    return list((await ask(gateway, "GET", "log?kind=act")).body["entries"])

@@ -11,6 +11,7 @@ from contract.reports import Sessions
 from contract.signatures import sign_report
 from tests.fakes.member import FakeMember
 from tests.gateway.harness import SPEC, Gateway, Starter, until
+from tests.openapi import described, served
 
 
 async def post_report(gateway: Gateway, token: str) -> tuple[int, dict[str, Any]]:
@@ -221,22 +222,8 @@ async def test_liveness_readiness_and_versions(start: Starter) -> None:
 
 async def test_the_description_of_the_api_names_every_route_of_it(start: Starter) -> None:
     gateway = await start.gateway(0)
-    description = await gateway.json("openapi.json")
-    described = {
-        (method.upper(), path)
-        for path, methods in description["paths"].items()
-        for method in methods
-        if method != "parameters"
-    }
-    pages = ("/v2", "/repo/", "/static", "/badge", "/assets", "/logo", "/favicon", "/robots", "/about", "/launch")
-    pages += ("/plain", "/admin")
-    served = {
-        (route.method, (route.resource.canonical if route.resource else "").replace(":.+", ""))
-        for route in gateway.runner.app.router.routes()
-        if route.method != "HEAD"
-    }
-    served = {(method, path) for method, path in served if path not in ("/", "/status") and not path.startswith(pages)}
-    assert described == served
+    calls = served(gateway.runner.app, "/plain", "/admin") - {("GET", "/status")}
+    assert described(await gateway.json("openapi.json")) == calls
 
 
 async def test_every_schema_that_is_named_exists_and_answers_have_their_fields(start: Starter) -> None:

@@ -26,12 +26,11 @@ from gateway.core.history import (
 from gateway.core.incidents import INCIDENT, incidents
 from gateway.core.records import Change
 from tests.chromium import in_chromium
-from tests.fakes.oidc import FakeOidc
 from tests.gateway.browserkit import start
 from tests.gateway.harness import SPEC, Gateway, Starter, until
 from tests.gateway.joining import OPEN, join, join_token
 from tests.gateway.test_operators import ADMIN, BOSS, VIEWER, ask
-from tests.gateway.test_operators_login import admin
+from tests.gateway.test_operators_login import started
 from tests.gateway.test_queue import make_room
 from tests.gateway.test_visitors_login import visitors
 from tests.looks import first_paint_without_scripts, first_visit, look
@@ -179,11 +178,7 @@ async def test_what_operators_see(start: Starter, page: Page, axe_script: str) -
 
 
 async def test_an_operators_session(start: Starter, page: Page, axe_script: str) -> None:
-    provider = await FakeOidc().start()
-    start.running.append(provider.stop)
-    provider.claims["groups"] = ["binder-operators"]
-    gateway = await start.gateway(1, admin=admin(provider))
-    gateway.parts.operators.public_url = gateway.url
+    gateway = await started(start, await start.oidc(groups=["binder-operators"]))
     await page.goto(f"{gateway.url}admin")
     assert await look(page, "admin-login-people", axe_script) == []
     await page.goto(f"{gateway.url}api/v1/admin/login")
@@ -239,14 +234,12 @@ async def test_launches_without_scripts(start: Starter, page: Page, plain_page: 
 
 @pytest.mark.slow  # more pictures of pages that others show
 async def test_a_face_of_ones_own(start: Starter, page: Page, axe_script: str) -> None:
-    provider = await FakeOidc().start()
-    start.running.append(provider.stop)
     gateway = await start.gateway(
         2,
         name="The Binder of the Universities of the North",
         about="<p>Run by the computing centres of the <a href='https://north.example/'>North</a>.</p>",
         banner="<p>On Friday, <b>27 November</b>, we move. Save your work before 17:00.</p>",
-        visitors=visitors(provider),
+        visitors=visitors(await start.oidc()),
         face={
             "accent": "#7a1f5c",
             "links": [{"text": "Help", "url": "https://help.example/"}],

@@ -3,26 +3,19 @@
 from playwright.async_api import Page, expect
 
 from tests.chromium import in_chromium
-from tests.fakes.oidc import FakeOidc
 from tests.gateway.browserkit import start
 from tests.gateway.harness import Starter
 from tests.gateway.test_operators import ask
-from tests.gateway.test_operators_login import admin
+from tests.gateway.test_operators_login import started
 
 __all__ = ["start"]
 
 pytestmark = in_chromium
 
 
-async def test_an_operator_logs_in_takes_a_token_along_and_logs_out(
-    start: Starter,
-    page: Page,
-) -> None:
-    provider = await FakeOidc().start()
-    start.running.append(provider.stop)
-    provider.claims["groups"] = ["binder-operators"]
-    gateway = await start.gateway(1, admin=admin(provider))
-    gateway.parts.operators.public_url = gateway.url
+async def test_an_operator_logs_in_takes_a_token_along_and_logs_out(start: Starter, page: Page) -> None:
+    provider = await start.oidc(groups=["binder-operators"])
+    gateway = await started(start, provider)
     await page.goto(f"{gateway.url}api/v1/admin/login")
     await expect(page.locator("#main")).to_contain_text("You are alice@example.org, with the role operator")
     assert page.url == f"{gateway.url}admin"

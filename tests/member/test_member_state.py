@@ -7,6 +7,7 @@ import pytest
 from member.engines import capacity as capacity_module
 from member.web.parts import PARTS
 from tests.member.web_harness import Member, member
+from tests.openapi import described, served
 
 __all__ = ["member"]
 
@@ -94,16 +95,4 @@ async def test_metrics_name_no_repository_and_count(member: Member) -> None:
 async def test_what_is_served_is_what_is_described(member: Member) -> None:
     description = await member.json("openapi.json")
     assert description["info"]["version"] == "1.2.3"
-    described = {
-        (method.upper(), path)
-        for path, methods in description["paths"].items()
-        for method in methods
-        if method != "parameters"
-    }
-    pages = ("/v2", "/repo/", "/static", "/badge", "/assets", "/logo", "/favicon", "/robots", "/about", "/launch")
-    served = {
-        (route.method, (route.resource.canonical if route.resource else "").replace(":.+", ""))
-        for route in member.app.router.routes()
-        if route.method != "HEAD"
-    }
-    assert described == {(method, path) for method, path in served if path != "/" and not path.startswith(pages)}
+    assert described(description) == served(member.app)

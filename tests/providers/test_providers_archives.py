@@ -15,6 +15,7 @@ from providers.doi import doi_url, read_doi
 from providers.registry import Providers
 from tests.fakes.faulty import FaultyServer
 from tests.providers.conftest import World
+from tests.providers.trouble import assert_deadline_met, each_refusal, once_asked_again
 
 RESOURCE = "8f7c2f0341ef4180b0dbe97f59130756"
 DIR, REV, RELEASE = "d" * 40, "e" * 40, "f" * 40
@@ -196,32 +197,12 @@ async def test_faults_are_the_providers_and_not_remembered(
 
 
 @pytest.mark.parametrize(("server", "spec"), SPECS, ids=[name for name, _ in SPECS])
-@pytest.mark.parametrize(
-    ("status", "headers"),
-    [
-        (429, {"Retry-After": "90"}),
-        (429, {"X-RateLimit-Reset": "90"}),
-        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "90"}),
-        (503, {"Retry-After": "Thu, 01 Jan 1970 00:01:30 GMT"}),
-    ],
-    ids=["retry-after", "reset", "no-quota", "date"],
-)
+@each_refusal
 async def test_who_refuses_for_now_is_left_alone(
     world: World, http: aiohttp.ClientSession, server: str, spec: str, status: int, headers: dict[str, str]
 ) -> None:
-    providers = Providers(world.settings(), http, world.clock, lambda: world.clock.now - 1000.0)
-    parsed = providers.parse(spec.format(ckan=quote(world.ckan.url, safe="")))
-    faulty: FaultyServer = getattr(world, server)
-    faulty.status, faulty.headers = status, headers
-    for _ in range(2):
-        with pytest.raises(ProviderUnavailableError, match="Try again in 2 minutes") as caught:
-            await providers.resolve(parsed)
-        assert caught.value.retry_after_s == 90
-    assert len(faulty.requests) == 1
-    faulty.mend()
-    world.clock.now += 91
-    assert (await providers.resolve(parsed)).commit
-    await providers.close()
+    spec = spec.format(ckan=quote(world.ckan.url, safe=""))
+    assert await once_asked_again(world, http, server, spec, status, headers)
 
 
 @pytest.mark.parametrize(("server", "spec"), SPECS, ids=[name for name, _ in SPECS])
@@ -229,11 +210,7 @@ async def test_a_server_that_hangs_meets_the_deadline(
     world: World, http: aiohttp.ClientSession, server: str, spec: str
 ) -> None:
     names = ("zenodo", "figshare", "dataverse", "hydroshare", "ckan", "swh")
-    providers = Providers(world.settings(**{name: {"timeout": "200ms"} for name in names}), http, world.clock)
-    getattr(world, server).hang = True
-    with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.2 seconds"):
-        await providers.resolve(providers.parse(spec.format(ckan=quote(world.ckan.url, safe=""))))
-    await providers.close()
+    await assert_deadline_met(world, http, server, spec.format(ckan=quote(world.ckan.url, safe="")), names)
 
 
 async def test_many_at_once_ask_once(world: World, all_providers: Providers) -> None:

@@ -15,6 +15,7 @@ from providers.gitlab import GitLabProvider
 from providers.registry import Providers
 from providers.settings import GistSettings, GitLabSettings
 from tests.providers.conftest import World
+from tests.providers.trouble import assert_deadline_met, each_refusal, once_asked_again
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 
@@ -150,43 +151,20 @@ HOST_SPECS = [("gitlab", "gl/group%2Fsub%2Fproject/dev"), ("gists", "gist/someon
 
 
 @pytest.mark.parametrize(("server", "spec"), HOST_SPECS, ids=["gitlab", "gists"])
-@pytest.mark.parametrize(
-    ("status", "headers"),
-    [
-        (429, {"Retry-After": "90"}),
-        (403, {"RateLimit-Remaining": "0", "RateLimit-Reset": "90"}),
-        (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "90"}),
-        (503, {"Retry-After": "Thu, 01 Jan 1970 00:01:30 GMT"}),
-    ],
-    ids=["too-many", "no-quota", "no-quota-of-github", "date"],
-)
+@each_refusal
 async def test_who_refuses_for_now_is_left_alone(
     world: World, http: aiohttp.ClientSession, server: str, spec: str, status: int, headers: dict[str, str]
 ) -> None:
-    providers = Providers(world.settings(), http, world.clock, lambda: world.clock.now - 1000.0)
-    parsed, faulty = providers.parse(spec), getattr(world, server)
-    faulty.status, faulty.headers = status, headers
-    for _ in range(2):
-        with pytest.raises(ProviderUnavailableError, match=r"Try again in \d minutes") as caught:
-            await providers.resolve(parsed)
-        assert caught.value.retry_after_s == 90
-    assert len(faulty.requests) == 1
-    faulty.mend()
-    world.clock.now += 91
-    assert (await providers.resolve(parsed)).commit == B
-    await providers.close()
+    # GitHub is told of in steps of five minutes.
+    told = f"Try again in {5 if server == 'gists' else 2} minutes"
+    assert await once_asked_again(world, http, server, spec, status, headers, told) == B
 
 
 @pytest.mark.parametrize(("server", "spec"), HOST_SPECS, ids=["gitlab", "gists"])
 async def test_a_server_that_hangs_meets_the_deadline(
     world: World, http: aiohttp.ClientSession, server: str, spec: str
 ) -> None:
-    quick = {"timeout": "200ms"}
-    providers = Providers(world.settings(gl=quick, gh=quick), http, world.clock)
-    getattr(world, server).hang = True
-    with pytest.raises(ProviderUnavailableError, match=r"did not answer within 0\.2 seconds"):
-        await providers.resolve(providers.parse(spec))
-    await providers.close()
+    await assert_deadline_met(world, http, server, spec, ("gl", "gh"))
 
 
 async def test_gists_share_the_quota_of_github(world: World, all_providers: Providers) -> None:
