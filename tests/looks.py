@@ -44,6 +44,9 @@ async def look(page: Page, name: str, script: str = "", without: Sequence[str] =
     """
     PICTURES.mkdir(exist_ok=True)
     problems = []
+    await page.emulate_media(reduced_motion="reduce")
+    # What began to move before may go on to its end.
+    await page.evaluate("document.getAnimations().forEach((each) => each instanceof CSSTransition && each.finish())")
     for scheme in ("light", "dark"):
         for device, width, height in DEVICES:
             await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
