@@ -48,7 +48,8 @@ def translated(text: str, lookup: Callable[[str], str]) -> str:
 def is_said(text: str) -> bool:
     """Whether all of a text can be said in another language: no part of it is somebody's own words.
 
-    Names and numbers that stand in a sentence are in no language; whole sentences of others have none of their own.
+    A value without a space is a name or a number, which is in no language; one with spaces is somebody's own words,
+    unless it is a sentence itself.
     """
     if not isinstance(text, Sentence):
         return False

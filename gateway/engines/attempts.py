@@ -31,7 +31,7 @@ RETRY_AT_LEAST, RETRY_AT_MOST = 1.0, 3600.0
 
 
 class Attempts:
-    """The attempts of one launch; ``taken`` is called with each event by which a member shows that it has taken it."""
+    """The attempts of one launch; ``taken`` is called whenever an event of a member shows that it has taken it."""
 
     def __init__(self, launch: Launch, means: Means, taken: Callable[[], Awaitable[None]]) -> None:
         self._launch, self._means, self._taken = launch, means, taken

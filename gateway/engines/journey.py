@@ -274,7 +274,7 @@ class Journey:
         self._means.decided(self._launch.short, decision)
         self._launch.member = None
         after = math.ceil(self._retry_after)
-        message = f"{self._obstacles(decision)} {why}Please try again in {after:.0f} seconds.\n"
+        message = f"{self._obstacles(decision)} {why}Please try again in {after} seconds.\n"
         return failed(Failure.REFUSED, message, reason="full", retry_after_s=after)
 
     def _obstacles(self, decision: Decision) -> str:

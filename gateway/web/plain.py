@@ -59,9 +59,9 @@ async def begin(request: web.Request) -> web.Response:
         launch = parts.launches.start(admitted.spec, replace(visitor, build_token=True))
         await parts.launches.keep(launch)
     except Refused as refused:
-        return _ended(request, refused.event or failed(Failure.USER, "This launch has ended.\n"), "")
+        return _page(request, None, "", refused.event or failed(Failure.USER, "This launch has ended.\n"))
     except LaunchLimitError as error:
-        return _ended(request, failed(Failure.REFUSED, f"{error}\n"), "")
+        return _page(request, None, "", failed(Failure.REFUSED, f"{error}\n"))
     query = urlencode([(name, value) for name, value in request.query.items() if name not in _OWN])
     path = parts.site.path(f"plain-launch/{launch.short}")
     response = web.Response(status=303, headers={"Location": path + (f"?{query}" if query else ""), **_HEADERS})
@@ -81,49 +81,33 @@ async def follow(request: web.Request) -> web.Response:
     except LaunchAwayError:
         return _page(request, None, "")
     if launch is None:
-        return _ended(request, unknown_launch(Failure.GATEWAY), "")
+        return _page(request, None, "", unknown_launch(Failure.GATEWAY))
     with parts.launches.watching(launch):
         final = launch.journal.final
     again = parts.site.path(f"v2/{launch.spec.raw}") + (f"?{request.query_string}" if request.query_string else "")
     if final is None:
         return _page(request, launch, again)
     if final.phase is not Phase.READY:
-        return _ended(request, final, again, launch)
+        return _page(request, launch, again, final)
     try:
         target = notebook_url(str(final.fields.get("url", "")), final.fields.get("token"), request.query)
     except ValueError:
-        return _ended(request, failed(Failure.GATEWAY, "The service named no session that could be opened.\n"), again)
+        unopened = failed(Failure.GATEWAY, "The service named no session that could be opened.\n")
+        return _page(request, launch, again, unopened)
     return web.Response(status=303, headers={"Location": target, "Referrer-Policy": "no-referrer", **_HEADERS})
 
 
-def _page(request: web.Request, launch: Launch | None, again: str) -> web.Response:
+def _page(request: web.Request, launch: Launch | None, again: str, failure: BuildEvent | None = None) -> web.Response:
+    phase = failure.phase if failure else launch.phase if launch else Phase.WAITING
+    log = "".join(entry.event.message for entry in launch.journal.since(-1)) if launch else ""
     return request.app[PAGES].response(
         "plain.html",
         headers=_HEADERS,
         label=label_of(launch.spec) if launch else "",
-        phase=launch.phase.value if launch else Phase.WAITING.value,
+        phase=phase.value,
         member=launch.member if launch else None,
-        log=_last_lines(launch),
-        refresh=REFRESH,
-        failure="",
-        again=again,
-    )
-
-
-def _last_lines(launch: Launch | None) -> str:
-    log = "" if launch is None else "".join(entry.event.message for entry in launch.journal.since(-1))
-    return "\n".join(_TERMINAL.sub("", log).splitlines()[-LAST_LINES:])
-
-
-def _ended(request: web.Request, final: BuildEvent, again: str, launch: Launch | None = None) -> web.Response:
-    return request.app[PAGES].response(
-        "plain.html",
-        headers=_HEADERS,
-        label=label_of(launch.spec) if launch else "",
-        phase=final.phase.value,
-        member=None,
-        log=_last_lines(launch),
-        refresh=0,
-        failure=final.message.strip(),
+        log="\n".join(_TERMINAL.sub("", log).splitlines()[-LAST_LINES:]),
+        refresh=0 if failure else REFRESH,
+        failure=(failure.message.strip() or "No reason was given.") if failure else "",
         again=again,
     )

@@ -59,9 +59,7 @@ def _kind(seconds: Seconds) -> str:
 
 
 def _title(bar: Bar, kind: str) -> str:
-    if kind == "gap":
-        return ""
-    if kind == "well":
+    if kind in ("gap", "well"):
         return ""
     well, trouble, out = bar.seconds
     parts = [said("in rotation %(span)s", span=span(well))] if well >= 1 else []

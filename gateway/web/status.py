@@ -247,7 +247,7 @@ async def badge(request: web.Request) -> web.Response:
         # An image with a broken link tells nothing.
         return _badge(Badge(name[:63], "no such member", BADGE_COLOURS["out"]), 404)
     status = snapshot.status(view, now)
-    return _badge(Badge(name, status.state.replace("_", "-"), BADGE_COLOURS[_level(status)]))
+    return _badge(Badge(name, state_word(status.state), BADGE_COLOURS[_level(status)]))
 
 
 def _badge(given: Badge, status: int = 200) -> web.Response:

@@ -97,20 +97,20 @@ def _in_scope(wanted: Object, best_effort: bool, priority_class: str) -> bool:
     """
     scope, operator, values = wanted.get("scopeName"), wanted.get("operator"), wanted.get("values") or ()
     if scope == "PriorityClass":
-        known = {
+        by_operator = {
             "In": priority_class in values,
             "NotIn": priority_class not in values,
             "Exists": bool(priority_class),
             "DoesNotExist": not priority_class,
         }
-        return known.get(str(operator), True)
-    always = {
+        return by_operator.get(str(operator), True)
+    by_scope = {
         "Terminating": False,
         "CrossNamespacePodAffinity": False,
         "BestEffort": best_effort,
         "NotBestEffort": not best_effort,
     }
-    return always.get(str(scope), True)
+    return by_scope.get(str(scope), True)
 
 
 def requests_of(spec: Object) -> Amounts:

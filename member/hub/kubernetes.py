@@ -101,7 +101,6 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
 
     # Traits of the base class, of which mypy knows nothing.
     extra_container_config: Any
-    pre_spawn_hook: Any
 
     idle_timeout = Float(600.0, config=True, help="Seconds after which a session ends that nobody uses.")
     auth_enabled = Bool(False, config=True, help="Whether people log in, and sessions are theirs, as in BinderHub.")
@@ -121,9 +120,8 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
         return of_the_operator | _literal(session_environ(self.user_options))
 
     def run_pre_spawn_hook(self) -> Any:
-        """Do what an operator's own hook does, besides what the page of ended sessions needs."""
-        if self.pre_spawn_hook is not ended.remember:
-            ended.remember(self)
+        """Do what an operator's hook does, besides what the page of ended sessions needs."""
+        ended.remember(self)
         return super().run_pre_spawn_hook()
 
     async def start(self) -> Any:

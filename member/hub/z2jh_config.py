@@ -18,9 +18,8 @@ from member.hub.kubernetes import BinderSpawner
 c.JupyterHub.spawner_class = BinderSpawner  # type: ignore[name-defined]  # noqa: F821
 # With the Hub's database, where that is in a volume.
 ended.SESSIONS = ended.Sessions(Path.cwd() / "manybinder-sessions")
-c.Spawner.pre_spawn_hook = ended.remember  # type: ignore[name-defined]  # noqa: F821
-doorman = c.JupyterHub.authenticator_class  # type: ignore[name-defined]  # noqa: F821
-if doorman == "null":
+authenticator = c.JupyterHub.authenticator_class  # type: ignore[name-defined]  # noqa: F821
+if authenticator == "null":
     c.JupyterHub.authenticator_class = ended.SessionAuthenticator  # type: ignore[name-defined]  # noqa: F821
 elif c.BinderSpawner.get("auth_enabled"):  # type: ignore[name-defined]  # noqa: F821
-    c.JupyterHub.authenticator_class = ended.with_session_pages(doorman)  # type: ignore[name-defined]  # noqa: F821
+    c.JupyterHub.authenticator_class = ended.with_session_pages(authenticator)  # type: ignore[name-defined]  # noqa: F821

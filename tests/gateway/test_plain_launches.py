@@ -66,15 +66,18 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
     assert len(first.builds) == 1
 
 
-async def test_a_failure_is_told_without_scripts(start: Starter) -> None:
+@pytest.mark.parametrize(
+    ("message", "told"), [("No such <file>.\n", "No such &lt;file&gt;."), ("\n", "No reason was given.")]
+)
+async def test_a_failure_is_told_without_scripts(start: Starter, message: str, told: str) -> None:
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
-    first.knobs.first = {"phase": "failed", "message": "No such <file>.\n", "failure": "user"}
+    first.knobs.first = {"phase": "failed", "message": message, "failure": "user"}
     follow, cookie = await begun(gateway, await plain_address(gateway))
     async with asyncio.timeout(90):
         while "The launch failed" not in (page := (await get(gateway, follow, **cookie))[1]):
             await asyncio.sleep(0.05)
-    assert "No such &lt;file&gt;." in page
+    assert told in page
     assert "http-equiv" not in page
     assert f'href="/v2/{SPEC}"' in page
 

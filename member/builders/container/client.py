@@ -43,7 +43,7 @@ class Credentials:
 class About:
     """What an engine says of itself; ``root`` is a directory on the file system that its images are on.
 
-    ``unlimited`` is what it cannot limit; ``groups`` = it can make a control group that is named to it.
+    ``unlimited`` is what it cannot limit; ``groups``: whether it can make a control group that is named to it.
     """
 
     root: Path
@@ -163,12 +163,13 @@ def unlimited(info: Mapping[str, Any], host: Mapping[str, Any] | None = None) ->
     could.  It ignores limits where it runs for a user on control groups of version 1; on version 2 a user has the
     controllers that systemd delegates, on some systems without CPU, and a container that asks for more does not start.
     """
-    there = [] if _for_a_user(info) and str(info.get("CgroupVersion")) == "1" else (host or {}).get("cgroupControllers")
+    none_at_all = _for_a_user(info) and str(info.get("CgroupVersion")) == "1"
+    controllers = [] if none_at_all else (host or {}).get("cgroupControllers")
     known = {"memory": ("memory", "MemoryLimit"), "pids": ("processes", "PidsLimit"), "cpu": ("CPU", "CpuCfsQuota")}
     return tuple(
         word
         for controller, (word, key) in known.items()
-        if info.get(key) is False or (isinstance(there, list) and controller not in there)
+        if info.get(key) is False or (isinstance(controllers, list) and controller not in controllers)
     )
 
 
