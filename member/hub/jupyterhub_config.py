@@ -25,7 +25,7 @@ c.JupyterHub.log_level = {"debug": "DEBUG", "error": "ERROR"}.get(given["log_lev
 # Sessions and proxy are processes of their own: a Hub that restarts finds them as they were.
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.cleanup_proxy = False
-c.JupyterHub.proxy_class = "traefik_file"
+c.JupyterHub.proxy_class = "member.hub.proxy.SessionProxy"
 c.Proxy.should_start = False
 c.TraefikProxy.traefik_api_url = given["proxy_api_url"]
 c.TraefikProxy.traefik_api_username = "jupyterhub"

@@ -16,6 +16,7 @@ from contract.events import BuildEvent
 from contract.launches import launch_id
 from contract.repos import repo_key
 from contract.signatures import LaunchClaims
+from manybinder.ports import free_ports
 from member.builders.base import BuildRequest
 from member.clients.hub import HubClient
 from member.core.builds import BuildLimits
@@ -28,7 +29,7 @@ from member.engines.hook import Hook
 from member.engines.launches import Launches
 from member.engines.servers import Servers
 from member.metrics import Metrics
-from member.settings import LaunchSettings
+from member.settings import LaunchSettings, MemberSettings
 from servicekit.tasks import Tasks
 from tests.fakes.builder import FakeBuilder
 from tests.fakes.hub import TOKEN, FakeHub
@@ -111,6 +112,25 @@ class Rig:
     def gauge(self, name: str) -> float:
         """A metric's value."""
         return self.metrics.registry.get_sample_value(name) or 0.0
+
+
+def hub_settings(data_dir: Path) -> MemberSettings:
+    """Of a member that runs its own Hub."""
+    api, proxy, hub, proxy_api = free_ports(4)
+    return MemberSettings.model_validate(
+        {
+            "name": "member-1",
+            "listen": {"port": api},
+            "public_url": f"http://127.0.0.1:{api}/",
+            "data_dir": str(data_dir),
+            "hub": {
+                "url": f"http://127.0.0.1:{hub}/",
+                "public_url": f"http://127.0.0.1:{proxy}/",
+                "managed": {"hub_port": hub, "proxy_port": proxy, "proxy_api_port": proxy_api},
+            },
+            "launch": {"timeout": "150s"},
+        }
+    )
 
 
 def make_logs(directory: Path, public_url: str = "https://member.example/") -> BuildLogs:
