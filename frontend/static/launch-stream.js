@@ -64,12 +64,13 @@ export class LaunchStream {
   }
 
   async read(body) {
-    this.lostAt = 0;
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     let id = this.lastId;
     let data = [];
     for (let got = await reader.read(); !got.done; got = await reader.read()) {
+      // An answer alone is no sign of life: some proxies give an empty one.
+      this.lostAt = 0;
       this.heardAt = Date.now();
       const lines = (rest + got.value).split(/\r?\n/);
       rest = lines.pop();

@@ -5,7 +5,7 @@ import re
 from urllib.parse import quote, urlsplit
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from contract.events import BuildEvent, Failure, Phase, event, failed
 from tests.chromium import hurry, in_chromium
@@ -412,6 +412,27 @@ async def test_an_answer_that_is_no_stream_does_not_end_a_launch(service: Servic
     await service.tell(service.ready())
     await page.wait_for_url("**/user/visitor/**")
     assert len(service.journals) == 1
+
+
+async def test_answers_that_say_nothing_are_not_asked_for_without_end(service: Service, page: Page) -> None:
+    await page.clock.install(time=NOON)
+    asked = 0
+
+    async def empty(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        await route.fulfill(status=200, content_type="text/event-stream", body="")
+
+    await page.route("**/build/**", empty)
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    # Each try may begin a launch: after ten seconds it is enough.
+    for _ in range(30):
+        await page.clock.run_for(1000)
+    await expect(page.get_by_role("alert")).to_contain_text("The service stopped answering.")
+    told = asked
+    await page.clock.run_for(60_000)
+    assert asked == told
+    assert 2 <= asked <= 6
 
 
 async def test_an_open_log_shows_little_more_than_is_kept(service: Service, page: Page) -> None:
