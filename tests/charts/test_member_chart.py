@@ -181,12 +181,16 @@ def test_of_several_replicas_one_may_go_without_anybody_noticing(helm: Helm, cha
 
 
 def test_helm_test_checks_pools_with_rights_of_its_own_while_it_runs(helm: Helm, chart: str, tmp_path: Path) -> None:
-    made = hooks(helm.render(chart, **SEVERAL))
+    made = hooks(helm.render(chart, release="member", **SEVERAL))
     (pod,) = of_kind(made, "Pod")
     assert offences(pod["spec"]) == []
     # It ends before Helm's patience does, with the timeout that is documented.
     assert 3000 < pod["spec"]["activeDeadlineSeconds"] < 3600
-    assert "helm test member --namespace binder --logs --timeout 1h" in README
+    assert "helm test member --namespace binder --timeout 1h\n" in README
+    # Of all that it makes only this one has a log, and it stays to be read.
+    policy = pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert policy == "before-hook-creation"
+    assert f"kubectl logs {pod['metadata']['name']} --namespace binder\n" in README
     for item in made:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
         policy = item["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(",")
@@ -195,7 +199,8 @@ def test_helm_test_checks_pools_with_rights_of_its_own_while_it_runs(helm: Helm,
         assert item is pod or {"hook-succeeded", "hook-failed"} <= set(policy)
         assert item is pod or int(item["metadata"]["annotations"]["helm.sh/hook-weight"]) < 0
     account = pod["spec"]["serviceAccountName"]
-    assert account != named(ours(helm.render(chart, **SEVERAL)), "ServiceAccount")["metadata"]["name"]
+    there = ours(helm.render(chart, release="member", **SEVERAL))
+    assert account != named(there, "ServiceAccount", "member")["metadata"]["name"]
     bindings = [*of_kind(made, "RoleBinding"), *of_kind(made, "ClusterRoleBinding")]
     assert len(bindings) == 3
     assert all(binding["subjects"][0]["name"] == account for binding in bindings)
