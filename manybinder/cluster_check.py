@@ -98,8 +98,7 @@ async def _launched(settings: MemberSettings, repo: str, commit: str) -> AsyncIt
         yield Finding("launch", True, f"{repo} became a session at {url}")
         notebook = Notebook(http, f"{url.rstrip('/')}/", str(ready.fields.get("token") or ""))
         try:
-            await notebook.open()
-            yield Finding("session", True, "it can be used by a page of another origin")
+            yield Finding("session", True, f"it can be used by {await notebook.open()}")
             await notebook.compute()
             yield Finding("websocket", True, "a kernel computes, through its websocket")
         except NotebookError as error:
