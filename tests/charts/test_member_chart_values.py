@@ -38,6 +38,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (config(builder={"kind": "process"}), "config.builder.kind is set by the chart"),
     (config(builder={"namespace": "x"}), "config.builder.namespace is set by the chart"),
     (config(builder={"sessions": {"memory": "1Gi"}}), "config.builder.sessions.memory is what jupyterhub's values say"),
+    (
+        config(builder={"sessions": {"priority_class": "x"}}),
+        "config.builder.sessions.priority_class is what jupyterhub's",
+    ),
     (config(builder={"engine": "docker"}), "/config/builder/engine"),
     (config(builder={"engine": "pink"}), "Podman does not serve that"),
     (

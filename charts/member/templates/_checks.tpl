@@ -55,7 +55,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" "image_pull_secrets" -}}
+{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" "image_pull_secrets" "priority_class" -}}
 {{- if hasKey (dig "builder" "sessions" dict $config) $key -}}
 {{- fail (printf "\nconfig.builder.sessions.%s is what jupyterhub's values say of sessions: take it out" $key) -}}
 {{- end -}}
