@@ -45,6 +45,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (config(builder={"engine": "docker"}), "/config/builder/engine"),
     (config(builder={"engine": "pink"}), "Podman does not serve that"),
     (
+        config(builder={"engine": "pink", "image": "docker.io/jupyterhub/repo2docker:latest"}),
+        "Podman does not serve that",
+    ),
+    (
         config(builder={"engine": "pink", "image": "quay.io/jupyterhub/repo2docker:2026.4.0"}),
         "give quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman",
     ),
