@@ -88,6 +88,16 @@ def test_what_needs_more_is_in_a_namespace_of_its_own(objects: Objects, tmp_path
         assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
 
 
+def test_who_makes_the_namespace_of_builds_is_told_its_label(helm: Helm, chart: str) -> None:
+    (made,) = of_kind(ours(helm.render(chart, **LEAST)), "Namespace")
+    name, label = made["metadata"]["name"], "pod-security.kubernetes.io/enforce"
+    paragraph = README.partition("**A password of your own keeping.**")[2].partition("**Changing secrets.**")[0]
+    assert "`builds.createNamespace: false`" in paragraph
+    assert f"$ kubectl create namespace {name}\n" in paragraph
+    assert f"$ kubectl label namespace {name} {label}={made['metadata']['labels'][label]}\n" in paragraph
+    assert of_kind(ours(helm.render(chart, **LEAST, builds={"createNamespace": False})), "Namespace") == []
+
+
 def documented_rights() -> set[tuple[str, str, str]]:
     """Resource, verb and place of each row of the documentation's table."""
     page = (ROOT / "docs" / "kubernetes-builder.md").read_text().partition("## Rights")[2]
