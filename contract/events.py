@@ -46,6 +46,9 @@ class Failure(StrEnum):
     REFUSED = "refused"
 
 
+#: The ``reason`` of a refusal by a member that takes launches from gateways only.
+FEDERATION_ONLY = "federation_only"
+
 _NO_FIELDS: Mapping[str, Any] = MappingProxyType({})
 
 

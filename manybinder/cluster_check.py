@@ -12,7 +12,7 @@ import aiohttp
 import click
 
 from contract import json_types
-from contract.events import BuildEvent, Phase
+from contract.events import FEDERATION_ONLY, BuildEvent, Phase
 from gateway.clients.notebooks import Notebook, NotebookError
 from gateway.core import canary
 from manybinder import public_api
@@ -29,6 +29,8 @@ from servicekit.streams import read_up_to
 #: Seconds for the member's own checks, and bytes of their answer.
 _TIMEOUT_S = 15.0
 _MOST_BYTES = 64 * 1024
+
+_FEDERATION_ONLY = "only its federation launches here; `manybinder admin members check NAME` has the gateway do it"
 
 
 async def check(settings: MemberSettings, *, repo: str, commit: str, label: str, as_json: bool) -> Exit:
@@ -86,6 +88,9 @@ async def _launched(settings: MemberSettings, repo: str, commit: str) -> AsyncIt
         except CommandError as error:
             yield Finding("launch", False, str(error))
             return
+        if ready.fields.get("reason") == FEDERATION_ONLY:
+            yield Finding("launch", True, f"not tried: {_FEDERATION_ONLY}")
+            return
         url = str(ready.fields.get("url") or "")
         if ready.phase is not Phase.READY or not url:
             yield Finding("launch", False, ready.message.strip() or "it ended, and nobody said why")
@@ -93,8 +98,7 @@ async def _launched(settings: MemberSettings, repo: str, commit: str) -> AsyncIt
         yield Finding("launch", True, f"{repo} became a session at {url}")
         notebook = Notebook(http, f"{url.rstrip('/')}/", str(ready.fields.get("token") or ""))
         try:
-            await notebook.open()
-            yield Finding("session", True, "it can be used by a page of another origin")
+            yield Finding("session", True, f"it can be used by {await notebook.open()}")
             await notebook.compute()
             yield Finding("websocket", True, "a kernel computes, through its websocket")
         except NotebookError as error:

@@ -39,7 +39,7 @@ Watermark = Annotated[str, AfterValidator(_checked_watermark)]
 
 
 #: Images of repo2docker's own that have Docker's client alone, and build by its plugin: those after 2024.
-NEEDS_DOCKER = re.compile(r"(quay\.io/)?jupyterhub/repo2docker(?!:(0\.|20(1\d|2[0-4])\.))(:|@|$)")
+NEEDS_DOCKER = re.compile(r"((quay|docker)\.io/)?jupyterhub/repo2docker(?!:(0\.|20(1\d|2[0-4])\.))(:|@|$)")
 
 #: The last of those that can build with Podman.
 PODMAN_IMAGE = "quay.io/jupyterhub/repo2docker:2024.07.0"

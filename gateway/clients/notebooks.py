@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from gateway.clients.answers import describe
+from gateway.core.origins import origin
 
 #: An origin that is nobody's: what works from there works from any page.
 FOREIGN_ORIGIN = "https://page.elsewhere.invalid"
@@ -31,10 +32,13 @@ class Notebook:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, token: str) -> None:
         self._session, self._url, self._token = session, url, token
-        self._headers = {"Authorization": f"token {token}", "Origin": FOREIGN_ORIGIN}
+        self._origin = FOREIGN_ORIGIN
 
-    async def open(self) -> None:
-        """Read its status as a page elsewhere would; raises :class:`NotebookError`."""
+    async def open(self) -> str:
+        """Read its status as a page elsewhere would; returns whose pages can. Raises :class:`NotebookError`.
+
+        Where one site's pages alone are let in, what follows is done as one of those.
+        """
         try:
             async with self._request("GET", "api/status") as response:
                 allowed = response.headers.get("Access-Control-Allow-Origin")
@@ -42,8 +46,12 @@ class Notebook:
                     raise NotebookError(f"answers HTTP {response.status} to its token")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NotebookError(f"could not be reached ({describe(error)})") from error
-        if allowed not in ("*", FOREIGN_ORIGIN):
+        if allowed in ("*", FOREIGN_ORIGIN):
+            return "a page of any other origin"
+        if allowed is None or not _is_another(allowed, self._url):
             raise NotebookError("lets no page of another origin read it (Access-Control-Allow-Origin)")
+        self._origin = allowed
+        return f"pages of {allowed}, and of no other origin beside its own (cors_allow_origin)"
 
     async def compute(self) -> None:
         """Have a kernel compute something through its websocket; raises :class:`NotebookError`."""
@@ -75,7 +83,7 @@ class Notebook:
         message = secrets.token_hex(16)
         address = f"{self._url}api/kernels/{kernel}/channels"
         async with self._session.ws_connect(
-            address, headers={"Origin": FOREIGN_ORIGIN}, params={"token": self._token}, max_msg_size=2**20
+            address, headers={"Origin": self._origin}, params={"token": self._token}, max_msg_size=2**20
         ) as socket:
             await socket.send_str(json.dumps(_execution(message, f"print({factors[0]} * {factors[1]})")))
             async for frame in socket:
@@ -84,9 +92,18 @@ class Notebook:
         raise NotebookError("breaks a kernel's websocket off")
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
+        headers = {"Authorization": f"token {self._token}", "Origin": self._origin}
         return self._session.request(
-            method, self._url + path, headers=self._headers, timeout=_TIMEOUT, allow_redirects=False, **options
+            method, self._url + path, headers=headers, timeout=_TIMEOUT, allow_redirects=False, **options
         )
+
+
+def _is_another(allowed: str, url: str) -> bool:
+    """Whether a header's value is an origin, and not the one of a URL."""
+    try:
+        return origin(allowed) == allowed.lower() and origin(allowed) != origin(url)
+    except ValueError:
+        return False
 
 
 def _execution(message: str, code: str) -> dict[str, Any]:

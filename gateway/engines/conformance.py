@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -47,6 +48,8 @@ from gateway.engines.registry import Registry
 from providers.base import ProviderError, Resolved
 from providers.registry import Providers
 from servicekit.tasks import Tasks
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -203,8 +206,8 @@ class Conformance:
             return
         try:
             yield "session", ""
-            await _try(notebook.open())
-            yield "session", "Its session can be used by a page of another origin."
+            whose = await _try(notebook.open())
+            yield "session", f"Its session can be used by {whose}."
             yield "websocket", ""
             await _try(notebook.compute())
             yield "websocket", "A kernel computes, through its websocket."
@@ -324,8 +327,8 @@ def _why_unhealthy(view: MemberView) -> str:
     return view.reachable.reason if not view.reachable.ok else view.passing.reason or "It has not said how it is."
 
 
-async def _try(step: Awaitable[None]) -> None:
+async def _try(step: Awaitable[_T]) -> _T:
     try:
-        await step
+        return await step
     except NotebookError as error:
         raise _Found(f"Its session {error}.") from error

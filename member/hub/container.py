@@ -52,7 +52,7 @@ class ContainerSpawner(DockerSpawner):  # type: ignore[misc]  # JupyterHub ships
     extra_host_config: Any
 
     idle_timeout = Float(600.0, config=True, help="Seconds after which a session ends that nobody uses.")
-    allow_origin = Unicode("", config=True, help="The origin whose pages may call sessions; empty = none.")
+    allow_origin = Unicode("", config=True, help="The origin whose pages may call sessions; empty = any by token.")
     session_user = Unicode("1000", config=True, help="Who runs in the container, by number.")
     session_label = Unicode("", config=True, help="A label that all sessions of this member bear (name=value).")
     pids_limit = Integer(512, config=True, help="Processes and threads of one session.")

@@ -104,7 +104,7 @@ class BinderSpawner(KubeSpawner):  # type: ignore[misc]  # it ships no types
 
     idle_timeout = Float(600.0, config=True, help="Seconds after which a session ends that nobody uses.")
     auth_enabled = Bool(False, config=True, help="Whether people log in, and sessions are theirs, as in BinderHub.")
-    cors_allow_origin = Unicode("", config=True, help="The origin whose pages may call sessions; empty = none.")
+    cors_allow_origin = Unicode("", config=True, help="The origin whose pages may call sessions; empty = any by token.")
     pull_timeout = Float(60.0, config=True, help="Seconds for which no node may be able to pull a session's image.")
 
     def get_args(self) -> list[str]:

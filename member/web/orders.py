@@ -11,7 +11,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from contract.bans import ban_text, spec_ban_text
-from contract.events import Failure, failed
+from contract.events import FEDERATION_ONLY, Failure, failed
 from contract.launches import LAUNCH_ID_BYTES, launch_id
 from contract.repos import RepoKey, repo_key
 from contract.signatures import LaunchClaims, SignatureRefusedError
@@ -53,7 +53,7 @@ async def _read(request: web.Request, parts: Parts) -> tuple[LaunchOrder, dict[s
         return _from_gateway(request, token, parts), {}
     if parts.federations.require_launch_token:
         message = "This member takes launches from its federation only; launch at the federation's own address.\n"
-        raise Refused(failed(Failure.REFUSED, message, status_code=403))
+        raise Refused(failed(Failure.REFUSED, message, status_code=403, reason=FEDERATION_ONLY))
     return await _from_visitor(request, parts)
 
 

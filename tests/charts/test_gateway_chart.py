@@ -71,6 +71,16 @@ def objects(request: pytest.FixtureRequest, helm: Helm) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_has_the_name_of_no_member_that_joins_by_token(values: Path) -> None:
+    # The gateway would refuse it.
+    named = {item["name"] for item in yaml.safe_load(values.read_text())["config"].get("members", [])}
+    members = [yaml.safe_load(path.read_text()) for path in (ROOT / "config").glob("helm-member-*.yaml")]
+    joining = {item["config"]["name"] for item in members if "join" in item}
+    assert joining
+    assert named & joining == set()
+
+
+@pytest.mark.parametrize("values", EXAMPLES, ids=lambda path: path.name)
 def test_lint(helm: Helm, values: Path) -> None:
     result = helm.run("lint", "--strict", CHARTS / "gateway", "--values", values)
     assert result.returncode == 0, result.stdout

@@ -88,6 +88,16 @@ def test_what_needs_more_is_in_a_namespace_of_its_own(objects: Objects, tmp_path
         assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
 
 
+def test_who_makes_the_namespace_of_builds_is_told_its_label(helm: Helm, chart: str) -> None:
+    (made,) = of_kind(ours(helm.render(chart, **LEAST)), "Namespace")
+    name, label = made["metadata"]["name"], "pod-security.kubernetes.io/enforce"
+    paragraph = README.partition("**A password of your own keeping.**")[2].partition("**Changing secrets.**")[0]
+    assert "`builds.createNamespace: false`" in paragraph
+    assert f"$ kubectl create namespace {name}\n" in paragraph
+    assert f"$ kubectl label namespace {name} {label}={made['metadata']['labels'][label]}\n" in paragraph
+    assert of_kind(ours(helm.render(chart, **LEAST, builds={"createNamespace": False})), "Namespace") == []
+
+
 def documented_rights() -> set[tuple[str, str, str]]:
     """Resource, verb and place of each row of the documentation's table."""
     page = (ROOT / "docs" / "kubernetes-builder.md").read_text().partition("## Rights")[2]
@@ -181,12 +191,16 @@ def test_of_several_replicas_one_may_go_without_anybody_noticing(helm: Helm, cha
 
 
 def test_helm_test_checks_pools_with_rights_of_its_own_while_it_runs(helm: Helm, chart: str, tmp_path: Path) -> None:
-    made = hooks(helm.render(chart, **SEVERAL))
+    made = hooks(helm.render(chart, release="member", **SEVERAL))
     (pod,) = of_kind(made, "Pod")
     assert offences(pod["spec"]) == []
     # It ends before Helm's patience does, with the timeout that is documented.
     assert 3000 < pod["spec"]["activeDeadlineSeconds"] < 3600
-    assert "helm test member --namespace binder --logs --timeout 1h" in README
+    assert "helm test member --namespace binder --timeout 1h\n" in README
+    # Of all that it makes only this one has a log, and it stays to be read.
+    policy = pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert policy == "before-hook-creation"
+    assert f"kubectl logs {pod['metadata']['name']} --namespace binder\n" in README
     for item in made:
         kubernetes_validate.validate(item, KUBERNETES, strict=True)
         policy = item["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(",")
@@ -195,7 +209,8 @@ def test_helm_test_checks_pools_with_rights_of_its_own_while_it_runs(helm: Helm,
         assert item is pod or {"hook-succeeded", "hook-failed"} <= set(policy)
         assert item is pod or int(item["metadata"]["annotations"]["helm.sh/hook-weight"]) < 0
     account = pod["spec"]["serviceAccountName"]
-    assert account != named(ours(helm.render(chart, **SEVERAL)), "ServiceAccount")["metadata"]["name"]
+    there = ours(helm.render(chart, release="member", **SEVERAL))
+    assert account != named(there, "ServiceAccount", "member")["metadata"]["name"]
     bindings = [*of_kind(made, "RoleBinding"), *of_kind(made, "ClusterRoleBinding")]
     assert len(bindings) == 3
     assert all(binding["subjects"][0]["name"] == account for binding in bindings)

@@ -80,6 +80,23 @@ def test_what_a_session_asks_is_what_the_hub_gives_it(helm: Helm, chart: str, tm
     assert not plain.placeholders_are_free
 
 
+def test_the_priority_of_sessions_is_what_the_hub_gives_them(helm: Helm, chart: str, tmp_path: Path) -> None:
+    def told(**hub: Any) -> tuple[str, list[str]]:
+        """What the member is told, and which classes there are."""
+        objects = helm.render(chart, **LEAST, jupyterhub=hub)
+        builder = kubernetes_builder(member_settings(ours(objects), tmp_path))
+        return builder.sessions.priority_class, [item["metadata"]["name"] for item in of_kind(objects, "PriorityClass")]
+
+    assert told() == ("", [])
+    own = {"hub": {"config": {"KubeSpawner": {"priority_class_name": "mine"}}}}
+    assert told(**own) == ("mine", [])
+    scheduling = {"scheduling": {"podPriority": {"enabled": True}}}
+    for name in ("", "jhub"):
+        given, there = told(**scheduling, fullnameOverride=name)
+        assert given in there
+    assert told(**scheduling, **own)[0] == "mine"
+
+
 @pytest.mark.parametrize("engine", ["dind", "pink"])
 def test_an_engine_is_where_build_pods_look_for_it(helm: Helm, chart: str, tmp_path: Path, engine: str) -> None:
     given: dict[str, Any] = {

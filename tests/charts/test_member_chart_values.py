@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from member.settings import MemberSettings
-from tests.charts.helmkit import Helm, secret_settings, secrets_refused
-from tests.charts.memberkit import BARE, CASES, CONFIG, LEAST, REGISTRY
+from tests.charts.helmkit import Helm, of_kind, secret_settings, secrets_refused
+from tests.charts.memberkit import BARE, CASES, CONFIG, LEAST, REGISTRY, hooks
 
 
 def hub(**changes: Any) -> dict[str, Any]:
@@ -38,8 +38,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (config(builder={"kind": "process"}), "config.builder.kind is set by the chart"),
     (config(builder={"namespace": "x"}), "config.builder.namespace is set by the chart"),
     (config(builder={"sessions": {"memory": "1Gi"}}), "config.builder.sessions.memory is what jupyterhub's values say"),
+    (
+        config(builder={"sessions": {"priority_class": "x"}}),
+        "config.builder.sessions.priority_class is what jupyterhub's",
+    ),
     (config(builder={"engine": "docker"}), "/config/builder/engine"),
     (config(builder={"engine": "pink"}), "Podman does not serve that"),
+    (
+        config(builder={"engine": "pink", "image": "docker.io/jupyterhub/repo2docker:latest"}),
+        "Podman does not serve that",
+    ),
     (
         config(builder={"engine": "pink", "image": "quay.io/jupyterhub/repo2docker:2026.4.0"}),
         "give quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman",
@@ -125,7 +133,10 @@ def test_notes_say_what_to_do_next(helm: Helm, chart: str) -> None:
     assert "It needs the Secret manybinder-registry, in binder and in binder-builds" in whole
     assert "Nothing leads to it" not in whole
     assert "It joins https://binder.example.org" in whole
-    assert "helm test binder --namespace binder --logs --timeout 1h" in whole
+    # Helm's --logs would fail after a good check: hooks that are no pods have none.
+    assert "helm test binder --namespace binder --timeout 1h\n" in whole
+    (check,) = of_kind(hooks(helm.render(chart, **CASES["helm-member-managed.yaml"])), "Pod")
+    assert f"kubectl logs {check['metadata']['name']} --namespace binder\n" in whole
     assert "WARNING" not in least + whole
     bare = notes(**BARE)
     assert bare.count("WARNING") == 2

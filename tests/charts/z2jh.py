@@ -18,6 +18,10 @@ _HELPERS = """\
 {{- $values := ne .Chart.Name "jupyterhub" | ternary .Values.jupyterhub .Values -}}
 {{- with $values.fullnameOverride }}{{ . }}-{{ end }}hub
 {{- end -}}
+{{- define "jupyterhub.priority.fullname" -}}
+{{- $values := ne .Chart.Name "jupyterhub" | ternary .Values.jupyterhub .Values -}}
+{{- $values.fullnameOverride | default (printf "%s-default-priority" .Release.Name) -}}
+{{- end -}}
 """
 _OBJECTS = """\
 apiVersion: v1
@@ -34,6 +38,14 @@ metadata: {name: {{ include "jupyterhub.hub.fullname" . }}}
 spec:
   selector: {app.kubernetes.io/name: jupyterhub, app.kubernetes.io/component: hub}
   ports: [{name: hub, port: 8081, targetPort: http}]
+{{- if ((.Values.scheduling).podPriority).enabled }}
+---
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata: {name: {{ include "jupyterhub.priority.fullname" . }}}
+value: 0
+globalDefault: false
+{{- end }}
 """
 
 

@@ -76,6 +76,20 @@ async def test_who_passes_is_let_in_and_starts_slowly(start: Starter, gateway: G
         assert fake.session_calls == [f"{call} from https://page.elsewhere.invalid" for call in calls]
 
 
+async def test_a_member_whose_sessions_are_for_one_site_is_checked_as_a_page_of_that_site(
+    start: Starter, gateway: Gateway
+) -> None:
+    fake = await newcomer(start)
+    fake.knobs.session_allows = "https://book.example"
+    async with reporting(gateway, fake):
+        await join(gateway, fake, await join_token(gateway))
+        check = await checked(gateway)
+    assert check["passed"] is True, check
+    assert "by pages of https://book.example, and of no other" in check["steps"][-2]["said"]
+    calls = ["kernels", "channels", "shutdown"]
+    assert fake.session_calls[1:] == [f"{call} from https://book.example" for call in calls]
+
+
 def knob(**changes: Any) -> Callable[[FakeMember], None]:
     """Turn a member's knobs."""
 
@@ -92,6 +106,8 @@ WRONG = {
     "launch elsewhere": (knob(ready_url="http://evil.example/user/1/"), "not one of its registered origins"),
     "session": (knob(session_status=500), "answers HTTP 500"),
     "session of no page": (knob(session_allows=""), "Access-Control-Allow-Origin"),
+    "session of its own pages": (knob(session_allows="ITS OWN"), "Access-Control-Allow-Origin"),
+    "session of no origin": (knob(session_allows="null"), "Access-Control-Allow-Origin"),
     "websocket": (knob(websocket="refused"), "HTTP 403"),
     "websocket that closes": (knob(websocket="closes"), "breaks a kernel's websocket off"),
 }
@@ -104,6 +120,8 @@ async def test_what_is_wrong_is_told_and_once_it_is_mended_another_check_lets_in
     turn, words = WRONG[wrong]
     fake = await newcomer(start)
     turn(fake)
+    if fake.knobs.session_allows == "ITS OWN":
+        fake.knobs.session_allows = fake.url.rstrip("/")
     async with reporting(gateway, fake):
         await join(gateway, fake, await join_token(gateway))
         check = await checked(gateway)

@@ -10,7 +10,7 @@
 {{- fail (printf "\nbuilds.namespace is the release's own, %q: builds need a namespace of their own, so that this one can keep the restricted Pod Security Standard" .Release.Namespace) -}}
 {{- end -}}
 {{- $image := dig "builder" "image" "" .Values.config | default "quay.io/jupyterhub/repo2docker" -}}
-{{- if and (eq (include "member.engine" .) "pink") (regexMatch "^(quay\\.io/)?jupyterhub/repo2docker([:@]|$)" $image) (not (regexMatch ":(0\\.|20(1[0-9]|2[0-4])\\.)" $image)) -}}
+{{- if and (eq (include "member.engine" .) "pink") (regexMatch "^((quay|docker)\\.io/)?jupyterhub/repo2docker([:@]|$)" $image) (not (regexMatch ":(0\\.|20(1[0-9]|2[0-4])\\.)" $image)) -}}
 {{- fail "\nconfig.builder.engine is \"pink\", and config.builder.image is repo2docker's own, which builds by Docker's buildx: Podman does not serve that; give quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman" -}}
 {{- end -}}
 {{- if ne (empty .Values.join.gateway) (empty .Values.join.tokenSecret) -}}
@@ -55,7 +55,7 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" "image_pull_secrets" -}}
+{{- range $key := list "namespace" "memory" "cpu" "memory_limit" "cpu_limit" "node_selector" "tolerations" "placeholders_are_free" "image_pull_secrets" "priority_class" -}}
 {{- if hasKey (dig "builder" "sessions" dict $config) $key -}}
 {{- fail (printf "\nconfig.builder.sessions.%s is what jupyterhub's values say of sessions: take it out" $key) -}}
 {{- end -}}

@@ -180,6 +180,12 @@ cpu_limit: {{ . }}
 image_pull_secrets: {{ $pull | toJson }}
 node_selector: {{ $selector | toJson }}
 tolerations: {{ $tolerations | toJson }}
+{{- $given := dig "config" dict .Values.jupyterhub.hub -}}
+{{- $usual := dig "scheduling" "podPriority" "enabled" false .Values.jupyterhub | ternary (include "jupyterhub.priority.fullname" .) "" -}}
+{{- range $spawner := list "KubeSpawner" "BinderSpawner" -}}
+{{- $usual = dig $spawner "priority_class_name" $usual $given -}}
+{{- end }}
+priority_class: {{ $usual | quote }}
 placeholders_are_free: {{ dig "scheduling" "podPriority" "enabled" false .Values.jupyterhub }}
 {{- end -}}
 

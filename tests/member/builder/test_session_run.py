@@ -12,6 +12,7 @@ import pytest
 from builderkit import TOKEN, build_files, own, running, session, settings, traces, until_gone
 from gitserver import GitServer
 
+from gateway.clients.notebooks import Notebook
 from member.builders.process.builder import ProcessBuilder
 from member.confine.reaper import reap_sessions
 
@@ -51,6 +52,21 @@ async def test_a_session_serves_and_leaves_nothing(data_dir: Path, image: str, t
     assert TOKEN not in started.log.read_text()
     assert "Traceback" not in started.log.read_text()
     assert not traces(data_dir)
+
+
+async def test_a_session_for_the_pages_of_one_site_passes_a_gateways_check(
+    data_dir: Path, image: str, tmp_path: Path
+) -> None:
+    security = {"cors_allow_origin": "https://book.example"}
+    async with session(data_dir, image, tmp_path, security=security) as started, aiohttp.ClientSession() as http:
+        notebook = Notebook(http, started.notebook.url, TOKEN)
+        assert await notebook.open() == (
+            "pages of https://book.example, and of no other origin beside its own (cors_allow_origin)"
+        )
+        await notebook.compute()
+    # By itself it asks for its token alone.
+    async with session(data_dir, image, tmp_path) as started, aiohttp.ClientSession() as http:
+        assert await Notebook(http, started.notebook.url, TOKEN).open() == "a page of any other origin"
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ def test_the_example_of_settings_loads_and_shows_the_defaults(tmp_path: Path) ->
         ({"engine": "buildkit"}, "engine"),
         ({"engine": "pink"}, "repo2docker:2026.4.0 builds by Docker's buildx, which Podman"),
         ({"engine": "pink", "image": "quay.io/jupyterhub/repo2docker@sha256:0"}, "Docker's buildx"),
+        ({"engine": "pink", "image": "docker.io/jupyterhub/repo2docker:2026.4.0"}, "Docker's buildx"),
         ({"namespace": "Not_One"}, "namespace"),
         ({"sessions": {"tolerations": [{"effect": "Never"}]}}, "effect"),
         ({"confine": "off"}, "confine"),

@@ -22,6 +22,7 @@ from tests.fakes.kubernetes.store import Change
 from tests.fakes.oci_registry import OCI
 from tests.member.kubernetes.kube_harness import NAMESPACE, Cluster, cluster, settings_tree
 from tests.member.member_harness import COMMIT
+from tests.member.web_harness import member_of
 
 LABEL = "pool"
 
@@ -218,6 +219,18 @@ async def test_a_launch_that_fails_is_told(tmp_path: Path, capsys: pytest.Captur
         people = given.model_copy(update={"auth_enabled": True})
         assert await cluster_check.check(people, **arguments, as_json=False) is Exit.DONE
         assert "not tried: visitors log in" in capsys.readouterr().out.splitlines()[-1]
+
+
+async def test_a_member_whose_federation_alone_launches_there_is_not_found_at_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with pools(tmp_path) as there, member_of(tmp_path / "joined", required=True) as member:
+        there.registry.manifests = _Any()
+        given = settings(there, tmp_path).model_copy(update={"public_url": member.url})
+        arguments = {"repo": "https://git.example/x", "commit": COMMIT, "label": LABEL}
+        assert await cluster_check.check(given, **arguments, as_json=False) is Exit.DONE
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("✓ launch: not tried: only its federation launches here; `manybinder admin")
 
 
 async def test_the_command_tells_it_all_and_fails_where_something_does(
