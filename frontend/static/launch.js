@@ -346,5 +346,5 @@ element("cancel").addEventListener("click", cancel);
 showStatus(lastWords);
 showInTab("working", _("Launching"));
 showTime();
-// From its first event on, for the log.
-follow(kept ? `${kept.id.split(".")[0]}.0` : "");
+// By its launch's id alone a page that is loaded again gets all events, for the log.
+follow(kept ? kept.id.split(".")[0] : "");

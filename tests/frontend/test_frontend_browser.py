@@ -378,12 +378,28 @@ async def test_a_page_that_is_loaded_again_goes_on_with_its_launch(service: Serv
     await page.goto(f"{service.url}about")
     await page.go_back()
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.get_by_text("Log", exact=True).click()
+    await expect(page.locator("#log")).to_have_text("Looking\nStep 1\n")
     (launch,) = service.journals
     await service.tell(service.ready())
     await page.wait_for_url("**/user/visitor/**")
     # Addresses are logged, and whoever knows the id could follow the launch to its session.
     assert sum("/build/" in address for address in addresses) == 3
     assert not any(launch in address for address in addresses)
+
+
+async def test_a_launch_that_fails_while_its_page_is_loaded_again_is_not_begun_anew(
+    service: Service, page: Page
+) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.FETCHING, "Looking\n"))
+    await expect(page.get_by_role("status")).to_have_text("Fetching the repository")
+    await page.goto(f"{service.url}about")
+    await service.tell(failed(Failure.USER, "There is no such branch.\n", reason="not_found"))
+    await page.go_back()
+    await expect(page.get_by_role("alert")).to_contain_text("There is no such branch.")
+    assert service.builds == 2
+    assert len(service.journals) == 1
 
 
 async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Page) -> None:
