@@ -66,7 +66,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             "issuesUrl": f"{spec.repo_url}/issues/new" if spec.provider == "gh" else "",
             "reportUrl": site.face.report_url,
             "elsewhere": [
-                {"text": link.text, "href": f"{link.url.rstrip('/')}/v2/{path_spec}"} for link in site.face.elsewhere
+                {"text": link.text, "href": _launch_link(link.url, path_spec, query)} for link in site.face.elsewhere
             ],
         },
         spec=spec,
@@ -80,6 +80,12 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         change_url=change_url,
         plain_url=_plain_url(request, site, path_spec, token),
     )
+
+
+def _launch_link(base: str, path_spec: str, query: Mapping[str, str]) -> str:
+    """The same launch at another Binder: what is to be opened goes along, what holds only here does not."""
+    kept = [(name, value) for name, value in query.items() if name not in ("build_token", "member", "force")]
+    return f"{base.rstrip('/')}/v2/{path_spec}" + (f"?{urlencode(kept)}" if kept else "")
 
 
 def _meant(pages: Pages, path_spec: str) -> bool:

@@ -141,10 +141,10 @@ async def test_contents_of_another_repository_by_the_form(service: Service, page
 async def test_a_full_federation_names_others_and_a_failure_of_ours_is_reported_here(
     service: Service, page: Page
 ) -> None:
-    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await page.goto(f"{service.url}v2/gh/org/repo/main?force=true&labpath=a%20%26%20b.ipynb&member=alps&build_token=x")
     await service.tell(failed(Failure.REFUSED, "No member can take it.\n", reason="full", retry_after_s=30))
     other = page.get_by_role("link", name="Try at mybinder.org")
-    await expect(other).to_have_attribute("href", "https://mybinder.org/v2/gh/org/repo/main")
+    await expect(other).to_have_attribute("href", "https://mybinder.org/v2/gh/org/repo/main?labpath=a+%26+b.ipynb")
     report = await page.get_by_role("link", name="Report this").get_attribute("href")
     assert report is not None
     assert report.startswith("https://tracker.example/new?project=binder&title=")
