@@ -89,6 +89,27 @@ async def test_a_page_in_german_speaks_it_throughout(service: Service, page: Pag
     await expect(page.get_by_role("status")).to_have_text("Die Umgebung wird gebaut")
     await expect(page.locator("#member")).to_have_text("auf alps: dort ist Platz, die Umgebung zu bauen.")
     await expect(page.get_by_role("button", name="Abbrechen")).to_be_visible()
+    await service.tell(failed(Failure.USER, "E: Unable to locate package gti\n"))
+    await expect(page.get_by_role("heading", name="Die Umgebung ließ sich nicht bauen")).to_be_visible()
+    # What others have said is not, and says so.
+    await expect(page.locator("#failure-message[lang=en]")).to_have_text("E: Unable to locate package gti")
+    await expect(page.locator("#fault-line[lang=en]")).to_have_text("gti")
+    await expect(page.get_by_label("Protokoll von Bau und Start").locator("> [lang=en]")).to_contain_text("Step 1")
+
+
+async def test_a_form_in_german_says_which_of_its_words_are_english(service: Service, page: Page) -> None:
+    await page.set_extra_http_headers({"Accept-Language": "de"})
+    await page.goto(service.url)
+    repository, understood = page.get_by_label("Repository", exact=True), page.locator("#understood")
+    await repository.fill("ftp://h.example/r")
+    await expect(understood).to_contain_text("ftp")
+    await expect(understood).to_have_attribute("lang", "en")
+    await repository.fill("x y")
+    await expect(understood).to_have_text("Die Adresse eines Repositorys enthält keine Leerzeichen.")
+    await expect(understood).not_to_have_attribute("lang", "en")
+    await repository.fill("https://git.example/r")
+    await expect(understood).to_contain_text("Stand HEAD")
+    await expect(understood).not_to_have_attribute("lang", "en")
 
 
 async def test_where_launches_go_now(service: Service, page: Page) -> None:
