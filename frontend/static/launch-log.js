@@ -19,7 +19,7 @@ export class LaunchLog {
     const chunk = text.replace(TERMINAL, "").replace(/\r\n?/g, "\n");
     this.chunks.push(chunk);
     if (this.chunks.length > MAX_CHUNKS) this.chunks.shift();
-    this.viewer?.add();
+    this.viewer?.add(chunk);
   }
 
   get text() {

@@ -471,6 +471,16 @@ async def test_an_open_log_shows_little_more_than_is_kept(service: Service, page
     assert shown.count("\n") <= 25_000
 
 
+async def test_a_log_whose_viewer_cannot_be_had_is_plain_text(service: Service, page: Page) -> None:
+    await page.route("**/log-viewer.js*", lambda route: route.abort())
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.BUILDING, "first\n"))
+    await page.get_by_text("Log", exact=True).click()
+    await expect(page.locator("#log")).to_have_text("first\n")
+    await service.tell(event(Phase.BUILDING, "second\n"))
+    await expect(page.locator("#log")).to_have_text("first\nsecond\n")
+
+
 async def test_the_log_is_searched_copied_and_saved(service: Service, page: Page) -> None:
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.goto(f"{service.url}v2/gh/org/repo/main")
