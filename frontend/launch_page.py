@@ -42,7 +42,8 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         )
     description = pages.providers.description(spec.provider)
     label = label_of(spec)
-    title = f"{description['displayName']}: {path_spec.partition('/')[2]}"
+    provider_name = pages.say(description["displayName"])
+    title = f"{provider_name}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
         here = request.rel_url.raw_path_qs
@@ -71,7 +72,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         },
         spec=spec,
         label=label,
-        provider_name=description["displayName"],
+        provider_name=provider_name,
         opens=query.get("labpath") or query.get("filepath") or query.get("urlpath") or "",
         og_title=title,
         og_url=link,

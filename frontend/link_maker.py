@@ -40,7 +40,7 @@ async def understood(request: web.Request) -> web.Response:
         raise Problem(400, "Bad Request", str(error), parameter="repo", lang="en") from error
     answer = {
         "provider": spec.provider,
-        "provider_name": pages.providers.description(spec.provider)["displayName"],
+        "provider_name": pages.say(pages.providers.description(spec.provider)["displayName"]),
         "label": label_of(spec),
         "repo_url": spec.repo_url,
         "ref": spec.ref,
