@@ -116,14 +116,14 @@ async def test_where_launches_go_now(service: Service, page: Page) -> None:
     await page.goto(service.url)
     members = page.locator("#members-list li")
     await expect(members).to_have_text(["alps 12 free", "fjord open", "mesa full", "delta draining"])
-    await expect(page.locator("#members-count")).to_have_text("2 of 4 take launches.")
+    await expect(page.locator("#members-count")).to_have_text("Taking launches: 2 of 4.")
     # Who comes back to the page sees what has changed meanwhile.
     service.members[0] |= {"state": "unreachable", "available": False}
     service.members[1]["believed_free"] = 5
     del service.members[2]
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await expect(members).to_have_text(["alps not reachable", "fjord 5 free", "delta draining"])
-    await expect(page.locator("#members-count")).to_have_text("1 of 3 take launches.")
+    await expect(page.locator("#members-count")).to_have_text("Taking launches: 1 of 3.")
 
 
 async def test_where_launches_go_is_looked_at_again_and_again(service: Service, page: Page) -> None:
