@@ -273,6 +273,7 @@ async def test_a_plain_event_source_is_refused_once(service: Service, page: Page
 
 FAILURES = [
     (failed(Failure.USER, "no\n", reason="not_found"), "The repository was not found", "private repository"),
+    (failed(Failure.USER, "no\n", reason="abandoned"), "The launch was given up", "keep this page open"),
     (failed(Failure.USER, "no\n"), "The launch failed", "The link or the repository"),
     (failed(Failure.MEMBER, "no\n"), "The launch failed", "not your fault"),
     (failed(Failure.GATEWAY, "no\n"), "The launch failed", "not your fault"),
