@@ -51,6 +51,22 @@ async def test_a_badge_is_copied(service: Service, page: Page) -> None:
     await expect(page.locator("#badge-link img")).to_be_visible()
 
 
+async def test_a_link_is_copied_where_there_is_no_clipboard(service: Service, page: Page) -> None:
+    await page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined });")
+    await page.goto(service.url)
+    repository = page.get_by_label("Repository", exact=True)
+    await repository.fill("org/repo")
+    await page.get_by_text("Share it").click()
+    button = page.get_by_role("button", name="Copy: Link")
+    await button.focus()
+    await page.keyboard.press("Enter")
+    await expect(button).to_have_text("Copied")
+    await expect(button).to_be_focused()
+    await repository.fill("")
+    await page.keyboard.press("Control+V")
+    await expect(repository).to_have_value("http://127.0.0.1:1/v2/gh/org/repo/HEAD")
+
+
 async def test_launches_are_remembered_here_and_forgotten_on_wish(service: Service, page: Page) -> None:
     await page.goto(service.url)
     await expect(page.get_by_role("heading", name="You launched lately")).to_be_hidden()
