@@ -107,6 +107,10 @@ async def test_a_page_in_german_speaks_it_throughout(service: Service, page: Pag
     await expect(page.get_by_role("button", name="Abbrechen")).to_be_visible()
     await service.tell(failed(Failure.USER, "E: Unable to locate package gti\n"))
     await expect(page.get_by_role("heading", name="Die Umgebung ließ sich nicht bauen")).to_be_visible()
+    await expect(page).to_have_title("Die Umgebung ließ sich nicht bauen · org/repo · Test")
+    # Whoever reads the report may not speak the language of who sends it.
+    report = await page.get_by_role("link", name="Melden").get_attribute("href")
+    assert parse_qs(urlsplit(report or "").query)["title"] == ["The environment could not be built: org/repo"]
     # What others have said is not, and says so.
     await expect(page.locator("#failure-message[lang=en]")).to_have_text("E: Unable to locate package gti")
     await expect(page.locator("#fault-line[lang=en]")).to_have_text("gti")
