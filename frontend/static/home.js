@@ -30,8 +30,8 @@ form.addEventListener("submit", () => {
 // Coming back by the browser's "back", the page may be as it was left.
 window.addEventListener("pageshow", () => {
   for (const field of fields) field.disabled = false;
-  // The page's own, see its template.
-  window.showRecent();
+  // The page's own, see its template; an operator's may have none.
+  window.showRecent?.();
   ask();
 });
 
@@ -121,7 +121,7 @@ for (const field of document.querySelectorAll(".copying input")) {
 
 element("recent-forget").addEventListener("click", () => {
   forget();
-  window.showRecent();
+  window.showRecent?.();
   repo.focus();
 });
 

@@ -82,6 +82,21 @@ async def test_launches_are_remembered_here_and_forgotten_on_wish(service: Servi
     await expect(page.get_by_role("heading", name="You launched lately")).to_be_hidden()
 
 
+async def test_what_is_no_launch_hides_none_that_is_remembered(service: Service, page: Page) -> None:
+    await page.goto(service.url)
+    for kept, shown in (
+        ([None, 7, {"label": "a"}, {"href": 7, "label": "b"}, {"href": "/v2/gh/o/r/main", "label": "o/r"}], ["o/r"]),
+        ([{"href": "https://evil.example/", "label": "o/r", "ref": "main"}], ["o/r main"]),
+        ({"href": "/v2/gh/o/r/main", "label": "o/r"}, []),
+        (None, []),
+    ):
+        await page.evaluate("kept => localStorage.setItem('manybinder:recent', JSON.stringify(kept))", kept)
+        await page.reload()
+        await expect(page.locator("#recent-list li")).to_have_text(shown)
+        for link in await page.locator("#recent-list a").all():
+            assert str(await link.get_attribute("href")).startswith("/")
+
+
 async def test_the_whole_form_by_keyboard(service: Service, page: Page) -> None:
     await page.goto(service.url)
     await expect(page.get_by_label("Repository", exact=True)).to_be_focused()
