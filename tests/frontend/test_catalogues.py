@@ -144,7 +144,8 @@ async def test_kinds_of_repositories_are_named_in_german(client: Client) -> None
     told = await (await client.get("/api/v1/link", params={"repo": repo}, headers=headers)).json()
     assert told["provider_name"] == "Git-Repository"
     assert ">Git-Repository</option>" in await (await client.get("/", headers=headers)).text()
-    assert '<p class="kicker">Git-Repository</p>' in await (await client.get(told["launch_path"], headers=headers)).text()
+    page = await (await client.get(told["launch_path"], headers=headers)).text()
+    assert '<p class="kicker">Git-Repository</p>' in page
     # A name is the same in every language; and what scripts ask for is English.
     told = await (await client.get("/api/v1/link", params={"repo": "o/r"}, headers=headers)).json()
     assert told["provider_name"] == "GitHub"
