@@ -45,7 +45,7 @@ EXTRACT := $(BIN)/pybabel --quiet extract --mapping pyproject.toml --no-default-
   --keywords LinkError --keywords said
 catalogues: .venv/dev
 	for directory in frontend gateway/web; do \
-	  also=$$(test $$directory = frontend || echo gateway/core); \
+	  also=$$(test $$directory = frontend && echo providers || echo gateway/core); \
 	  $(EXTRACT) --output .venv/messages.pot $$directory $$also || exit 1; \
 	  for catalogue in $$directory/catalogues/*.po; do \
 	    $(BIN)/pybabel --quiet update --input-file .venv/messages.pot --output-file $$catalogue --no-fuzzy-matching \

@@ -10,7 +10,7 @@ from aiohttp import web
 from contract import sse
 from contract.bans import spec_ban_text
 from contract.events import BuildEvent, Failure, failed
-from contract.launches import parse_event_id
+from contract.launches import is_launch_id, parse_event_id
 from frontend.refusals import FINAL_N, Refused
 from frontend.site import Site
 from frontend.tokens import BuildTokenError, check_build_token, origin_of
@@ -51,8 +51,12 @@ def admit(request: web.Request, site: Site, providers: Providers, now: float, ro
 
 
 def resumed(request: web.Request) -> tuple[str, int] | None:
-    """The launch that a client reconnects to, and the last event that it has seen; ``None`` for who begins one."""
-    return parse_event_id(request.headers.get("Last-Event-ID", ""))
+    """The launch that a client reconnects to, and the last event that it has seen; ``None`` for who begins one.
+
+    A launch id alone asks for all events, for events are counted from 0: the number is -1.
+    """
+    text = request.headers.get("Last-Event-ID", "")
+    return (text, -1) if is_launch_id(text) else parse_event_id(text)
 
 
 def _admit_page(request: web.Request, site: Site, providers: Providers, now: float, route: str) -> Admitted:

@@ -16,6 +16,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 
+from contract.sentences import translated
+
 #: The language that the sources are written in.
 SOURCE = "en"
 
@@ -30,6 +32,10 @@ class Catalogue:
     language: str
     translations: NullTranslations = field(default_factory=NullTranslations)
     scripts: Mapping[str, str] = field(default_factory=dict)
+
+    def say(self, text: str) -> str:
+        """A :class:`~contract.sentences.Sentence` in this language; other text as it is."""
+        return translated(text, self.translations.gettext)
 
 
 def read_catalogues(directories: Iterable[Path]) -> dict[str, Catalogue]:

@@ -42,7 +42,8 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         )
     description = pages.providers.description(spec.provider)
     label = label_of(spec)
-    title = f"{description['displayName']}: {path_spec.partition('/')[2]}"
+    provider_name = pages.say(description["displayName"])
+    title = f"{provider_name}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
         here = request.rel_url.raw_path_qs
@@ -66,12 +67,12 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             "issuesUrl": f"{spec.repo_url}/issues/new" if spec.provider == "gh" else "",
             "reportUrl": site.face.report_url,
             "elsewhere": [
-                {"text": link.text, "href": f"{link.url.rstrip('/')}/v2/{path_spec}"} for link in site.face.elsewhere
+                {"text": link.text, "href": _launch_link(link.url, path_spec, query)} for link in site.face.elsewhere
             ],
         },
         spec=spec,
         label=label,
-        provider_name=description["displayName"],
+        provider_name=provider_name,
         opens=query.get("labpath") or query.get("filepath") or query.get("urlpath") or "",
         og_title=title,
         og_url=link,
@@ -80,6 +81,12 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         change_url=change_url,
         plain_url=_plain_url(request, site, path_spec, token),
     )
+
+
+def _launch_link(base: str, path_spec: str, query: Mapping[str, str]) -> str:
+    """The same launch at another Binder: what is to be opened goes along, what holds only here does not."""
+    kept = [(name, value) for name, value in query.items() if name not in ("build_token", "member", "force")]
+    return f"{base.rstrip('/')}/v2/{path_spec}" + (f"?{urlencode(kept)}" if kept else "")
 
 
 def _meant(pages: Pages, path_spec: str) -> bool:

@@ -36,10 +36,11 @@ async def understood(request: web.Request) -> web.Response:
     except LinkError as error:
         raise Problem(400, "Bad Request", pages.text(error.sentence) % error.values, parameter="repo") from error
     except ProviderError as error:
-        raise Problem(400, "Bad Request", str(error), parameter="repo") from error
+        # Providers speak English, whatever the page's language.
+        raise Problem(400, "Bad Request", str(error), parameter="repo", lang="en") from error
     answer = {
         "provider": spec.provider,
-        "provider_name": pages.providers.description(spec.provider)["displayName"],
+        "provider_name": pages.say(pages.providers.description(spec.provider)["displayName"]),
         "label": label_of(spec),
         "repo_url": spec.repo_url,
         "ref": spec.ref,

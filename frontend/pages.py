@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
-from contract.sentences import is_said, translated
+from contract.sentences import is_said
 from frontend.catalogues import LANGUAGE, Catalogue, read_catalogues
 from frontend.face import face_style
 from frontend.site import Site
@@ -88,7 +88,7 @@ class Pages:
             logo_url=self.static_url(self.logo),
             face_css="face.css" in self.static,
             lang=catalogue.language,
-            say=lambda text: translated(text, catalogue.translations.gettext),
+            say=catalogue.say,
             is_said=is_said,
         )
         return templates
@@ -141,6 +141,10 @@ class Pages:
     def text(self, message: str) -> str:
         """A text in the language of the request."""
         return str(self.catalogues[LANGUAGE.get()].translations.gettext(message))
+
+    def say(self, text: str) -> str:
+        """A :class:`~contract.sentences.Sentence` in the language of the request; other text as it is."""
+        return self.catalogues[LANGUAGE.get()].say(text)
 
     def _policy(self, nonce: str) -> str:
         policy = {

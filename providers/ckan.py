@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from contract.repos import repo_key
+from contract.sentences import said
 from providers.base import RefNotFoundError, RepoSpec, Resolved, SpecError
 from providers.dates import epoch
 from providers.git_url import parse_git_url
@@ -99,7 +100,7 @@ class CKANProvider:
     def description(self) -> Mapping[str, Any]:
         """Its entry in ``/api/repoproviders``."""
         return {
-            "displayName": "CKAN dataset",
+            "displayName": said("CKAN dataset"),
             "id": self.prefix,
             "spec": {"validateRegex": r"[^/]+"},
             "repo": {

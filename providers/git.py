@@ -20,6 +20,7 @@ import aiohttp
 from yarl import URL
 
 from contract.repos import repo_key
+from contract.sentences import said
 from providers import lsremote
 from providers.addresses import HostNotFoundError, PinnedResolver, public_addresses
 from providers.base import ProviderUnavailableError, RefNotFoundError, RepoSpec, Resolved, SpecError
@@ -92,7 +93,7 @@ class GitProvider:
     def description(self) -> Mapping[str, Any]:
         """Its entry in ``/api/repoproviders``."""
         return {
-            "displayName": "Git repository",
+            "displayName": said("Git repository"),
             "id": self.prefix,
             "spec": {"validateRegex": r"[^/]+/.+"},
             "repo": {

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from contract.repos import repo_key
+from contract.sentences import said
 from providers.base import RefNotFoundError, RepoSpec, Resolved, SpecError
 from providers.dates import epoch
 from providers.http import Answer, Web
@@ -50,7 +51,7 @@ class HydroShareProvider:
     def description(self) -> Mapping[str, Any]:
         """Its entry in ``/api/repoproviders``."""
         return {
-            "displayName": "Hydroshare resource",
+            "displayName": said("Hydroshare resource"),
             "id": self.prefix,
             "spec": {"validateRegex": r"[^/]+"},
             "repo": {

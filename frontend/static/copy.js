@@ -11,6 +11,8 @@ export async function copyText(text, button) {
     await navigator.clipboard.writeText(text);
   } catch {
     done = copyBySelection(text);
+    // The selection took the focus along.
+    button.focus();
   }
   const label = (button.dataset.label ??= button.textContent);
   button.textContent = done ? _("Copied") : _("Select it and copy by hand");

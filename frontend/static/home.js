@@ -30,8 +30,8 @@ form.addEventListener("submit", () => {
 // Coming back by the browser's "back", the page may be as it was left.
 window.addEventListener("pageshow", () => {
   for (const field of fields) field.disabled = false;
-  // The page's own, see its template.
-  window.showRecent();
+  // The page's own, see its template; an operator's may have none.
+  window.showRecent?.();
   ask();
 });
 
@@ -55,7 +55,7 @@ async function ask() {
     const answer = await fetch(`${config.baseUrl}api/v1/link?${query}`, { signal: asking.signal });
     const told = await answer.json();
     if (answer.ok) show(told, "");
-    else complain(told.detail ?? "");
+    else complain(told.detail ?? "", told.lang);
   } catch (error) {
     // Without an answer the form says when it is sent what is wrong.
     if (error.name !== "AbortError") show(null, "");
@@ -63,24 +63,27 @@ async function ask() {
 }
 
 /** Say what is wrong, but leave who still writes the time to. */
-function complain(problem) {
+function complain(problem, lang) {
   // What the service has said of the form that was sent stands until it is changed.
   if (element("error") && repo.value === repo.defaultValue) return;
   const writing = document.activeElement === repo && !element("understood").classList.contains("wrong");
   if (!writing) {
-    show(null, problem);
+    show(null, problem, lang);
     return;
   }
   show(null, "");
-  patience = setTimeout(() => show(null, problem), PATIENCE_MS);
+  patience = setTimeout(() => show(null, problem, lang), PATIENCE_MS);
 }
 
-function show(link, problem) {
+/** `lang` is the problem's language where that is not the page's. */
+function show(link, problem, lang = "") {
   element("error")?.remove();
   if (problem) repo.setAttribute("aria-invalid", "true");
   else repo.removeAttribute("aria-invalid");
   const words = link && { provider: link.provider_name, repo: link.label, ref: link.ref, path: link.opens };
   element("understood").classList.toggle("wrong", Boolean(problem));
+  if (lang) element("understood").lang = lang;
+  else element("understood").removeAttribute("lang");
   element("understood").textContent = problem || (!link ? "" : link.opens
     ? _("%(provider)s: %(repo)s at %(ref)s, opens %(path)s", words)
     : _("%(provider)s: %(repo)s at %(ref)s", words));
@@ -118,7 +121,7 @@ for (const field of document.querySelectorAll(".copying input")) {
 
 element("recent-forget").addEventListener("click", () => {
   forget();
-  window.showRecent();
+  window.showRecent?.();
   repo.focus();
 });
 

@@ -1,8 +1,8 @@
 // What a failed launch means and what to do next, by its kind. Pure: from the final event and the log to texts.
 
-import { _ } from "./texts.js";
+import { _, said } from "./texts.js";
 
-/** The title, the advice and the kind of a failure; `site` is the page's configuration. */
+/** The kind of a failure, its title (in English) and the advice; `site` is the page's configuration. */
 export function explainFailure(event, fault, site) {
   const kind = kindOf(event, fault);
   return { kind, ...KINDS[kind](event, fault, site) };
@@ -16,17 +16,17 @@ function kindOf(event, fault) {
 }
 
 const KINDS = {
-  cancelled: () => ({ title: _("Cancelled"), advice: [] }),
-  abandoned: () => ({ title: _("The launch was given up"), advice: [_("Try again, and keep this page open until the session is there.")] }),
+  cancelled: () => ({ title: said("Cancelled"), advice: [] }),
+  abandoned: () => ({ title: said("The launch was given up"), advice: [_("Try again, and keep this page open until the session is there.")] }),
   held: () => ({
-    title: _("The last build of this commit failed"),
+    title: said("The last build of this commit failed"),
     advice: [
       _("If the repository has changed, launch its new commit."),
       _("If what failed lay outside of the repository, build it again now."),
     ],
   }),
   not_found: (_event, _fault, site) => ({
-    title: _("The repository was not found"),
+    title: said("The repository was not found"),
     advice: [
       _("Check the spelling of the owner, the name and the branch."),
       _("A private repository cannot be launched: everyone who has the link could read it. Make it public, or use a copy that is."),
@@ -34,37 +34,37 @@ const KINDS = {
     ],
   }),
   fault: (_event, fault) => ({
-    title: _("The environment could not be built"),
+    title: said("The environment could not be built"),
     advice: [
       fault.advice,
       _("Mend it in the repository, then try again: the new commit is built afresh."),
     ],
   }),
   repository: () => ({
-    title: _("The launch failed"),
+    title: said("The launch failed"),
     advice: [
       _("The log below says what happened; its last lines tell most."),
       _("The link or the repository needs a change; trying again will not help by itself."),
     ],
   }),
   full: (_event, _fault, site) => ({
-    title: _("There is no room just now"),
+    title: said("There is no room just now"),
     advice: [
       _("Nothing is wrong with the repository. Room comes back as others end their sessions."),
       ...others(site),
     ],
   }),
   // Where the service says when, that is said.
-  limited: (event) => ({ title: _("Too many launches from here"), advice: Number.isFinite(event.retry_after_s) ? [] : [_("Wait a while, then try again.")] }),
+  limited: (event) => ({ title: said("Too many launches from here"), advice: Number.isFinite(event.retry_after_s) ? [] : [_("Wait a while, then try again.")] }),
   forbidden: (_event, _fault, site) => ({
-    title: _("This is not launched here"),
+    title: said("This is not launched here"),
     advice: [
       _("The operators of this service have ruled it out. If you think that this is a mistake, tell them."),
       ...others(site),
     ],
   }),
   ours: () => ({
-    title: _("The launch failed"),
+    title: said("The launch failed"),
     advice: [_("This is not your fault, and not the repository's. Trying again often helps.")],
   }),
 };

@@ -19,7 +19,7 @@ export class LaunchLog {
     const chunk = text.replace(TERMINAL, "").replace(/\r\n?/g, "\n");
     this.chunks.push(chunk);
     if (this.chunks.length > MAX_CHUNKS) this.chunks.shift();
-    this.viewer?.add();
+    this.viewer?.add(chunk);
   }
 
   get text() {
@@ -42,12 +42,12 @@ export class LaunchLog {
   }
 
   async show() {
-    const output = document.getElementById("log");
     try {
       const { LogViewer } = await import("./log-viewer.js");
-      this.viewer = new LogViewer(this, output);
+      this.viewer = new LogViewer(this, document.getElementById("log"));
     } catch {
       // Without a connection there is the plain text.
+      const output = document.getElementById("log-text");
       this.viewer = { add: (chunk) => output.append(chunk) };
       output.append(this.text);
     }

@@ -136,7 +136,7 @@ function fail(event, said = "en") {
   // Why it was chosen is no longer of interest.
   if (member) element("member").textContent = _("on %(member)s", { member });
   element("launch").dataset.kind = kind;
-  element("failure-title").textContent = title;
+  element("failure-title").textContent = _(title);
   element("failure-message").textContent = event.message.trim();
   element("failure-message").lang = said;
   if (kind === "fault") showFault(fault);
@@ -157,13 +157,14 @@ function fail(event, said = "en") {
     element("retry").before(element("change"));
   }
   if (kind === "held") offerForce();
+  // A report is English throughout, for whoever reads it.
   const told = { title, message: event.message, log: log.tail, logUrl: element("build-log").href, member, launch: launchName };
   const report = reportLink(kind, told, config);
   if (report) {
     element("report").href = report;
     element("report").hidden = false;
   }
-  showInTab("failed", title);
+  showInTab("failed", _(title));
   if (!TOLD_IN_FULL.includes(kind)) log.open();
 }
 
@@ -346,5 +347,5 @@ element("cancel").addEventListener("click", cancel);
 showStatus(lastWords);
 showInTab("working", _("Launching"));
 showTime();
-// From its first event on, for the log.
-follow(kept ? `${kept.id.split(".")[0]}.0` : "");
+// By its launch's id alone a page that is loaded again gets all events, for the log.
+follow(kept ? kept.id.split(".")[0] : "");

@@ -11,6 +11,8 @@ export class LogViewer {
   constructor(log, output) {
     this.log = log;
     this.output = output;
+    // What is logged is English; what the page says of the log is not.
+    this.text = element("log-text");
     this.search();
     output.scrollTop = output.scrollHeight;
     element("log-search").addEventListener("input", () => this.search());
@@ -34,7 +36,7 @@ export class LogViewer {
     if (this.shown + this.unseen > SLACK * chunks.length) {
       this.search();
     } else {
-      this.output.append(chunks.slice(-this.unseen).join(""));
+      this.text.append(chunks.slice(-this.unseen).join(""));
       this.shown += this.unseen;
       this.unseen = 0;
     }
@@ -49,7 +51,7 @@ export class LogViewer {
     this.found = [];
     this.at = -1;
     if (!wanted) {
-      this.output.textContent = text;
+      this.text.textContent = text;
       element("log-found").textContent = "";
       return;
     }
@@ -64,7 +66,7 @@ export class LogViewer {
       from = at + wanted.length;
     }
     parts.append(text.slice(from));
-    this.output.replaceChildren(parts);
+    this.text.replaceChildren(parts);
     if (this.found.length) this.go(0);
     else element("log-found").textContent = _("not found");
   }

@@ -18,7 +18,7 @@ export function showMembers(list, line, address) {
     if (!Array.isArray(members)) return;
     list.replaceChildren(...members.map(asItem));
     const available = members.filter(isOpen).length;
-    line.textContent = _("%(available)s of %(all)s take launches.", { available, all: members.length });
+    line.textContent = _("Taking launches: %(available)s of %(all)s.", { available, all: members.length });
   };
   look();
   setInterval(look, EVERY_MS);

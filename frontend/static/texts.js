@@ -7,6 +7,11 @@ export function _(english, values = {}) {
   return (known[english] ?? english).replace(/%\((\w+)\)s/g, (whole, name) => String(values[name] ?? whole));
 }
 
+/** A text that is said later, or in English: this takes it into the catalogues, and `_` says it. */
+export function said(english) {
+  return english;
+}
+
 /** A span of time for people: "42 s", "3 min 5 s", "1 h 12 min". */
 export function span(seconds) {
   const all = Math.max(0, Math.floor(seconds));

@@ -22,7 +22,7 @@ from providers.settings import ProvidersSettings
 
 SOURCES = Path(__file__).parents[2]
 #: What has catalogues, and where the texts in them are.
-PACKAGES = {"frontend": ("frontend",), "gateway/web": ("gateway/web", "gateway/core")}
+PACKAGES = {"frontend": ("frontend", "providers"), "gateway/web": ("gateway/web", "gateway/core")}
 METHODS = [("**/templates/**.html", "jinja2"), ("**/static/**.js", "javascript"), ("**.py", "python")]
 ONE = ("_", "gettext", "text", "NavLink", "LinkError", "said")
 KEYWORDS = {**dict.fromkeys(ONE), "ngettext": (1, 2)}
@@ -137,6 +137,20 @@ async def test_pages_speak_german(client: Client) -> None:
         assert '<html lang="en">' in english
         assert "Skip to the content" in english
         assert parse_page_config(english)["texts"] == {}
+
+
+async def test_kinds_of_repositories_are_named_in_german(client: Client) -> None:
+    headers, repo = {"Accept-Language": "de"}, "https://git.example/o/r"
+    told = await (await client.get("/api/v1/link", params={"repo": repo}, headers=headers)).json()
+    assert told["provider_name"] == "Git-Repository"
+    assert ">Git-Repository</option>" in await (await client.get("/", headers=headers)).text()
+    page = await (await client.get(told["launch_path"], headers=headers)).text()
+    assert '<p class="kicker">Git-Repository</p>' in page
+    # A name is the same in every language; and what scripts ask for is English.
+    told = await (await client.get("/api/v1/link", params={"repo": "o/r"}, headers=headers)).json()
+    assert told["provider_name"] == "GitHub"
+    listed = await (await client.get("/api/repoproviders", headers=headers)).json()
+    assert "Git repository" in [item["displayName"] for item in listed]
 
 
 async def test_what_is_wrong_with_a_link_is_said_in_german(client: Client) -> None:

@@ -106,7 +106,9 @@ async def test_a_client_that_reconnects(start: Start) -> None:
     assert frontend.admitted[-1].resume == (LAUNCH, 7)
     assert not frontend.admitted[-1].with_token
     assert event["failure"] == "gateway"
-    for other in ("7", "x.y", f"{LAUNCH}.-1"):
+    await failure(await frontend.client.get(url, headers={**SSE, "Last-Event-ID": LAUNCH}))
+    assert frontend.admitted[-1].resume == (LAUNCH, -1)
+    for other in ("7", "x.y", f"{LAUNCH}.-1", f"{LAUNCH}.", f"{LAUNCH}0"):
         response = await frontend.client.get(url, headers={**SSE, "Last-Event-ID": other})
         assert (await failure(response))["status_code"] == 403
 

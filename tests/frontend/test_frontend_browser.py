@@ -273,6 +273,7 @@ async def test_a_plain_event_source_is_refused_once(service: Service, page: Page
 
 FAILURES = [
     (failed(Failure.USER, "no\n", reason="not_found"), "The repository was not found", "private repository"),
+    (failed(Failure.USER, "no\n", reason="abandoned"), "The launch was given up", "keep this page open"),
     (failed(Failure.USER, "no\n"), "The launch failed", "The link or the repository"),
     (failed(Failure.MEMBER, "no\n"), "The launch failed", "not your fault"),
     (failed(Failure.GATEWAY, "no\n"), "The launch failed", "not your fault"),
@@ -378,12 +379,28 @@ async def test_a_page_that_is_loaded_again_goes_on_with_its_launch(service: Serv
     await page.goto(f"{service.url}about")
     await page.go_back()
     await expect(page.get_by_role("status")).to_have_text("Building the environment")
+    await page.get_by_text("Log", exact=True).click()
+    await expect(page.locator("#log")).to_have_text("Looking\nStep 1\n")
     (launch,) = service.journals
     await service.tell(service.ready())
     await page.wait_for_url("**/user/visitor/**")
     # Addresses are logged, and whoever knows the id could follow the launch to its session.
     assert sum("/build/" in address for address in addresses) == 3
     assert not any(launch in address for address in addresses)
+
+
+async def test_a_launch_that_fails_while_its_page_is_loaded_again_is_not_begun_anew(
+    service: Service, page: Page
+) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.FETCHING, "Looking\n"))
+    await expect(page.get_by_role("status")).to_have_text("Fetching the repository")
+    await page.goto(f"{service.url}about")
+    await service.tell(failed(Failure.USER, "There is no such branch.\n", reason="not_found"))
+    await page.go_back()
+    await expect(page.get_by_role("alert")).to_contain_text("There is no such branch.")
+    assert service.builds == 2
+    assert len(service.journals) == 1
 
 
 async def test_a_launch_that_is_forgotten_begins_anew(service: Service, page: Page) -> None:
@@ -453,6 +470,16 @@ async def test_an_open_log_shows_little_more_than_is_kept(service: Service, page
     assert shown.endswith(kept)
     assert kept.endswith(last)
     assert shown.count("\n") <= 25_000
+
+
+async def test_a_log_whose_viewer_cannot_be_had_is_plain_text(service: Service, page: Page) -> None:
+    await page.route("**/log-viewer.js*", lambda route: route.abort())
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(event(Phase.BUILDING, "first\n"))
+    await page.get_by_text("Log", exact=True).click()
+    await expect(page.locator("#log")).to_have_text("first\n")
+    await service.tell(event(Phase.BUILDING, "second\n"))
+    await expect(page.locator("#log")).to_have_text("first\nsecond\n")
 
 
 async def test_the_log_is_searched_copied_and_saved(service: Service, page: Page) -> None:

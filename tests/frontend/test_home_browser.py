@@ -51,6 +51,22 @@ async def test_a_badge_is_copied(service: Service, page: Page) -> None:
     await expect(page.locator("#badge-link img")).to_be_visible()
 
 
+async def test_a_link_is_copied_where_there_is_no_clipboard(service: Service, page: Page) -> None:
+    await page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined });")
+    await page.goto(service.url)
+    repository = page.get_by_label("Repository", exact=True)
+    await repository.fill("org/repo")
+    await page.get_by_text("Share it").click()
+    button = page.get_by_role("button", name="Copy: Link")
+    await button.focus()
+    await page.keyboard.press("Enter")
+    await expect(button).to_have_text("Copied")
+    await expect(button).to_be_focused()
+    await repository.fill("")
+    await page.keyboard.press("Control+V")
+    await expect(repository).to_have_value("http://127.0.0.1:1/v2/gh/org/repo/HEAD")
+
+
 async def test_launches_are_remembered_here_and_forgotten_on_wish(service: Service, page: Page) -> None:
     await page.goto(service.url)
     await expect(page.get_by_role("heading", name="You launched lately")).to_be_hidden()
@@ -64,6 +80,21 @@ async def test_launches_are_remembered_here_and_forgotten_on_wish(service: Servi
     await expect(link).to_be_hidden()
     await page.reload()
     await expect(page.get_by_role("heading", name="You launched lately")).to_be_hidden()
+
+
+async def test_what_is_no_launch_hides_none_that_is_remembered(service: Service, page: Page) -> None:
+    await page.goto(service.url)
+    for kept, shown in (
+        ([None, 7, {"label": "a"}, {"href": 7, "label": "b"}, {"href": "/v2/gh/o/r/main", "label": "o/r"}], ["o/r"]),
+        ([{"href": "https://evil.example/", "label": "o/r", "ref": "main"}], ["o/r main"]),
+        ({"href": "/v2/gh/o/r/main", "label": "o/r"}, []),
+        (None, []),
+    ):
+        await page.evaluate("kept => localStorage.setItem('manybinder:recent', JSON.stringify(kept))", kept)
+        await page.reload()
+        await expect(page.locator("#recent-list li")).to_have_text(shown)
+        for link in await page.locator("#recent-list a").all():
+            assert str(await link.get_attribute("href")).startswith("/")
 
 
 async def test_the_whole_form_by_keyboard(service: Service, page: Page) -> None:
@@ -89,20 +120,45 @@ async def test_a_page_in_german_speaks_it_throughout(service: Service, page: Pag
     await expect(page.get_by_role("status")).to_have_text("Die Umgebung wird gebaut")
     await expect(page.locator("#member")).to_have_text("auf alps: dort ist Platz, die Umgebung zu bauen.")
     await expect(page.get_by_role("button", name="Abbrechen")).to_be_visible()
+    await service.tell(failed(Failure.USER, "E: Unable to locate package gti\n"))
+    await expect(page.get_by_role("heading", name="Die Umgebung ließ sich nicht bauen")).to_be_visible()
+    await expect(page).to_have_title("Die Umgebung ließ sich nicht bauen · org/repo · Test")
+    # Whoever reads the report may not speak the language of who sends it.
+    report = await page.get_by_role("link", name="Melden").get_attribute("href")
+    assert parse_qs(urlsplit(report or "").query)["title"] == ["The environment could not be built: org/repo"]
+    # What others have said is not, and says so.
+    await expect(page.locator("#failure-message[lang=en]")).to_have_text("E: Unable to locate package gti")
+    await expect(page.locator("#fault-line[lang=en]")).to_have_text("gti")
+    await expect(page.get_by_label("Protokoll von Bau und Start").locator("> [lang=en]")).to_contain_text("Step 1")
+
+
+async def test_a_form_in_german_says_which_of_its_words_are_english(service: Service, page: Page) -> None:
+    await page.set_extra_http_headers({"Accept-Language": "de"})
+    await page.goto(service.url)
+    repository, understood = page.get_by_label("Repository", exact=True), page.locator("#understood")
+    await repository.fill("ftp://h.example/r")
+    await expect(understood).to_contain_text("ftp")
+    await expect(understood).to_have_attribute("lang", "en")
+    await repository.fill("x y")
+    await expect(understood).to_have_text("Die Adresse eines Repositorys enthält keine Leerzeichen.")
+    await expect(understood).not_to_have_attribute("lang", "en")
+    await repository.fill("https://git.example/r")
+    await expect(understood).to_contain_text("Stand HEAD")
+    await expect(understood).not_to_have_attribute("lang", "en")
 
 
 async def test_where_launches_go_now(service: Service, page: Page) -> None:
     await page.goto(service.url)
     members = page.locator("#members-list li")
     await expect(members).to_have_text(["alps 12 free", "fjord open", "mesa full", "delta draining"])
-    await expect(page.locator("#members-count")).to_have_text("2 of 4 take launches.")
+    await expect(page.locator("#members-count")).to_have_text("Taking launches: 2 of 4.")
     # Who comes back to the page sees what has changed meanwhile.
     service.members[0] |= {"state": "unreachable", "available": False}
     service.members[1]["believed_free"] = 5
     del service.members[2]
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await expect(members).to_have_text(["alps not reachable", "fjord 5 free", "delta draining"])
-    await expect(page.locator("#members-count")).to_have_text("1 of 3 take launches.")
+    await expect(page.locator("#members-count")).to_have_text("Taking launches: 1 of 3.")
 
 
 async def test_where_launches_go_is_looked_at_again_and_again(service: Service, page: Page) -> None:
@@ -141,10 +197,10 @@ async def test_contents_of_another_repository_by_the_form(service: Service, page
 async def test_a_full_federation_names_others_and_a_failure_of_ours_is_reported_here(
     service: Service, page: Page
 ) -> None:
-    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await page.goto(f"{service.url}v2/gh/org/repo/main?force=true&labpath=a%20%26%20b.ipynb&member=alps&build_token=x")
     await service.tell(failed(Failure.REFUSED, "No member can take it.\n", reason="full", retry_after_s=30))
     other = page.get_by_role("link", name="Try at mybinder.org")
-    await expect(other).to_have_attribute("href", "https://mybinder.org/v2/gh/org/repo/main")
+    await expect(other).to_have_attribute("href", "https://mybinder.org/v2/gh/org/repo/main?labpath=a+%26+b.ipynb")
     report = await page.get_by_role("link", name="Report this").get_attribute("href")
     assert report is not None
     assert report.startswith("https://tracker.example/new?project=binder&title=")

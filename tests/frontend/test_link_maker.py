@@ -150,19 +150,22 @@ async def test_a_link_with_contents_of_another_repository(client: Client) -> Non
 
 
 @pytest.mark.parametrize(
-    ("params", "words"),
+    ("params", "words", "lang"),
     [
-        ({}, "address of a repository"),
-        ({"repo": "x y"}, "no spaces"),
-        ({"repo": "o/r", "provider": "nope"}, "No provider found"),
-        ({"repo": "o/r", "open": "sideways"}, "no way to open"),
-        ({"repo": "ftp://h.example/r"}, "ftp"),
+        ({}, "address of a repository", None),
+        ({"repo": "x y"}, "no spaces", None),
+        ({"repo": "o/r", "provider": "nope"}, "No provider found", None),
+        ({"repo": "o/r", "open": "sideways"}, "no way to open", None),
+        ({"repo": "ftp://h.example/r"}, "ftp", "en"),
     ],
 )
-async def test_a_link_that_leads_nowhere(client: Client, params: dict[str, str], words: str) -> None:
+async def test_a_link_that_leads_nowhere(client: Client, params: dict[str, str], words: str, lang: str | None) -> None:
     response = await client.get("/base/api/v1/link", params=params)
     assert (response.status, response.content_type) == (400, "application/problem+json")
-    assert words in (await response.json())["detail"]
+    problem = await response.json()
+    assert words in problem["detail"]
+    # A provider's words, which are English in every language.
+    assert problem.get("lang") == lang
 
 
 async def test_the_form_sends_to_the_launch_page(client: Client) -> None:

@@ -331,6 +331,9 @@ async def test_a_visitor_who_reconnects_gets_what_was_missed_and_then_204(start:
     assert len(member.builds) == 1
     replay = [item async for item in gateway.events(headers={"Last-Event-ID": seen[0][0]})]
     assert replay == [seen[1], *rest]
+    launch, _, _ = seen[0][0].partition(".")
+    whole = [item async for item in gateway.events(headers={"Last-Event-ID": launch})]
+    assert whole == [*seen, *rest]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": rest[-1][0]}
     async with gateway.http.get(f"{gateway.url}build/{SPEC}", headers=headers) as response:
         assert response.status == 204

@@ -134,9 +134,10 @@ async def test_a_stream_that_comes_back_is_sent_nowhere(start: Starter) -> None:
     gateway = await start.gateway(
         1, mode="redirect", security={"require_build_token": True, "allowed_hosts": ["127.0.0.1"]}
     )
-    response = await asked(gateway, **{"Last-Event-ID": f"{'1' * 32}.0"})
-    assert response.status == 200
-    assert "not known here any more" in await response.text()
+    for last in ("1" * 32 + ".0", "1" * 32):
+        response = await asked(gateway, **{"Last-Event-ID": last})
+        assert response.status == 200
+        assert "not known here any more" in await response.text()
 
 
 def test_over_https_no_other_host_can_set_the_cookie() -> None:

@@ -73,6 +73,8 @@ async def test_a_stream_resumes_at_another_replica_while_its_own_goes_on(start: 
     for gateway in (one, two):
         again, _ = await read(gateway, after=seen)
         assert [item.to_json() for item in again] == [item.to_json() for item in second]
+        whole, _ = await read(gateway, after=seen.partition(".")[0])
+        assert [item.to_json() for item in whole] == [item.to_json() for item in first + second]
         async with gateway.http.get(
             f"{gateway.url}build/{SPEC}", headers={"Accept": "text/event-stream", "Last-Event-ID": last}
         ) as response:

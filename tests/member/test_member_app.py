@@ -120,6 +120,8 @@ async def test_a_stream_goes_on_from_the_last_event_id_and_after_the_end_there_i
     async with member.stream({"Last-Event-ID": rest[-1][0]}) as response:
         assert response.status == 204
     assert await member.events({"Last-Event-ID": rest[-2][0]}) == rest[-1:]
+    whole = await member.events({"Last-Event-ID": claims.launch_id})
+    assert [identity for identity, _ in whole] == [event_id(claims.launch_id, n) for n in range(3 + len(rest))]
     assert len(member.engines.hub.users) == 1
 
 
