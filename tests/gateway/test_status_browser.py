@@ -22,7 +22,7 @@ async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starte
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     await page.goto(f"{gateway.url}status")
-    await expect(page.locator("#headline")).to_have_text("2 of 2 members take launches.")
+    await expect(page.locator("#headline")).to_have_text("Members taking launches: 2 of 2.")
     await expect(page.locator("#connection")).to_contain_text("follows the federation by itself")
     await page.locator("#link-member-1").focus()
     await gateway.members[1].stop()
@@ -84,7 +84,7 @@ async def test_the_page_goes_on_after_an_answer_that_is_no_stream(start: Starter
 async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, plain_page: Page) -> None:
     gateway = await start.gateway(1)
     await plain_page.goto(f"{gateway.url}status")
-    await expect(plain_page.locator("#headline")).to_have_text("1 of 1 members take launches.")
+    await expect(plain_page.locator("#headline")).to_have_text("Members taking launches: 1 of 1.")
     async with plain_page.expect_request(lambda request: request.is_navigation_request(), timeout=120_000):
         await asyncio.sleep(0)
 
