@@ -18,6 +18,7 @@ from gateway.core import history
 from gateway.core.fleet import Member
 from gateway.core.headline import Level, headline
 from gateway.core.history import Launches
+from gateway.core.incidents import Happened, Incident, incident_change
 from gateway.core.records import Book, Change
 from gateway.core.settings import FederationSettings
 from gateway.core.transitions import ProbeResult
@@ -282,6 +283,13 @@ async def test_a_gateway_whose_redis_is_away_says_so_on_its_page(start: Starter)
     assert "This gateway is degraded" in page
     await until(lambda: gateway.parts.records.book.of("incident"))
     assert "The gateway is degraded" in await text(gateway, "status.atom")
+
+
+async def test_the_feed_tells_states_in_their_words(start: Starter) -> None:
+    gateway = await start.gateway(1)
+    back = Happened(gateway.parts.fleet.now(), "half_open", "3 launches failed.")
+    await gateway.parts.records.write(incident_change(Incident("member-1", 0, back.at, None, (back,))))
+    assert "half-open: 3 launches failed." in await text(gateway, "status.atom")
 
 
 def test_the_headline_says_what_matters_most() -> None:
