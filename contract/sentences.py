@@ -4,8 +4,12 @@ A sentence is text, in English, as it crosses the wire, is logged and is kept.  
 and what stands in it, which a page looks up in a catalogue; what has crossed the wire or was kept is text and no more.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Self
+
+#: What is in no language: a name, or a number with its unit.
+_IN_NO_LANGUAGE = re.compile(r"[^ ]*|[\d.,]+ (?:d|h|min|s|%)")
 
 
 class Sentence(str):
@@ -48,9 +52,13 @@ def translated(text: str, lookup: Callable[[str], str]) -> str:
 def is_said(text: str) -> bool:
     """Whether all of a text can be said in another language: no part of it is somebody's own words.
 
-    A value without a space is a name or a number, which is in no language; one with spaces is somebody's own words,
-    unless it is a sentence itself.
+    A value without a space is a name or a number, which is in no language, and so is "5 min" or "99 %"; another one is
+    somebody's own words, unless it is a sentence itself.
     """
     if not isinstance(text, Sentence):
         return False
-    return all(is_said(value) for value in text.values.values() if isinstance(value, str) and " " in value)
+    return all(
+        is_said(value)
+        for value in text.values.values()
+        if isinstance(value, str) and not _IN_NO_LANGUAGE.fullmatch(value)
+    )

@@ -40,7 +40,7 @@ def headline(snapshot: FleetSnapshot, now: float, *, degraded: bool) -> Headline
     if not taking:
         if all(status.health is not Health.UNKNOWN for status in statuses.values()):
             return shown(Level.BAD, said("No member takes launches: they wait."), said("down"))
-        text = said("%(taking)s of %(all)s members take launches yet: they are being looked at.", **counts)
+        text = said("No member takes launches yet: not every one has been looked at.")
         return shown(Level.PARTLY, text, said("starting"))
     if all(statuses[name].free == 0 for name in taking):
         text = said(
@@ -50,7 +50,7 @@ def headline(snapshot: FleetSnapshot, now: float, *, degraded: bool) -> Headline
     out = [(name, state_word(status.state)) for name, status in statuses.items() if name not in taking]
     if out:
         told = joined(", ", [said("%(name)s is %(state)s", name=name, state=state) for name, state in out])
-        text = said("%(taking)s of %(all)s members take launches; %(out)s.", **counts, out=told)
+        text = said("Members taking launches: %(taking)s of %(all)s; %(out)s.", **counts, out=told)
         return shown(Level.PARTLY, text, said("%(taking)s of %(all)s members", **counts))
-    text = said("%(taking)s of %(all)s members take launches.", **counts)
+    text = said("Members taking launches: %(taking)s of %(all)s.", **counts)
     return shown(Level.PARTLY, text, said("degraded")) if degraded else shown(Level.GOOD, text, said("available"))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from contract.sentences import said
+
 #: The kinds of record that a token made at run time and the login of a person are, and the one that says when they were
 #: last used.
 TOKEN, LOGIN, TOKEN_USE = "token", "login", "token-use"
@@ -71,7 +73,9 @@ class Operator:
     @property
     def standing(self) -> str:
         """The role for people."""
-        return f"member (of {self.member})" if self.role is Role.MEMBER else self.role.value
+        if self.role is Role.MEMBER:
+            return said("member (of %(member)s)", member=self.member)
+        return said("operator") if self.role is Role.OPERATOR else said("viewer")
 
 
 def refusal(operator: Operator, scope: Scope, member: str | None = None) -> str | None:

@@ -13,6 +13,7 @@ from gateway.core import history, incidents
 from gateway.core.history import WHOLE, Bar
 from gateway.core.incidents import Incident, Note
 from gateway.core.records import Book
+from gateway.core.words import state_word
 from gateway.web.kept import Kept
 from gateway.web.parts import PARTS, Parts
 from gateway.web.plots import span
@@ -126,7 +127,7 @@ def _atom(parts: Parts) -> str:
 
 def _of_incident(item: Incident, page: str) -> tuple[float, ET.Element]:
     changed = max(change.at for change in item.changes) if item.changes else item.opened_at
-    lines = [f"{_iso(change.at)} {change.state}: {change.reason}" for change in item.changes]
+    lines = [f"{_iso(change.at)} {state_word(change.state)}: {change.reason}" for change in item.changes]
     over = "" if item.closed_at is None else f" (over, after {span(item.closed_at - item.opened_at)})"
     entry = _entry(f"{page}#incident-{item.id}", f"{item.title}{over}", item.opened_at, changed, "\n".join(lines))
     return changed, entry

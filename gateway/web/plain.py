@@ -15,6 +15,7 @@ from aiohttp import web
 
 from contract.events import BuildEvent, Failure, Phase, failed
 from contract.launches import short
+from contract.sentences import said
 from frontend.admission import admit, unknown_launch
 from frontend.launch_page import comes_from_elsewhere, label_of
 from frontend.login import check_intent
@@ -108,6 +109,6 @@ def _page(request: web.Request, launch: Launch | None, again: str, failure: Buil
         member=launch.member if launch else None,
         log="\n".join(_TERMINAL.sub("", log).splitlines()[-LAST_LINES:]),
         refresh=0 if failure else REFRESH,
-        failure=(failure.message.strip() or "No reason was given.") if failure else "",
+        failure=(failure.message.strip() or said("No reason was given.")) if failure else "",
         again=again,
     )

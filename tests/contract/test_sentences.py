@@ -43,5 +43,9 @@ def test_a_copy_can_be_said_too() -> None:
 def test_whose_words_they_are() -> None:
     assert is_said(said("full"))
     assert is_said(said("%(name)s is full", name="member-1"))
+    for value in ("5 min", "99.87 %", "3 d"):
+        assert is_said(said("in trouble for %(span)s", span=value)), value
+    for value in ("5 mines", "no 5 min", "5 min and more"):
+        assert not is_said(said("in trouble for %(span)s", span=value)), value
     assert not is_said("It says so itself.")
     assert not is_said(joined(" ", [said("full"), "It says so itself."]))

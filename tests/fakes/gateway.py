@@ -44,6 +44,8 @@ class FakeGateway:
     specs: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     """What was to be explained."""
+    looks: int = 0
+    """How often the federation was asked for."""
     cancelled: list[str] = field(default_factory=list)
     streaming: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once all events of a stream that hangs are sent."""
@@ -105,6 +107,7 @@ class FakeGateway:
         return web.Response(status=204)
 
     async def _federation(self, _request: web.Request) -> web.Response:
+        self.looks += 1
         if self.api_status != 200:
             return self._refusal(self.api_status)
         status = {} if self.status is None else {"status": self.status}

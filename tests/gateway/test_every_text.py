@@ -1,4 +1,7 @@
-"""No page says a text that is in no catalogue: in a language that puts each in brackets, nothing stands outside."""
+"""No page says a text that is in no catalogue: in a language that puts each in brackets, nothing stands outside.
+
+What a text is given to say stands outside of its brackets, for it has to be a text itself, or in no language.
+"""
 
 import re
 from html.parser import HTMLParser
@@ -11,11 +14,15 @@ from babel.messages.pofile import read_po, write_po
 from contract.sentences import is_said
 from gateway.core.admission import PROPOSAL
 from gateway.core.fleet import CapacityState, Health, Policy
+from gateway.core.operators import Operator, Role
 from gateway.core.records import Change
 from gateway.core.registration import Stage
 from gateway.core.words import state_word
+from gateway.web.admin.routes import PREFIX
 from tests.gateway.harness import SPEC, Starter, until
+from tests.gateway.joining import OPEN, join, join_token
 from tests.gateway.test_operators import ADMIN, BOSS, ask
+from tests.gateway.test_operators_login import Browser, admin
 
 SOURCES = Path(__file__).parents[2]
 
@@ -84,7 +91,7 @@ def write_catalogue(face: Path) -> None:
             for message in read_po(file, locale="de"):
                 if message.id:
                     forms = [message.id] if isinstance(message.id, str) else list(message.id)
-                    strings = tuple(f"⟦{form}⟧" for form in forms)
+                    strings = tuple("⟦" + re.sub(r"%\(\w+\)s", r"⟧\g<0>⟦", form) + "⟧" for form in forms)
                     made.add(message.id, strings if len(strings) > 1 else strings[0], message.locations)
     (face / "catalogues").mkdir(parents=True)
     with (face / "catalogues" / f"{LANGUAGE}.po").open("wb") as file:
@@ -94,8 +101,12 @@ def write_catalogue(face: Path) -> None:
 async def test_every_text_of_every_page_is_in_a_catalogue(start: Starter, tmp_path: Path) -> None:
     write_catalogue(tmp_path / "face")
     security = {"confirm_cross_site": True}
-    gateway = await start.gateway(2, admin=ADMIN, face={"directory": str(tmp_path / "face")}, security=security)
-    names = {gateway.parts.site.name, "boss", "git.example/org/repo"}
+    operators = {"tokens": [*ADMIN["tokens"], *OPEN["admin"]["tokens"]]}
+    gateway = await start.gateway(
+        2, admin=operators, joining=OPEN["joining"], face={"directory": str(tmp_path / "face")}, security=security
+    )
+    # Of the link that is none, the visitor's own.
+    names = {gateway.parts.site.name, "boss", "git.example/org/repo", "nonsense"}
     # What the fake member says of its versions.
     names |= {"binderhub fake", "builder process", "repo2docker"}
     await gateway.launch()
@@ -108,6 +119,11 @@ async def test_every_text_of_every_page_is_in_a_catalogue(start: Starter, tmp_pa
         assert (await ask(gateway, BOSS, "PUT", "bans", {"kind": kind, "value": value, "for": "1h"}))[0] < 300
     assert (await ask(gateway, BOSS, "PUT", "quotas", {"name": "github.com/org/repo", "limit": 1}))[0] < 300
     assert (await ask(gateway, BOSS, "PUT", "members/member-1/policy", {"policy": "draining"}))[0] < 300
+    assert (await ask(gateway, BOSS, "PUT", "members/member-1/weight", {"weight": 0.5}))[0] < 300
+    newcomer = await start.member("newcomer-1")
+    await join(gateway, newcomer, await join_token(gateway, newcomer.name))
+    await gateway.until_state("member-1", "draining")
+    await gateway.until_state(newcomer.name, "pending")
     proposed = {"kind": "owner", "value": "github.com/miner", "reason": "", "member": "member-1", "until": None}
     await gateway.parts.records.write(Change(PROPOSAL, "member-1 owner:github.com/miner", proposed))
     async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
@@ -140,11 +156,41 @@ async def test_every_text_of_every_page_is_in_a_catalogue(start: Starter, tmp_pa
     assert found == {name: [] for name in found}
 
 
+async def test_every_text_of_an_operators_session_is_in_a_catalogue(start: Starter, tmp_path: Path) -> None:
+    write_catalogue(tmp_path / "face")
+    roles = [{"claim": "groups", "value": "binder-operators", "role": "member", "member": "member-1"}]
+    people = admin(await start.oidc(groups=["binder-operators"]), roles=roles)
+    gateway = await start.gateway(1, admin=people, face={"directory": str(tmp_path / "face")})
+    gateway.parts.operators.public_url = gateway.url
+    names, given = {gateway.parts.site.name}, {"Accept": "text/html", "Accept-Language": LANGUAGE}
+    async with Browser(gateway) as browser:
+        found = {"a way in": Outside((await browser.get(f"{gateway.url}admin", headers=given))[2], names).words}
+        assert (await browser.log_in())[0] == 303
+        for name, method, path in (
+            ("a session", "GET", "session"),
+            ("a token", "POST", "session/token"),
+            ("logged out", "POST", "session/end"),
+        ):
+            own = {"Origin": gateway.url.rstrip("/")}
+            form = {"csrf_token": (await browser.call("GET", "whoami"))[1].get("csrf_token", "")}
+            url = f"{gateway.url}{PREFIX}{path}"
+            async with browser.http.request(method, url, data=form, headers={**given, **own}) as response:
+                text = await response.text()
+            assert (response.status, "⟦" in text) == (200, True), name
+            found[name] = Outside(text, names).words
+    assert found == {name: [] for name in found}
+
+
 def test_words_outside_of_brackets_are_found() -> None:
     page = (
         '<p title="A sign">⟦In <b>two</b> words⟧ by hand <i lang="en">in English</i> 5 min member-1<code>x y</code></p>'
     )
     assert Outside(page, set()).words == ["sign", "by", "hand"]
+
+
+def test_every_role_has_a_word() -> None:
+    for role in Role:
+        assert is_said(Operator("alice", role, "member-1").standing), role
 
 
 def test_every_state_has_a_word() -> None:

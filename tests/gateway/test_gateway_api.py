@@ -202,7 +202,7 @@ async def test_the_status_page_shows_what_routing_believes(start: Starter) -> No
     assert "7 s ago" in cards["member-1"]
     assert 'bad">unreachable<' in cards["member-2"]
     assert "It could not be reached: connection refused." in cards["member-2"]
-    assert "1 of 2 members take launches" in page
+    assert "Members taking launches: 1 of 2" in page
     assert '<noscript><meta http-equiv="refresh" content="10"></noscript>' in page
 
 

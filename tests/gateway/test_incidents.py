@@ -377,7 +377,7 @@ async def test_row_19_the_status_page_always_showed_success(tmp_path: Path) -> N
             row = page.split(f">{name}</a>")[1].split("</article>")[0]
             assert f'{"good" if view["available"] else "bad"}">{view["state"]}<' in row
             assert all(reason.partition("'")[0] in row for reason in view["reasons"])
-        assert "1 of 3 members take launches" in page
+        assert "Members taking launches: 1 of 3" in page
         decision = json.loads((await running.get(f"api/v1/explain?repo={SPEC.replace('%', '%25')}"))[1])
         assert decision["member"] == "member-1"
         assert {item["member"] for item in decision["rejected"]} == {"member-2"}

@@ -67,9 +67,13 @@ async def test_a_launch_without_scripts_leads_to_the_session(start: Starter) -> 
 
 
 @pytest.mark.parametrize(
-    ("message", "told"), [("No such <file>.\n", "No such &lt;file&gt;."), ("\n", "No reason was given.")]
+    ("message", "told", "in_german"),
+    [
+        ("No such <file>.\n", ">No such &lt;file&gt;.", ' lang="en">No such &lt;file&gt;.'),
+        ("\n", ">No reason was given.", 'message">Ein Grund wurde nicht genannt.'),
+    ],
 )
-async def test_a_failure_is_told_without_scripts(start: Starter, message: str, told: str) -> None:
+async def test_a_failure_is_told_without_scripts(start: Starter, message: str, told: str, in_german: str) -> None:
     gateway = await start.gateway()
     first, _ = gateway.first_choice()
     first.knobs.first = {"phase": "failed", "message": message, "failure": "user"}
@@ -78,6 +82,7 @@ async def test_a_failure_is_told_without_scripts(start: Starter, message: str, t
         while "The launch failed" not in (page := (await get(gateway, follow, **cookie))[1]):
             await asyncio.sleep(0.05)
     assert told in page
+    assert in_german in (await get(gateway, follow, **cookie, **{"Accept-Language": "de"}))[1]
     assert "http-equiv" not in page
     assert f'href="/v2/{SPEC}"' in page
 

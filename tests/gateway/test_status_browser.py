@@ -1,6 +1,7 @@
 """The status page in a real browser: it follows the federation by itself, and works without scripts."""
 
 import asyncio
+import statistics
 import time
 
 import pytest
@@ -21,7 +22,7 @@ async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starte
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     await page.goto(f"{gateway.url}status")
-    await expect(page.locator("#headline")).to_have_text("2 of 2 members take launches.")
+    await expect(page.locator("#headline")).to_have_text("Members taking launches: 2 of 2.")
     await expect(page.locator("#connection")).to_contain_text("follows the federation by itself")
     await page.locator("#link-member-1").focus()
     await gateway.members[1].stop()
@@ -41,12 +42,12 @@ async def test_the_page_follows_the_federation_and_keeps_the_focus(start: Starte
 
 
 async def test_a_members_death_is_on_the_page_within_two_seconds(start: Starter, page: Page) -> None:
-    """Of one member out of several: another's may fall into a moment in which this machine is too busy."""
-    gateway = await start.gateway(6, probes={"interval": "1s"})
+    """Of most members: one death may fall into a moment in which this machine is too busy."""
+    gateway = await start.gateway(4, probes={"interval": "1s"})
     await page.goto(f"{gateway.url}status")
     await expect(page.locator("#connection")).to_contain_text("follows the federation by itself")
     took = []
-    for member in gateway.members[:5]:
+    for member in gateway.members[:3]:
         # Looked for in the page, for who asks from without asks once a second.
         shown = asyncio.ensure_future(page.evaluate(_UNTIL_UNREACHABLE, f"#member-{member.name} .state"))
         await asyncio.sleep(0.1)
@@ -54,9 +55,7 @@ async def test_a_members_death_is_on_the_page_within_two_seconds(start: Starter,
         await member.stop()
         await shown
         took.append(time.monotonic() - killed)
-        if took[-1] < 2:
-            return
-    raise AssertionError(f"it took {took} s")
+    assert statistics.median(took) < 2, took
 
 
 _UNTIL_UNREACHABLE = """selector => new Promise((done) => {
@@ -85,7 +84,7 @@ async def test_the_page_goes_on_after_an_answer_that_is_no_stream(start: Starter
 async def test_without_scripts_it_shows_the_same_and_asks_again(start: Starter, plain_page: Page) -> None:
     gateway = await start.gateway(1)
     await plain_page.goto(f"{gateway.url}status")
-    await expect(plain_page.locator("#headline")).to_have_text("1 of 1 members take launches.")
+    await expect(plain_page.locator("#headline")).to_have_text("Members taking launches: 1 of 1.")
     async with plain_page.expect_request(lambda request: request.is_navigation_request(), timeout=120_000):
         await asyncio.sleep(0)
 

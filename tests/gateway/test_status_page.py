@@ -18,6 +18,7 @@ from gateway.core import history
 from gateway.core.fleet import Member
 from gateway.core.headline import Level, headline
 from gateway.core.history import Launches
+from gateway.core.incidents import Happened, Incident, incident_change
 from gateway.core.records import Book, Change
 from gateway.core.settings import FederationSettings
 from gateway.core.transitions import ProbeResult
@@ -60,7 +61,7 @@ async def test_the_page_tells_state_reason_facts_and_history_and_groups_by_regio
     await until(lambda: '"m' in json.dumps([*gateway.parts.records.book.of("incident")]))
     page = await text(gateway, "status")
     assert '<h3 class="region">eu</h3>' in page
-    assert "1 of 2 members take launches; member-2 is unreachable." in page
+    assert "Members taking launches: 1 of 2; member-2 is unreachable." in page
     card = page.split('id="member-member-2"')[1].split("</article>")[0]
     assert 'bad">unreachable<' in card
     assert "It could not be reached: connection refused." in card
@@ -131,7 +132,7 @@ async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter
     assert ["".join(mark) for mark in marks] == ["asia", "member-2", "eu", "member-1", "Elsewhere", "member-3"]
     async with gateway.http.get(f"{gateway.url}status", headers={"Accept-Language": "de"}) as response:
         found = figures(await response.text(), "member-1")
-    assert (found["Sitzungen"], found["Builds"]) == ("7 von 10 frei, 3 laufen", "1 von 4 laufen")
+    assert (found["Sitzungen"], found["Builds"]) == ("7 von 10 frei, 3 aktiv", "1 von 4 aktiv")
     assert re.fullmatch(r"vor \d+ s", found["Letzte Meldung"])
 
 
@@ -156,7 +157,7 @@ async def test_whoever_asks_at_the_same_time_gets_the_same_page_under_a_nonce_of
     assert (await page())[1] != first
     await gateway.members[1].stop()
     await gateway.until_state("member-2", "unreachable")
-    assert "1 of 2 members take launches; member-2 is unreachable." in (await page())[1]
+    assert "Members taking launches: 1 of 2; member-2 is unreachable." in (await page())[1]
 
 
 async def test_the_history_is_made_anew_as_seldom_as_it_says_but_for_news(start: Starter) -> None:
@@ -198,9 +199,9 @@ async def test_the_stream_tells_each_change_and_ends_with_the_gateway(start: Sta
 
     following = asyncio.create_task(follow())
     await until(lambda: told)
-    assert told[0].startswith("2 of 2 members take launches")
+    assert told[0].startswith("Members taking launches: 2 of 2")
     await gateway.members[0].stop()
-    await until(lambda: told[-1].startswith("1 of 2 members take launches; member-1 is unreachable"))
+    await until(lambda: told[-1].startswith("Members taking launches: 1 of 2; member-1 is unreachable"))
     # Draining, it waits for no status page; browsers come back to another replica.
     cast("Any", gateway.parts.replicas).draining = True
     await asyncio.wait_for(following, 60)
@@ -284,15 +285,24 @@ async def test_a_gateway_whose_redis_is_away_says_so_on_its_page(start: Starter)
     assert "The gateway is degraded" in await text(gateway, "status.atom")
 
 
+async def test_the_feed_tells_states_in_their_words(start: Starter) -> None:
+    gateway = await start.gateway(1)
+    back = Happened(gateway.parts.fleet.now(), "half_open", "3 launches failed.")
+    await gateway.parts.records.write(incident_change(Incident("member-1", 0, back.at, None, (back,))))
+    assert "half-open: 3 launches failed." in await text(gateway, "status.atom")
+
+
 def test_the_headline_says_what_matters_most() -> None:
     now = time.time()
     fleet = Fleet([Member(name, f"http://{name}/") for name in "ab"], FederationSettings(), lambda: now)
-    assert headline(fleet.snapshot, now, degraded=False).word == "starting"
+    starting = headline(fleet.snapshot, now, degraded=False)
+    told = "No member takes launches yet: not every one has been looked at."
+    assert (starting.word, starting.text) == ("starting", told)
     fleet.probed("a", ProbeResult(True, True))
     fleet.probed("b", ProbeResult(False, False, "Gone."))
     found = headline(fleet.snapshot, now, degraded=True)
     assert (found.level, found.word) == (Level.PARTLY, "1 of 2 members")
-    assert found.text == "1 of 2 members take launches; b is unreachable. The gateway itself is degraded."
+    assert found.text == "Members taking launches: 1 of 2; b is unreachable. The gateway itself is degraded."
     fleet.probed("b", ProbeResult(True, True))
     assert headline(fleet.snapshot, now, degraded=False).level == Level.GOOD
     for name in "ab":

@@ -310,7 +310,8 @@ async def watching(gateway: FakeGateway, *options: str, **given: Any) -> AsyncIt
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGINT)
+            if process.returncode is None:
+                process.send_signal(signal.SIGINT)
             await process.communicate()
     assert process.returncode == 130
 
@@ -329,24 +330,38 @@ async def test_status_watches_until_it_is_interrupted_and_outlives_a_hiccup(gate
             pass
 
 
+async def two_looks(gateway: FakeGateway) -> None:
+    """Wait for two looks at the federation; the first of them is then answered, read and told."""
+    seen = gateway.looks
+    while gateway.looks < seen + 2:
+        await asyncio.sleep(0.05)
+
+
 async def test_status_that_is_watched_off_a_terminal_prints_a_table_at_each_change(gateway: FakeGateway) -> None:
-    gateway.members, gateway.status = MEMBERS, {"level": "partly", "text": "1 of 2 members take launches."}
+    gateway.members, gateway.status = MEMBERS, {"level": "partly", "text": "Members taking launches: 1 of 2."}
     async with watching(gateway) as process:
         assert process.stdout is not None
-        assert process.stderr is not None
-
         first = await lines(process.stdout, 5)
-        assert first[0] == "1 of 2 members take launches."
+        assert first[0] == "Members taking launches: 1 of 2."
         assert [line.split()[0] for line in first[2:]] == ["MEMBER", "member-1", "member-2"]
         # That a report has grown older is no news; that the gateway is away is told once.
         gateway.members = [{**MEMBERS[0], "capacity_age_s": 5.4}, MEMBERS[1]]
+        await two_looks(gateway)
         gateway.api_status = 503
-        assert b"503" in await process.stderr.readline()
+        await two_looks(gateway)
         gateway.api_status = 200
         gateway.members = [{**MEMBERS[0], "capacity_age_s": 0.4, "state": "full"}, MEMBERS[1]]
         second = await lines(process.stdout, 6)
         assert second[0] == ""
         assert second[4].split()[:2] == ["member-1", "full"]
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+        assert (out, err.count(b"503")) == (b"", 1)
+
+
+async def test_status_does_not_watch_a_gateway_that_never_answered() -> None:
+    result = await manybinder("status", "--watch", "--gateway", f"http://127.0.0.1:{free_port()}")
+    assert (result.code, result.out) == (3, "")
 
 
 @pytest.mark.slow  # it waits for what a terminal shows

@@ -63,10 +63,10 @@ async def test_colours_are_for_terminals_and_not_where_somebody_wants_none(gatew
 
 
 async def test_the_state_in_one_line_stands_above_the_members(gateway: FakeGateway) -> None:
-    gateway.status = {"level": "partly", "text": "1 of 2 members take launches; \x1b[31mmember-2 is unreachable."}
+    gateway.status = {"level": "partly", "text": "Members taking launches: 1 of 2; \x1b[31mmember-2 is unreachable."}
     result = await manybinder("status", "--gateway", gateway.url)
     first, second, titles, *members = result.out.splitlines()
-    assert first.rstrip() == "1 of 2 members take launches; member-2 is unreachable."
+    assert first.rstrip() == "Members taking launches: 1 of 2; member-2 is unreachable."
     assert (second.strip(), titles.split()[0], len(members)) == ("", "MEMBER", 2)
 
 

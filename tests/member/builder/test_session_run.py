@@ -54,6 +54,7 @@ async def test_a_session_serves_and_leaves_nothing(data_dir: Path, image: str, t
     assert not traces(data_dir)
 
 
+@pytest.mark.slow
 async def test_a_session_for_the_pages_of_one_site_passes_a_gateways_check(
     data_dir: Path, image: str, tmp_path: Path
 ) -> None:
