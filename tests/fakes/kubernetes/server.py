@@ -238,8 +238,7 @@ class FakeKubernetes:
         if too_old and self.expired_as_status:
             raise expired(at, self.store.oldest)
         given = float(request.query.get("timeoutSeconds") or random.uniform(1800, 3600))
-        loop = asyncio.get_running_loop()
-        end = loop.time() + min(given, self.watch_limit_s)
+        end = asyncio.get_running_loop().time() + min(given, self.watch_limit_s)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         if too_old:
@@ -251,11 +250,11 @@ class FakeKubernetes:
                 at = self.store.version
                 for item in filter(matches, self.store.all(plural, namespace)):
                     await _send(response, "ADDED", item)
-            while loop.time() < end:
-                changed = self.store.changed
-                if not self.deaf:
-                    at = await self._tell(response, at, plural, namespace, matches)
-                with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    changed = self.store.changed
+                    if not self.deaf:
+                        at = await self._tell(response, at, plural, namespace, matches)
                     async with asyncio.timeout_at(end):
                         await changed.wait()
             if self.bookmarks and not self.deaf and _is_set(request, "allowWatchBookmarks"):
