@@ -10,9 +10,9 @@ import base64
 import binascii
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from member.builders.kubernetes.kind import own_settings
 from member.builders.kubernetes.persistence import persist
@@ -22,6 +22,8 @@ from member.joined import DRAINING, KEY_SUFFIX, JoinedError, directory, write
 from member.settings import MemberSettings
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Seconds between two looks of a member that runs.
 SETTLE_EVERY_S = 3.0
@@ -117,7 +119,7 @@ class JoinedSecret:
 
     async def _read(self) -> dict[str, Any] | None:
         try:
-            return await persist(lambda: self._client.get("secrets", self._namespace, self._name), for_s=_PATIENCE_S)
+            return await self._persist(lambda: self._client.get("secrets", self._namespace, self._name))
         except KubernetesError as error:
             if error.status == 404:
                 return None
@@ -131,17 +133,21 @@ class JoinedSecret:
             if there is None:
                 metadata = {"name": self._name, "labels": {"app.kubernetes.io/managed-by": "manybinder"}}
                 body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": changed}
-                await self._client.create("secrets", self._namespace, body)
+                await self._persist(lambda: self._client.create("secrets", self._namespace, body))
             else:
                 version = there["metadata"]["resourceVersion"]
                 body = {"metadata": {"resourceVersion": version}, "data": changed}
-                await self._client.patch("secrets", self._namespace, self._name, body)
+                await self._persist(lambda: self._client.patch("secrets", self._namespace, self._name, body))
         except KubernetesError as error:
-            # An answer that was lost: what is there then tells.
-            if error.status in (404, 409) or error.is_passing:
+            # It may have been this one, by a try whose answer was lost: what is there then tells.
+            if error.status in (404, 409) and not error.is_passing:
                 return False
             raise
         return True
+
+    @staticmethod
+    async def _persist(ask: Callable[[], Awaitable[T]]) -> T:
+        return await persist(ask, for_s=_PATIENCE_S)
 
     def _here(self) -> dict[str, str]:
         paths = [*directory(self._data_dir).glob("*.json"), *directory(self._data_dir).glob(f"*{KEY_SUFFIX}")]

@@ -21,6 +21,9 @@ T = TypeVar("T")
 WINDOW_S = 60.0
 RELIST_S = 300.0
 
+#: Seconds of the API's silence after which nobody trusts what is known: two watches may be cut.
+STALE_S = 2.5 * WINDOW_S
+
 #: Seconds before another try; doubled each time, up to the longest.
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0
@@ -66,6 +69,11 @@ class Informer(Generic[T]):
         """Seconds since the API last said anything; infinite before the first list."""
         return _now() - self.heard_at
 
+    def trouble(self) -> KubernetesError | None:
+        """Why the API is not heard; nothing while that may pass and what is known is not stale."""
+        forgiven = self.error is not None and self.error.is_passing and self.age_s() <= STALE_S
+        return None if forgiven else self.error
+
     async def wait_synced(self, timeout_s: float) -> None:
         """Wait for the first list; raises :class:`KubernetesError` where none has come in time."""
         try:
@@ -96,6 +104,9 @@ class Informer(Generic[T]):
                     self._version = ""
                 else:
                     self._failed(error)
+                if self.heard_at >= begun and _now() - begun > _LONGEST_PAUSE_S:
+                    # It went well for a while: what cuts watches now and then is no trouble that lasts.
+                    pause = _FIRST_PAUSE_S
                 await asyncio.sleep(max(pause, error.retry_after_s or 0))
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
             except Exception:

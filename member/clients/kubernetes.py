@@ -32,6 +32,9 @@ MAX_LINE = 256 * 1024
 
 _MERGE_PATCH = "application/merge-patch+json"
 
+#: What counts what is made, Kubernetes' and OpenShift's.
+_QUOTAS = ("resourcequotas", "clusterresourcequotas")
+
 #: Resources that are not in the core group, with their group and version.
 _GROUPS = {"leases": "coordination.k8s.io/v1"}
 
@@ -40,17 +43,24 @@ class KubernetesError(Exception):
     """The API did not do what it was asked; the text is a sentence for the operator.
 
     ``status`` is the HTTP status, 0 where no answer came; ``reason`` the API's own word (``AlreadyExists``,
-    ``Conflict``, ``Expired`` …); ``retry_after_s`` when it may be asked again, if it said so.
+    ``Conflict``, ``Expired`` …); ``retry_after_s`` when it may be asked again, if it said so; ``about`` the resource
+    of which it speaks, if it said so, which need not be the one that was asked for.
     """
 
-    def __init__(self, status: int, reason: str, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, retry_after_s: float | None = None, about: str = ""
+    ) -> None:
         super().__init__(message)
-        self.status, self.reason, self.retry_after_s = status, reason, retry_after_s
+        self.status, self.reason, self.retry_after_s, self.about = status, reason, retry_after_s, about
 
     @property
     def is_passing(self) -> bool:
-        """Whether the same request may succeed later: no answer, too many requests, or the server's trouble."""
-        return self.status in (0, 429) or self.status >= 500
+        """Whether the same request may succeed later: no answer, too many requests, or the server's trouble.
+
+        So is a quota that is counted for others at the same moment (kubernetes/kubernetes, issue 67761).
+        """
+        counted = self.reason == "Conflict" and self.about in _QUOTAS
+        return self.status in (0, 429) or self.status >= 500 or counted
 
 
 class Listing(NamedTuple):
@@ -313,7 +323,11 @@ def _of_status(code: int, status: Mapping[str, Any], request: str, retry_after: 
         retry_after_s = None  # an HTTP date, from a proxy
     message = str(status.get("message") or "no reason given")
     return KubernetesError(
-        code, str(status.get("reason") or ""), f"Kubernetes answered HTTP {code} to {request}: {message}", retry_after_s
+        code,
+        str(status.get("reason") or ""),
+        f"Kubernetes answered HTTP {code} to {request}: {message}",
+        retry_after_s,
+        str(details.get("kind") or ""),
     )
 
 

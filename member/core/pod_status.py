@@ -61,7 +61,13 @@ _WAITING_FOR_OPERATOR = {
     "InvalidImageName": (0.0, "the name of the builder's image is not valid"),
     "ErrImageNeverPull": (0.0, "the builder's image is not on the node and may not be pulled"),
 }
-_WAITING_FOR_IMAGE = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError")
+_WAITING_FOR_IMAGE = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+    "ImageInspectError",
+)
 
 #: Seconds for which a registry may fail to give the builder's image.
 _IMAGE_PATIENCE_S = 90.0

@@ -85,7 +85,7 @@ class Replicas:
 
     async def start(self) -> None:
         """Say that this replica is there, and look who else is; raises :class:`KubernetesError`."""
-        await self._renew()
+        await persist(self._renew, for_s=PATIENCE_S)
         self._tasks.spawn("keep up with replicas", self._informer.run())
         self._tasks.every("say that this replica is there", RENEW_S, self.renew)
         await self._informer.wait_synced(START_S)

@@ -41,7 +41,13 @@ _MAX_WORDS = 300
 _REMOVED = "The session was removed from the cluster while it started."
 
 #: Why a container waits (the kubelet's reasons).
-_WAITS_FOR_IMAGE = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError")
+_WAITS_FOR_IMAGE = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+    "ImageInspectError",
+)
 _NO_IMAGE = ("InvalidImageName", "ErrImageNeverPull")
 _WAITS_FOR_NODE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 

@@ -163,6 +163,27 @@ async def test_an_answer_that_was_lost_writes_nothing_twice(api: FakeKubernetes,
         assert len(secret["data"]) == 1
 
 
+@pytest.mark.looptime
+@pytest.mark.parametrize("status", [409, 503])
+async def test_what_the_api_is_too_busy_for_is_written_a_little_later(
+    api: FakeKubernetes, tmp_path: Path, status: int
+) -> None:
+    async with files(api, tmp_path / "here") as one:
+        joined.keep(tmp_path / "here", known())
+        api.errors["create secrets"] = [(status, None)] * 4
+        begun = asyncio.get_running_loop().time()
+        await one.settle()
+        assert asyncio.get_running_loop().time() - begun > 5
+        (secret,) = api.store.all("secrets", "default")
+        assert len(secret["data"]) == 1
+        # Who waits is told in the end.
+        joined.fresh_key(tmp_path / "here", "another")
+        api.errors["patch secrets"] = [(status, None)] * 1000
+        with pytest.raises(JoinedError, match=f"HTTP {status}"):
+            await one.settle()
+        assert asyncio.get_running_loop().time() - begun < 60
+
+
 async def test_a_right_that_is_missing_is_told(api: FakeKubernetes, tmp_path: Path) -> None:
     api.forbidden.add("get secrets")
     async with files(api, tmp_path / "here") as one:

@@ -273,8 +273,7 @@ class KubernetesBuilder:
         return Resources(Usage(), Usage(), Usage()) if self._cluster is None else self._cluster.resources()
 
     async def _api_check(self) -> Check:
-        error = self._builds.error
-        if error is not None:
+        if (error := self._builds.trouble()) is not None:
             return Check("Kubernetes API", False, str(error))
         return Check("Kubernetes API", True, f"{len(self._builds.objects)} build pods in {self._namespace}")
 

@@ -11,7 +11,7 @@ from contract.reports import Check, Usage
 from member.builder_settings import KubernetesBuilderSettings
 from member.builders.base import Resources
 from member.builders.kubernetes import rules
-from member.clients.informer import WINDOW_S, Informer
+from member.clients.informer import STALE_S, Informer
 from member.clients.kubernetes import Kubernetes
 from member.core.cluster_capacity import ClusterCapacity, ClusterNode, ClusterPod, ClusterQuota, cluster_capacity
 from member.core.cluster_objects import read_node, read_pod, read_quota
@@ -21,9 +21,6 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for which a node is thought full that has refused a pod, whatever its numbers say.
 REFUSING_S = 120.0
-
-#: Seconds without a word from the API after which nobody knows what has room.
-_STALE_S = 2.5 * WINDOW_S
 
 
 class ClusterView:
@@ -68,7 +65,7 @@ class ClusterView:
 
     def capacity(self) -> ClusterCapacity | None:
         """What there is now; ``None`` where the API has told nothing for long."""
-        if any(informer.age_s() > _STALE_S for informer in self._informers):
+        if any(informer.age_s() > STALE_S for informer in self._informers):
             return None
         now = self._clock()
         refusing = frozenset(name for name, at in self._refused_at.items() if now - at < REFUSING_S)
@@ -96,8 +93,8 @@ class ClusterView:
     def checks(self) -> tuple[Check, ...]:
         """Whether the API tells what is there; BinderHub's "Pod quota", which fails nobody's health."""
         for informer in self._informers:
-            if informer.error is not None and (not informer.error.is_passing or informer.age_s() > _STALE_S):
-                return (Check("Cluster capacity", False, str(informer.error)),)
+            if (error := informer.trouble()) is not None:
+                return (Check("Cluster capacity", False, str(error)),)
         known = self.capacity()
         if known is None:
             return (Check("Cluster capacity", False, "the Kubernetes API has told nothing for long"),)

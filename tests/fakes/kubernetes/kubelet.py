@@ -197,9 +197,9 @@ class Kubelet:
     async def _run(self, pod: Object) -> None:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         process = await self._start(pod)
-        self.run(name)
         watcher = asyncio.create_task(self._until_doomed(name, uid, pod["spec"].get("activeDeadlineSeconds")))
         try:
+            self.run(name)
             reader = asyncio.create_task(self._read(process, uid))
             ended = asyncio.create_task(process.wait())
             await asyncio.wait({watcher, ended}, return_when=asyncio.FIRST_COMPLETED)

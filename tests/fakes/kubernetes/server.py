@@ -40,6 +40,8 @@ _CONTINUE_EXPIRED = (
     " the continue parameter."
 )
 
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
 
 @dataclass
 class FakeKubernetes:
@@ -57,7 +59,10 @@ class FakeKubernetes:
 
     # Faults.
     errors: dict[str, list[tuple[int, float | None]]] = field(default_factory=dict)
-    """By request: what the next ones are answered with, a status and ``Retry-After`` (429 in plain text)."""
+    """By request: what the next ones are answered with, a status and ``Retry-After``.
+
+    429 is in plain text; 409 is a quota's, which was counted for somebody else meanwhile.
+    """
     lost_answers: dict[str, int] = field(default_factory=dict)
     """By request: so many are done, and their connections cut before the answer."""
     forbidden: set[str] = field(default_factory=set)
@@ -233,8 +238,7 @@ class FakeKubernetes:
         if too_old and self.expired_as_status:
             raise expired(at, self.store.oldest)
         given = float(request.query.get("timeoutSeconds") or random.uniform(1800, 3600))
-        loop = asyncio.get_running_loop()
-        end = loop.time() + min(given, self.watch_limit_s)
+        end = asyncio.get_running_loop().time() + min(given, self.watch_limit_s)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         if too_old:
@@ -246,11 +250,11 @@ class FakeKubernetes:
                 at = self.store.version
                 for item in filter(matches, self.store.all(plural, namespace)):
                     await _send(response, "ADDED", item)
-            while loop.time() < end:
-                changed = self.store.changed
-                if not self.deaf:
-                    at = await self._tell(response, at, plural, namespace, matches)
-                with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    changed = self.store.changed
+                    if not self.deaf:
+                        at = await self._tell(response, at, plural, namespace, matches)
                     async with asyncio.timeout_at(end):
                         await changed.wait()
             if self.bookmarks and not self.deaf and _is_set(request, "allowWatchBookmarks"):
@@ -316,8 +320,7 @@ class FakeKubernetes:
         plural, name = request.match_info["plural"], request.match_info["name"]
         version = item["metadata"].get("resourceVersion")
         if version not in (None, old["metadata"]["resourceVersion"]):
-            why = "the object has been modified; please apply your changes to the latest version and try again"
-            raise conflict(plural, name, why)
+            raise conflict(plural, name, _MODIFIED)
         uid, there = item["metadata"].get("uid"), old["metadata"]["uid"]
         if uid not in (None, there) and request.method == "PATCH":
             why = f'metadata.uid: Invalid value: "{uid}": field is immutable'
@@ -410,7 +413,10 @@ def _error(status: int, retry_after: float | None) -> web.Response:
         # API priority and fairness answers in plain text.
         text = "Too many requests, please try again later.\n"
         return web.Response(status=429, text=text, headers=headers)
-    error = StatusError(status, "InternalError", "an error on the server has prevented the request from succeeding")
+    if status == 409:
+        error = conflict("resourcequotas", "all", _MODIFIED)
+    else:
+        error = StatusError(status, "InternalError", "an error on the server has prevented the request from succeeding")
     response = error.response()
     response.headers.update(headers)
     return response

@@ -174,6 +174,25 @@ async def test_a_lost_answer_to_the_creation_makes_no_second_pod(tmp_path: Path)
         assert len(there.pods) == 1
 
 
+async def test_a_quota_that_is_counted_for_others_meanwhile_is_asked_again(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as there:
+        builder = await there.builder()
+        there.api.errors["create pods"] = [(409, None)] * 3
+        reader = there.read(builder)
+        there.succeed(await there.running())
+        await reader.end()
+        assert reader.error is None
+        assert there.api.asked["create pods"] == 4
+        # Not for ever.
+        there.api.errors["create pods"] = [(409, None)] * 1000
+        begun = asyncio.get_running_loop().time()
+        refused = there.read(builder, there.request("another"))
+        await refused.end()
+        assert 30 < asyncio.get_running_loop().time() - begun <= 60
+        assert refused.error is not None
+        assert refused.error.failure is Failure.MEMBER
+
+
 async def test_an_earlier_build_that_failed_is_replaced(tmp_path: Path) -> None:
     async with cluster(tmp_path) as there:
         builder = await there.builder()

@@ -201,6 +201,34 @@ async def test_an_informer_without_an_api_says_so_and_recovers(tmp_path: Path) -
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_watch_that_is_cut_after_a_while_is_soon_another_and_one_that_is_cut_at_once_is_not(
+    tmp_path: Path,
+) -> None:
+    async with connected(tmp_path) as (api, client):
+        informer = Informer(client, "pods", "default", dict)
+        task = asyncio.create_task(informer.run())
+        await informer.wait_synced(5)
+        for n in range(8):
+            await asyncio.sleep(30)
+            assert api.cut() == 1
+            api.store.put("pods", "default", pod(f"p{n}"))
+            await asyncio.sleep(2)
+            assert f"default/p{n}" in informer.objects
+        before = api.asked["watch pods"]
+        for _ in range(600):
+            api.cut()
+            await asyncio.sleep(0.1)
+        assert api.asked["watch pods"] - before < 15
+        # Nor is one that nobody takes, however long it has waited.
+        api.delay_s = 3600
+        api.cut()
+        before = api.asked["watch pods"]
+        await asyncio.sleep(350)
+        assert api.asked["watch pods"] - before <= 10
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def disturb(api: FakeKubernetes, chance: random.Random) -> float:
     """Something happens, to a pod or to who watches; how many seconds pass."""
     name = f"p{chance.randrange(6)}"

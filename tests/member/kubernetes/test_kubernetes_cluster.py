@@ -1,12 +1,12 @@
 """Builds and capacity in a cluster, fake or real.
 
 The real one is used where ``MANYBINDER_TEST_KUBECONFIG`` names a kubeconfig, of someone who may make namespaces and do
-anything in them, list and watch nodes and the pods of all namespaces, and cordon nodes (one is, for seconds); who may
-not gets failures with the API's own words.  Each test makes a namespace of its own and removes it.
-``MANYBINDER_TEST_IMAGE`` names an image that its nodes have or can pull without a password (an entry point does not
-matter), with ``/bin/sh`` and ``sleep`` in it, such as BusyBox or Debian.  A node must take pods without tolerations (a
-control plane alone does not), have room for a few of 16 MiB, and count ephemeral storage.  Nothing here may hold in the
-fake cluster alone: no fault is asked for, and no time is exact.
+anything in them, list and watch nodes and the pods of all namespaces, and cordon nodes (one is, for seconds; where the
+test is killed meanwhile, ``kubectl uncordon`` it); who may not gets failures with the API's own words.  Each test makes
+a namespace of its own and removes it.  ``MANYBINDER_TEST_IMAGE`` names an image that its nodes have or can pull without
+a password (an entry point does not matter), with ``/bin/sh`` and ``sleep`` in it, such as BusyBox or Debian.  A node
+must take pods without tolerations (a control plane alone does not), have room for a few of 16 MiB, and count ephemeral
+storage.  Nothing here may hold in the fake cluster alone: no fault is asked for, and no time is exact.
 """
 
 import asyncio

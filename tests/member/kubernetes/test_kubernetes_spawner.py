@@ -151,6 +151,11 @@ def pod(phase: str = "Pending", state: dict[str, Any] | None = None, **status: A
             60,
         ),
         (
+            pod(state={"waiting": {"reason": "SignatureValidationFailed", "message": "no key"}}),
+            "The session's image cannot be pulled (SignatureValidationFailed: no key).",
+            60,
+        ),
+        (
             pod(state={"waiting": {"reason": "InvalidImageName"}}),
             "The session's image cannot be used (InvalidImageName).",
             0,
@@ -218,6 +223,7 @@ for chosen in (hub.spawner_class, hub.authenticator_class):
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-c", code), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    said, _ = await process.communicate()
+    async with asyncio.timeout(180):
+        said, _ = await process.communicate()
     own = config.parent / "manybinder" / "member" / "hub"
     assert said.decode() == f"BinderSpawner KubeSpawner {own / 'kubernetes.py'}\n{doorman} {own / 'ended.py'}\n"

@@ -189,6 +189,17 @@ async def test_a_launch_that_is_asked_for_at_two_replicas_is_one(tmp_path: Path)
             assert response.status == 404
 
 
+async def test_leases_that_a_quota_counts_for_others_meanwhile_are_made_all_the_same(tmp_path: Path) -> None:
+    async with member(tmp_path) as it:
+        it.there.api.errors["create leases"] = [(409, None)]
+        replica = await it.replica("member-a")
+        assert len(it.leases(leases.REPLICA)) == 1
+        it.there.api.errors["create leases"] = [(409, None)] * 2
+        told = await it.events(replica, it.claims())
+        assert told[-1].phase is Phase.READY
+        assert it.there.api.errors["create leases"] == []
+
+
 async def test_who_resumes_or_cancels_at_another_replica_meets_the_launch(tmp_path: Path) -> None:
     async with member(tmp_path) as it:
         first, second = await it.pair()

@@ -57,6 +57,7 @@ OWN_DISK = "Pod ephemeral local storage usage exceeds the total limit of contain
         (pod("Pending"), Stage.PREPARING, Failure.MEMBER, "prepares"),
         (waiting("ContainerCreating"), Stage.PREPARING, Failure.MEMBER, "prepares"),
         (waiting("ImagePullBackOff", "no such image"), Stage.PREPARING, Failure.MEMBER, "pulled (ImagePullBackOff: no"),
+        (waiting("SignatureValidationFailed", "no key"), Stage.PREPARING, Failure.MEMBER, "pulled (Sig"),
         (
             waiting("CreateContainerConfigError", 'secret "x" not found'),
             Stage.PREPARING,
