@@ -1,5 +1,8 @@
 """What stands before every handler: the check of Host, CORS, and the headers that keep browsers safe."""
 
+import ipaddress
+from urllib.parse import urlsplit
+
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -14,6 +17,9 @@ ALLOWED_METHODS = "GET, HEAD, DELETE, OPTIONS"
 
 #: Asked by probes that know an address and no name; these tell nothing but that the service lives.
 _ANY_HOST = frozenset({"livez", "readyz"})
+
+#: Asked by Prometheus, which knows pods by their addresses.
+_ANY_ADDRESS = frozenset({"metrics"})
 
 
 def install(app: web.Application, site: Site) -> None:
@@ -44,11 +50,22 @@ def host_is_allowed(host: str, site: Site) -> bool:
     return host == site.host or host in site.allowed_hosts or name in site.allowed_hosts
 
 
+def _is_address(host: str) -> bool:
+    """Whether a Host header is an IP address, which no page of another site can have for its name."""
+    try:
+        ipaddress.ip_address(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+    return True
+
+
 def _host_check(site: Site) -> Middleware:
     @web.middleware
     async def host_check(request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get(hdrs.HOST, "")
-        if not host_is_allowed(host, site) and site.route_of(request.rel_url.raw_path) not in _ANY_HOST:
+        route = site.route_of(request.rel_url.raw_path)
+        known = route in _ANY_HOST or (route in _ANY_ADDRESS and _is_address(host))
+        if not known and not host_is_allowed(host, site):
             detail = f"This service does not answer for the host {host[:100]!r}; its address is {site.public_url}"
             raise Problem(421, "Misdirected Request", detail)
         return await handler(request)

@@ -202,6 +202,19 @@ def test_joining_comes_before_the_member_with_the_same_files(helm: Helm, chart: 
     assert f"--token-file=/etc/manybinder/join/{token['items'][0]['path']}" in join["args"]
 
 
+def test_a_join_token_becomes_a_secret_and_another_one_joins_anew(helm: Helm, chart: str) -> None:
+    marks = set()
+    for token in ("first", "second"):
+        values = {**ALL_ON, "join": {"gateway": "https://binder.example.org", "token": token}}
+        objects = ours(helm.render(chart, **values))
+        template = named(objects, "Deployment")["spec"]["template"]
+        marks.add(template["metadata"]["annotations"]["checksum/join"])
+        (volume,) = [volume["secret"] for volume in template["spec"]["volumes"] if volume["name"] == "join"]
+        secret = named(objects, "Secret", volume["secretName"])
+        assert base64.b64decode(secret["data"][volume["items"][0]["key"]]).decode() == token
+    assert len(marks) == 2
+
+
 def test_the_hub_gets_the_spawner_as_it_is_here() -> None:
     values = yaml.safe_load((CHARTS / "member" / "values.yaml").read_text())
     files = values["jupyterhub"]["hub"]["extraFiles"].values()

@@ -94,7 +94,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({**LEAST, "replicas": 2}, "replicas is more than 1, and a volume is one pod's: set persistence.enabled to false"),
     ({**LEAST, "builds": {"namespace": "binder"}}, "builds need a namespace of their own"),
-    ({**LEAST, "join": {"gateway": "https://binder.example.org"}}, "join.gateway and join.tokenSecret go together"),
+    ({**LEAST, "join": {"gateway": "https://binder.example.org"}}, "join.gateway and a join token go together"),
+    ({**LEAST, "join": {"token": "t"}}, "join.gateway and a join token go together"),
+    (
+        {**LEAST, "join": {"gateway": "https://binder.example.org", "token": "t", "tokenSecret": "s"}},
+        "join.token and join.tokenSecret are both set",
+    ),
     (config(joined={"secret": "x"}), "config.joined.secret is set by the chart"),
     ({**LEAST, "check": {"repo": "https://git.example.org/x"}}, "check.repo is set, and check.commit is not"),
     ({**LEAST, "httpRoute": {"enabled": True}}, "httpRoute.enabled needs httpRoute.parentRefs"),

@@ -231,6 +231,14 @@ async def test_another_host_is_misdirected(tmp_path: Path) -> None:
             assert response.status == 200
 
 
+@pytest.mark.parametrize("address", ["10.1.2.3", "10.1.2.3:8080", "[fd00::1]", "[fd00::1]:8080"])
+async def test_prometheus_asks_a_pod_by_its_address(tmp_path: Path, address: str) -> None:
+    async with member_of(tmp_path, allowed_hosts=["127.0.0.1"]) as member:
+        for path, status in {"metrics": 200, "health": 421, "": 421}.items():
+            async with member.http.get(member.url + path, headers={"Host": address}) as response:
+                assert response.status == status, path
+
+
 async def test_a_fault_of_ours_is_a_stream_that_says_so(member: Member, caplog: pytest.LogCaptureFixture) -> None:
     claims = member.claims()
     member.engines.builder.failures[build_request("repo").image] = ZeroDivisionError("inner workings")

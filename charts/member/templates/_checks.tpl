@@ -13,8 +13,11 @@
 {{- if and (eq (include "member.engine" .) "pink") (regexMatch "^((quay|docker)\\.io/)?jupyterhub/repo2docker([:@]|$)" $image) (not (regexMatch ":(0\\.|20(1[0-9]|2[0-4])\\.)" $image)) -}}
 {{- fail "\nconfig.builder.engine is \"pink\", and config.builder.image is repo2docker's own, which builds by Docker's buildx: Podman does not serve that; give quay.io/jupyterhub/repo2docker:2024.07.0, or an image with repo2docker and a client of Podman" -}}
 {{- end -}}
-{{- if ne (empty .Values.join.gateway) (empty .Values.join.tokenSecret) -}}
-{{- fail "\njoin.gateway and join.tokenSecret go together: the federation's address, and the Secret that holds a join token in its key \"token\"" -}}
+{{- if and .Values.join.token .Values.join.tokenSecret -}}
+{{- fail "\njoin.token and join.tokenSecret are both set: give the join token, or the Secret that holds it" -}}
+{{- end -}}
+{{- if ne (empty .Values.join.gateway) (empty (or .Values.join.token .Values.join.tokenSecret)) -}}
+{{- fail "\njoin.gateway and a join token go together: give the federation's address, and join.token, or as join.tokenSecret a Secret that holds the token in its key \"token\"" -}}
 {{- end -}}
 {{- if and .Values.check.repo (not .Values.check.commit) -}}
 {{- fail "\ncheck.repo is set, and check.commit is not: give the commit that is to be built" -}}

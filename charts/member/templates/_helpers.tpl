@@ -66,6 +66,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 manybinder-federations
 {{- end -}}
 
+{{/* The Secret with the join token: the operator's, or this chart's. */}}
+{{- define "member.joinSecret" -}}
+{{- .Values.join.tokenSecret | default "manybinder-join-token" -}}
+{{- end -}}
+
 {{/* Whether there are several replicas; nothing where there is one. */}}
 {{- define "member.several" -}}
 {{- if gt (int .Values.replicas) 1 }}true{{ end -}}
