@@ -54,13 +54,14 @@ catalogues: .venv/dev
 	done
 
 # manybinder/gateway and manybinder/member, by whichever of these is here; BASE names another image to begin from.
+# Buildah alone keeps no layers unless it is told to.
 ENGINE ?= $(firstword $(foreach name,docker podman buildah,$(if $(shell command -v $(name)),$(name))))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 images:
 	@test -n "$(ENGINE)" || { echo "no docker, podman or buildah here"; exit 1; }
 	for target in gateway member; do \
 	  $(ENGINE) build --file images/Dockerfile --target $$target --tag manybinder/$$target:$(VERSION) \
-	    $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD_OPTIONS) . || exit 1; \
+	    $(if $(filter buildah,$(ENGINE)),--layers) $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD_OPTIONS) . || exit 1; \
 	done
 
 bench: .venv/dev

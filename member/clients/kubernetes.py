@@ -62,6 +62,11 @@ class KubernetesError(Exception):
         counted = self.reason == "Conflict" and self.about in _QUOTAS
         return self.status in (0, 429) or self.status >= 500 or counted
 
+    @property
+    def exceeds_quota(self) -> bool:
+        """Whether a ResourceQuota has no room for what was to be made; the API's answer has a 403 for that too."""
+        return "exceeded quota" in str(self)
+
 
 class Listing(NamedTuple):
     """All objects of a list, and the version from which a watch continues it."""

@@ -3,6 +3,7 @@ builds look for it."""
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,29 @@ def test_the_password_goes_where_it_is_looked_for(helm: Helm, chart: str, tmp_pa
     (volume,) = [item["secret"] for item in spec["volumes"] if item["name"] == "registry"]
     assert volume["secretName"] == own["metadata"]["name"]
     assert settings.image_prefix.startswith("registry.example.org:5000/")
+
+
+def test_what_a_build_downloads_fits_into_the_network_of_its_engines_pod(
+    helm: Helm, chart: str, tmp_path: Path
+) -> None:
+    objects = ours(helm.render(chart, **{**LEAST, "dind": {"extraArgs": ["--mtu=9000"]}}))
+    container = named(objects, "DaemonSet", "-dind")["spec"]["template"]["spec"]["containers"][0]
+    entry = tmp_path / "dockerd-entrypoint.sh"
+    entry.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    entry.chmod(0o755)
+    run = subprocess.run(
+        container["command"] + container["args"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    own = Path("/sys/class/net/eth0/mtu")
+    mtu = own.read_text().strip() if own.exists() else "1500"
+    # What an operator says comes last, and is what counts then.
+    assert run.stdout.splitlines() == ["dockerd", f"--mtu={mtu}", *container["args"]]
+    assert container["args"][-1] == "--mtu=9000"
 
 
 def test_joining_comes_before_the_member_with_the_same_files(helm: Helm, chart: str) -> None:

@@ -1,4 +1,7 @@
-"""The images of gateway and member: built by ``make images`` on a base that is made here, run as a cluster does."""
+"""The images of gateway and member: built by ``make images`` on a base that is made here, run as a cluster does.
+
+Buildah builds them, and Podman, which has the same storage, runs them.
+"""
 
 import asyncio
 import contextlib
@@ -55,13 +58,13 @@ def python_base(place: Path) -> None:
             f"printf '[global]\\nindex-url = %s\\n' {shlex.quote(index)} > $1/etc/pip.conf",
             f"echo 'index-url = '{shlex.quote(json.dumps(index))} >> $1/etc/uv/uv.toml",
         ]
-    debian(place, ("ca-certificates", "python3", "python3-pip", "python3-venv", "git"), hooks)
+    debian(place, ("ca-certificates", "python3", "python3-pip", "python3-venv", "git", "openssh-client"), hooks)
 
 
 def make_images(engine: Podman) -> str:
     """Build both; returns what was said."""
     done = subprocess.run(
-        ["make", "images", "ENGINE=podman", f"BASE={BASE}", "BUILD_OPTIONS=--network=host"],
+        ["make", "images", "ENGINE=buildah", f"BASE={BASE}", "BUILD_OPTIONS=--network=host"],
         cwd=REPOSITORY,
         env={**os.environ, **engine.environ},
         stdout=subprocess.PIPE,
@@ -130,6 +133,8 @@ def _run(engine: Podman, name: str, config: Path, port: int) -> None:
     assert engine.run("image", "inspect", "--format={{.Config.User}}", tag(name)).strip() == "1000:1000"
     command = (name, "--config", f"/etc/manybinder/config/{name}.yaml")
     assert engine.run(*RUN, "--rm", *mounts, tag(name), *command, "--check-config") == ""
+    # It refuses to do anything for a user without a name.
+    assert "hostname git.example" in engine.run(*RUN, "--rm", "--entrypoint=ssh", tag(name), "-G", "git.example")
     container = engine.run(*RUN, "--detach", *mounts, tag(name)).strip()
     try:
         assert _livez(port, lambda: engine.run("logs", container)) == 200

@@ -37,8 +37,6 @@ _GOING_S = 60.0
 #: Builds whose pods' names meet by chance.
 _MOST_SALTS = 8
 
-_QUOTA = "exceeded quota"
-
 
 class Pods:
     """``informer`` keeps up with all build pods of the namespace; ``clock`` gives Unix time in seconds."""
@@ -68,7 +66,7 @@ class Pods:
                 if (pod := await self._claim(name, request, node)) is not None:
                     return pod
         except KubernetesError as error:
-            if _QUOTA in str(error):
+            if error.exceeds_quota:
                 raise BuildFailedError(
                     Failure.MEMBER, "This member could not build: its cluster's quota has no room for another build."
                 ) from error

@@ -139,9 +139,9 @@ class PoolCheck:
         try:
             await client.create("pods", self._sessions, manifest)
         except KubernetesError as error:
-            advice = (
-                "; the member's own account may not make pods there: run `helm test`" if error.status == 403 else ""
-            )
+            advice = ""
+            if error.status == 403 and not error.exceeds_quota:
+                advice = "; the member's own account may not make pods there: run `helm test`"
             return Finding(what, False, f"{error}{advice}")
         try:
             return await self._follow(client, what, name)

@@ -17,7 +17,7 @@ from manybinder.services import load
 from member.builders.kubernetes.pool_check import Finding, PoolCheck
 from member.settings import MemberSettings
 from tests.charts.pod_security import offences
-from tests.fakes.kubernetes import Kubelet, node
+from tests.fakes.kubernetes import Kubelet, node, quota
 from tests.fakes.kubernetes.store import Change
 from tests.fakes.oci_registry import OCI
 from tests.member.kubernetes.kube_harness import NAMESPACE, Cluster, cluster, settings_tree
@@ -158,6 +158,24 @@ async def test_a_right_that_is_missing_is_told(tmp_path: Path) -> None:
         assert found[0].ok
         assert not found[1].ok
         assert 'namespaces "elsewhere" not found' in found[1].words
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["no right", "no room"])
+async def test_whether_another_account_could_pull_is_told(tmp_path: Path, *, full: bool) -> None:
+    async with pools(tmp_path) as there:
+        there.registry.manifests = _Any()
+        given = settings(there, tmp_path)
+        check = PoolCheck(given, label=LABEL, repo_url="https://git.example/x", commit=COMMIT, pull_timeout_s=2)
+        found = []
+        async for item in check.run():
+            found.append(item)
+            if full:
+                there.api.store.put("resourcequotas", "hub", quota("none", {"pods": "0"}, {"pods": "0"}))
+            else:
+                there.api.forbidden.add("create pods")
+        assert [item.ok for item in found] == [True, False, False]
+        for item in found[1:]:
+            assert ("exceeded quota" in item.words, "`helm test`" in item.words) == (full, not full)
 
 
 def binder(final: str = "ready") -> tuple[web.Application, list[str]]:
