@@ -142,8 +142,8 @@ class Pages:
         """A text in the language of the request."""
         return str(self.catalogues[LANGUAGE.get()].translations.gettext(message))
 
-    def say(self, text: str) -> str:
-        """A :class:`~contract.sentences.Sentence` in the language of the request; other text as it is."""
+    def say(self, text: str | float) -> str:
+        """A :class:`~contract.sentences.Sentence`, or a number, in the language of the request; other text as it is."""
         return self.catalogues[LANGUAGE.get()].say(text)
 
     def _policy(self, nonce: str) -> str:

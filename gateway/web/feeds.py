@@ -14,9 +14,9 @@ from gateway.core.history import WHOLE, Bar
 from gateway.core.incidents import Incident, Note
 from gateway.core.records import Book
 from gateway.core.words import state_word
+from gateway.web.figures import span
 from gateway.web.kept import Kept
 from gateway.web.parts import PARTS, Parts
-from gateway.web.plots import span
 
 #: Entries of the feed.
 ENTRIES = 50

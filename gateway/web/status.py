@@ -18,10 +18,11 @@ from gateway.core.incidents import GATEWAY, Incident
 from gateway.core.records import Book
 from gateway.core.versions import skew
 from gateway.core.words import state_word
+from gateway.web.figures import in_seconds, percent, span
 from gateway.web.kept import Kept
 from gateway.web.live import seen_at_once
 from gateway.web.parts import PARTS, Parts
-from gateway.web.plots import BADGE_COLOURS, Badge, Plot, percent, plot, span
+from gateway.web.plots import BADGE_COLOURS, Badge, Plot, plot
 
 #: Seconds after which a browser without scripts asks again.
 REFRESH = 10
@@ -64,7 +65,7 @@ PASTS = web.AppKey("PASTS", Kept[Past])
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A member as its card tells of it, in sentences for the page to say; ``facts`` are pairs of a name and a text."""
+    """A member as its card tells of it, for the page to say; ``facts`` are pairs of a name and a text or a number."""
 
     name: str
     url: str
@@ -72,7 +73,7 @@ class Card:
     level: str
     reasons: tuple[str, ...]
     since: Moment
-    facts: Sequence[tuple[str, str]]
+    facts: Sequence[tuple[str, str | float]]
     past: Past
 
 
@@ -175,11 +176,11 @@ def _level(status: Status) -> str:
     return "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
 
 
-def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
+def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str | float]]:
     report = view.received.report if view.received else None
     at = view.received.at if view.received else view.counted.at if view.counted else None
     under_way = sum(item.ready_at is None for item in view.reservations)
-    facts = [(said("Sessions"), _sessions(view, status))]
+    facts: list[tuple[str, str | float]] = [(said("Sessions"), _sessions(view, status))]
     if at is not None:
         facts.append((said("Last report"), said("%(span)s ago", span=span(now - at))))
     if report is not None:
@@ -189,9 +190,9 @@ def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> 
     if (rate := launches.rate) is not None:
         facts.append((said("Success rate"), percent(rate)))
     if (median := launches.median) is not None:
-        facts.append((said("Median time to ready"), f"{median:.0f} s"))
+        facts.append((said("Median time to ready"), in_seconds(median)))
     if view.weight != 1:
-        facts.append((said("Weight"), f"{view.weight:g}"))
+        facts.append((said("Weight"), view.weight))
     versions = ", ".join(f"{_short(name)} {value}" for name, value in sorted(view.versions.items()))
     return [*facts, (said("Versions"), versions or said("not known"))]
 
