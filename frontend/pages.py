@@ -35,6 +35,13 @@ class Rendered:
     language: str
 
 
+def in_language(language: str, headers: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The headers of an answer in the language of its request, ``headers`` among them."""
+    given = {"Content-Language": language, **(headers or {})}
+    given["Vary"] = ", ".join(["Accept-Language", *filter(None, [given.get("Vary")])])
+    return given
+
+
 class Pages:
     """Renders a site's pages.
 
@@ -134,8 +141,7 @@ class Pages:
     def answer(self, page: Rendered, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
         """An answer with a page, under a nonce of its own (W3C, Content Security Policy Level 3, section 7.1)."""
         nonce = secrets.token_urlsafe(16)
-        given = {"Content-Security-Policy": self._policy(nonce), "Content-Language": page.language, **(headers or {})}
-        given["Vary"] = ", ".join(["Accept-Language", *filter(None, [given.get("Vary")])])
+        given = {"Content-Security-Policy": self._policy(nonce), **in_language(page.language, headers)}
         return web.Response(text=nonce.join(page.pieces), status=status, content_type="text/html", headers=given)
 
     def text(self, message: str) -> str:

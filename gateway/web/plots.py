@@ -98,22 +98,24 @@ def _said(seconds: Seconds, what: str, bars: Sequence[Bar]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """What a badge says, on a colour; see :data:`BADGE_COLOURS`."""
+    """What a badge says, in a language, on a colour; see :data:`BADGE_COLOURS`."""
 
     left: str
     right: str
     colour: str
+    language: str
 
     def svg(self) -> str:
         """The badge as an SVG image."""
         left, right = _width(self.left), _width(self.right)
         names = {"left": escape(self.left), "right": escape(self.right), "colour": self.colour, "width": left + right}
         widths = {"first": left, "second": right, "at": left + 6, "left_text": left - 12, "right_text": right - 12}
-        return _BADGE.format(**names, **widths)
+        return _BADGE.format(language=self.language, **names, **widths)
 
 
 _BADGE = """\
-<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="{left}: {right}">
+<svg xmlns="http://www.w3.org/2000/svg" xml:lang="{language}" width="{width}" height="20" role="img"
+  aria-label="{left}: {right}">
   <title>{left}: {right}</title>
   <clipPath id="r"><rect width="{width}" height="20" rx="3"/></clipPath>
   <g clip-path="url(#r)">

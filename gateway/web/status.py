@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from contract.sentences import said
 from frontend.catalogues import LANGUAGE
-from frontend.pages import PAGES, Pages, Rendered
+from frontend.pages import PAGES, Pages, Rendered, in_language
 from gateway.core import history, incidents
 from gateway.core.fleet import FleetSnapshot, MemberView, Policy, Status
 from gateway.core.headline import headline
@@ -220,14 +220,10 @@ def _of(running: int, limit: int | None) -> str:
 
 
 def _told(item: Incident, now: float) -> Told:
-    lines = [(_moment(change.at, now), _word(item, change.state), change.reason) for change in item.changes]
+    lines = [(_moment(change.at, now), item.word(change), change.reason) for change in item.changes]
     end = now if item.closed_at is None else item.closed_at
     lasted = span(end - item.opened_at)
     return Told(item.id, item.title, _moment(item.opened_at, now), lines, item.closed_at is None, lasted)
-
-
-def _word(item: Incident, state: str) -> str:
-    return "" if state == "over" or item.subject in (WHOLE, GATEWAY) else state_word(state)
 
 
 def _moment(at: float, now: float) -> Moment:
@@ -237,19 +233,22 @@ def _moment(at: float, now: float) -> Moment:
 
 async def badge(request: web.Request) -> web.Response:
     """The state of the federation, or of the member that the address names, as an SVG image."""
-    parts = request.app[PARTS]
+    parts, pages = request.app[PARTS], request.app[PAGES]
     snapshot, now = parts.fleet.snapshot, parts.fleet.now()
     name = request.match_info.get("member")
     if name is None:
         found = headline(snapshot, now, degraded=parts.replicas.away_since is not None)
-        return _badge(Badge(parts.site.name, found.word, BADGE_COLOURS[found.level.value]))
+        return _badge(pages, parts.site.name, found.word, found.level.value)
     view = snapshot.get(name)
     if view is None:
         # An image with a broken link tells nothing.
-        return _badge(Badge(name[:63], "no such member", BADGE_COLOURS["out"]), 404)
+        return _badge(pages, name[:63], said("no such member"), "out", 404)
     status = snapshot.status(view, now)
-    return _badge(Badge(name, state_word(status.state), BADGE_COLOURS[_level(status)]))
+    return _badge(pages, name, state_word(status.state), _level(status))
 
 
-def _badge(given: Badge, status: int = 200) -> web.Response:
-    return web.Response(text=given.svg(), status=status, content_type="image/svg+xml", headers=_BADGE_HEADERS)
+def _badge(pages: Pages, name: str, word: str, level: str, status: int = 200) -> web.Response:
+    language = LANGUAGE.get()
+    svg = Badge(name, pages.say(word), BADGE_COLOURS[level], language).svg()
+    headers = in_language(language, _BADGE_HEADERS)
+    return web.Response(text=svg, status=status, content_type="image/svg+xml", headers=headers)
