@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from babel.core import negotiate_locale
+from babel.core import Locale, negotiate_locale
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
 from babel.support import NullTranslations, Translations
 
 from contract.sentences import translated
@@ -27,15 +28,23 @@ LANGUAGE: contextvars.ContextVar[str] = contextvars.ContextVar("LANGUAGE", defau
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """One language: ``translations`` for templates, ``scripts`` for what scripts say (English → this language)."""
+    """One language: ``translations`` for templates, ``scripts`` for what scripts say (English → this language).
+
+    ``locale`` is how it writes numbers.
+    """
 
     language: str
+    locale: Locale
     translations: NullTranslations = field(default_factory=NullTranslations)
     scripts: Mapping[str, str] = field(default_factory=dict)
 
-    def say(self, text: str) -> str:
-        """A :class:`~contract.sentences.Sentence` in this language; other text as it is."""
-        return translated(text, self.translations.gettext)
+    def say(self, text: str | float) -> str:
+        """A :class:`~contract.sentences.Sentence`, or a number, in this language; other text as it is."""
+        return translated(text, self.translations.gettext, self._number)
+
+    def _number(self, value: float) -> str:
+        # In no groups, for whole numbers are told without them everywhere.
+        return format_decimal(value, locale=self.locale, decimal_quantization=False, group_separator=False)
 
 
 def read_catalogues(directories: Iterable[Path]) -> dict[str, Catalogue]:
@@ -52,7 +61,8 @@ def read_catalogues(directories: Iterable[Path]) -> dict[str, Catalogue]:
                     # Of two, the later one says it; the catalogue itself keeps the first.
                     if (kept := known.get(message.id, message.context)) is not None:
                         kept.string = message.string
-    return {SOURCE: Catalogue(SOURCE), **{name: _catalogue(name, found) for name, found in joined.items()}}
+    source = Catalogue(SOURCE, Locale(SOURCE))
+    return {SOURCE: source, **{name: _catalogue(name, found) for name, found in joined.items()}}
 
 
 def choose_language(accept: str, known: Sequence[str]) -> str:
@@ -80,4 +90,5 @@ def _catalogue(language: str, messages: Catalog) -> Catalogue:
         for message in messages
         if any(name.endswith(".js") for name, _ in message.locations)
     }
-    return Catalogue(language, Translations(compiled), scripts)
+    # Of a language that is not known, numbers are written as in the sources.
+    return Catalogue(language, messages.locale or Locale(SOURCE), Translations(compiled), scripts)

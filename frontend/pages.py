@@ -35,6 +35,13 @@ class Rendered:
     language: str
 
 
+def in_language(language: str, headers: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The headers of an answer in the language of its request, ``headers`` among them."""
+    given = {"Content-Language": language, **(headers or {})}
+    given["Vary"] = ", ".join(["Accept-Language", *filter(None, [given.get("Vary")])])
+    return given
+
+
 class Pages:
     """Renders a site's pages.
 
@@ -134,16 +141,15 @@ class Pages:
     def answer(self, page: Rendered, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
         """An answer with a page, under a nonce of its own (W3C, Content Security Policy Level 3, section 7.1)."""
         nonce = secrets.token_urlsafe(16)
-        given = {"Content-Security-Policy": self._policy(nonce), "Content-Language": page.language, **(headers or {})}
-        given["Vary"] = ", ".join(["Accept-Language", *filter(None, [given.get("Vary")])])
+        given = {"Content-Security-Policy": self._policy(nonce), **in_language(page.language, headers)}
         return web.Response(text=nonce.join(page.pieces), status=status, content_type="text/html", headers=given)
 
     def text(self, message: str) -> str:
         """A text in the language of the request."""
         return str(self.catalogues[LANGUAGE.get()].translations.gettext(message))
 
-    def say(self, text: str) -> str:
-        """A :class:`~contract.sentences.Sentence` in the language of the request; other text as it is."""
+    def say(self, text: str | float) -> str:
+        """A :class:`~contract.sentences.Sentence`, or a number, in the language of the request; other text as it is."""
         return self.catalogues[LANGUAGE.get()].say(text)
 
     def _policy(self, nonce: str) -> str:

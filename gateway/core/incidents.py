@@ -70,6 +70,10 @@ class Incident:
             return said("The gateway is degraded")
         return said("%(name)s is %(state)s", name=self.subject, state=state_word(state))
 
+    def word(self, change: Happened) -> str:
+        """What the state of a change amid it is called; "" where there is no more to say than the reason."""
+        return "" if change.state == "over" or self.subject in (WHOLE, GATEWAY) else state_word(change.state)
+
 
 def trouble_of(view: MemberView, now: float) -> tuple[str, str] | None:
     """The word and the reason of a member's trouble; ``None``: it has none, or operators know why it is out."""

@@ -1,4 +1,4 @@
-"""The history and the incidents as data: JSON, and an Atom feed (RFC 4287)."""
+"""The history and the incidents as data: JSON, and an Atom feed (RFC 4287) in the language that its reader asks for."""
 
 import json
 import re
@@ -9,14 +9,16 @@ from xml.etree import ElementTree as ET
 
 from aiohttp import web
 
+from contract.sentences import said
+from frontend.catalogues import LANGUAGE
+from frontend.pages import PAGES, Pages, in_language
 from gateway.core import history, incidents
 from gateway.core.history import WHOLE, Bar
 from gateway.core.incidents import Incident, Note
 from gateway.core.records import Book
-from gateway.core.words import state_word
+from gateway.web.figures import span
 from gateway.web.kept import Kept
 from gateway.web.parts import PARTS, Parts
-from gateway.web.plots import span
 
 #: Entries of the feed.
 ENTRIES = 50
@@ -25,13 +27,14 @@ ENTRIES = 50
 _NOT_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 _ATOM = "http://www.w3.org/2005/Atom"
+_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 #: Seconds for which who reads may show them again; they are made anew no sooner, but for news.
 LASTS = 10
 
 _HEADERS = {"Cache-Control": f"public, max-age={LASTS}", "Access-Control-Allow-Origin": "*"}
 
-#: The history and the feed, as they are sent.
+#: The history and, in each language, the feed, as they are sent.
 FEEDS = web.AppKey("FEEDS", Kept[str])
 
 
@@ -102,19 +105,22 @@ def _bars(bars: Sequence[Bar]) -> dict[str, Any]:
 
 
 async def atom(request: web.Request) -> web.Response:
-    """Incidents and notes as a feed, the latest first."""
-    text = _kept(request, "feed", lambda: _atom(request.app[PARTS]))
-    return web.Response(text=text, content_type="application/atom+xml", charset="utf-8", headers=_HEADERS)
+    """Incidents and notes as a feed, the latest first; why something happened, and notes, are as they were written."""
+    language = LANGUAGE.get()
+    text = _kept(request, f"feed {language}", lambda: _atom(request.app[PARTS], request.app[PAGES], language))
+    headers = in_language(language, _HEADERS)
+    return web.Response(text=text, content_type="application/atom+xml", charset="utf-8", headers=headers)
 
 
-def _atom(parts: Parts) -> str:
+def _atom(parts: Parts, pages: Pages, language: str) -> str:
     book, page = parts.records.book, f"{parts.site.public_url}status"
-    entries = [_of_incident(item, page) for item in incidents.incidents(book)]
-    entries += [_of_note(item, page) for item in incidents.notes(book)]
+    entries = [_of_incident(item, page, pages) for item in incidents.incidents(book)]
+    entries += [_of_note(item, page, pages) for item in incidents.notes(book)]
     entries.sort(key=lambda item: item[0], reverse=True)
-    feed = ET.Element("feed", xmlns=_ATOM)
+    feed = ET.Element("feed", {"xmlns": _ATOM, _LANG: language})
     _add(feed, "id", page)
-    _add(feed, "title", f"{parts.site.name}: incidents and notes")
+    what = pages.text("incidents and notes")
+    _add(feed, "title", f"{parts.site.name}: {what}")
     _add(feed, "updated", _iso(entries[0][0] if entries else 0.0))
     author = ET.SubElement(feed, "author")
     _add(author, "name", parts.site.name)
@@ -125,17 +131,22 @@ def _atom(parts: Parts) -> str:
     return body.decode()
 
 
-def _of_incident(item: Incident, page: str) -> tuple[float, ET.Element]:
+def _of_incident(item: Incident, page: str, pages: Pages) -> tuple[float, ET.Element]:
     changed = max(change.at for change in item.changes) if item.changes else item.opened_at
-    lines = [f"{_iso(change.at)} {state_word(change.state)}: {change.reason}" for change in item.changes]
-    over = "" if item.closed_at is None else f" (over, after {span(item.closed_at - item.opened_at)})"
-    entry = _entry(f"{page}#incident-{item.id}", f"{item.title}{over}", item.opened_at, changed, "\n".join(lines))
+    lines = []
+    for change in item.changes:
+        word = pages.say(item.word(change))
+        lines.append(f"{_iso(change.at)} {word}{': ' if word else ''}{change.reason}")
+    title = item.title
+    if item.closed_at is not None:
+        title = said("%(title)s (over, after %(span)s)", title=title, span=span(item.closed_at - item.opened_at))
+    entry = _entry(f"{page}#incident-{item.id}", pages.say(title), item.opened_at, changed, "\n".join(lines))
     return changed, entry
 
 
-def _of_note(item: Note, page: str) -> tuple[float, ET.Element]:
-    title = f"A note about {item.member}" if item.member else "A note from the operators"
-    return item.at, _entry(f"{page}#note-{item.id}", title, item.at, item.at, item.text)
+def _of_note(item: Note, page: str, pages: Pages) -> tuple[float, ET.Element]:
+    title = said("A note about %(member)s", member=item.member) if item.member else said("A note from the operators")
+    return item.at, _entry(f"{page}#note-{item.id}", pages.say(title), item.at, item.at, item.text)
 
 
 def _entry(url: str, title: str, begun: float, changed: float, text: str) -> ET.Element:

@@ -7,6 +7,7 @@ from html import escape
 
 from contract.sentences import joined, said
 from gateway.core.history import DAY, Bar, Condition, Seconds, total
+from gateway.web.figures import percent, span
 
 #: How high a bar is, of 100, by what it tells: whoever sees no colours sees this.
 _HEIGHTS = {"well": 100, "trouble": 55, "out": 30, "gap": 6}
@@ -25,7 +26,10 @@ class PlotBar:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Bars over a stretch of time; ``share`` is how much of it was well, ``said`` tells in words what they show."""
+    """Bars over a stretch of time; ``share`` is how much of it was well, ``said`` tells in words what they show.
+
+    Both are sentences (:mod:`contract.sentences`).
+    """
 
     bars: Sequence[PlotBar]
     count: int
@@ -35,7 +39,7 @@ class Plot:
 
 
 def plot(bars: Sequence[Bar], what: str) -> Plot:
-    """``what`` names the stretch: "the last 24 hours".  What a plot says are sentences (:mod:`contract.sentences`)."""
+    """``what`` names the stretch: "the last 24 hours"."""
     drawn: list[PlotBar] = []
     for x, bar in enumerate(bars):
         kind = _kind(bar.seconds)
@@ -92,40 +96,26 @@ def _said(seconds: Seconds, what: str, bars: Sequence[Bar]) -> str:
     return joined(": ", [what, joined("; ", texts)])
 
 
-def percent(share: float) -> str:
-    """A share for people; 100 % only if nothing is missing."""
-    value = 100 * share
-    if share < 1 and round(value, 2) == 100:
-        value = 99.99
-    return f"{value:.2f}".rstrip("0").rstrip(".") + " %"
-
-
-def span(seconds: float) -> str:
-    """A span for people, in its largest unit."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} s"
-
-
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """What a badge says, on a colour; see :data:`BADGE_COLOURS`."""
+    """What a badge says, in a language, on a colour; see :data:`BADGE_COLOURS`."""
 
     left: str
     right: str
     colour: str
+    language: str
 
     def svg(self) -> str:
         """The badge as an SVG image."""
         left, right = _width(self.left), _width(self.right)
         names = {"left": escape(self.left), "right": escape(self.right), "colour": self.colour, "width": left + right}
         widths = {"first": left, "second": right, "at": left + 6, "left_text": left - 12, "right_text": right - 12}
-        return _BADGE.format(**names, **widths)
+        return _BADGE.format(language=self.language, **names, **widths)
 
 
 _BADGE = """\
-<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="{left}: {right}">
+<svg xmlns="http://www.w3.org/2000/svg" xml:lang="{language}" width="{width}" height="20" role="img"
+  aria-label="{left}: {right}">
   <title>{left}: {right}</title>
   <clipPath id="r"><rect width="{width}" height="20" rx="3"/></clipPath>
   <g clip-path="url(#r)">

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from contract.sentences import said
 from frontend.catalogues import LANGUAGE
-from frontend.pages import PAGES, Pages, Rendered
+from frontend.pages import PAGES, Pages, Rendered, in_language
 from gateway.core import history, incidents
 from gateway.core.fleet import FleetSnapshot, MemberView, Policy, Status
 from gateway.core.headline import headline
@@ -18,10 +18,11 @@ from gateway.core.incidents import GATEWAY, Incident
 from gateway.core.records import Book
 from gateway.core.versions import skew
 from gateway.core.words import state_word
+from gateway.web.figures import in_seconds, percent, span
 from gateway.web.kept import Kept
 from gateway.web.live import seen_at_once
 from gateway.web.parts import PARTS, Parts
-from gateway.web.plots import BADGE_COLOURS, Badge, Plot, percent, plot, span
+from gateway.web.plots import BADGE_COLOURS, Badge, Plot, plot
 
 #: Seconds after which a browser without scripts asks again.
 REFRESH = 10
@@ -64,7 +65,7 @@ PASTS = web.AppKey("PASTS", Kept[Past])
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A member as its card tells of it, in sentences for the page to say; ``facts`` are pairs of a name and a text."""
+    """A member as its card tells of it, for the page to say; ``facts`` are pairs of a name and a text or a number."""
 
     name: str
     url: str
@@ -72,7 +73,7 @@ class Card:
     level: str
     reasons: tuple[str, ...]
     since: Moment
-    facts: Sequence[tuple[str, str]]
+    facts: Sequence[tuple[str, str | float]]
     past: Past
 
 
@@ -175,11 +176,11 @@ def _level(status: Status) -> str:
     return "good" if status.available else "out" if status.policy is not Policy.ACTIVE else "bad"
 
 
-def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str]]:
+def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> list[tuple[str, str | float]]:
     report = view.received.report if view.received else None
     at = view.received.at if view.received else view.counted.at if view.counted else None
     under_way = sum(item.ready_at is None for item in view.reservations)
-    facts = [(said("Sessions"), _sessions(view, status))]
+    facts: list[tuple[str, str | float]] = [(said("Sessions"), _sessions(view, status))]
     if at is not None:
         facts.append((said("Last report"), said("%(span)s ago", span=span(now - at))))
     if report is not None:
@@ -189,9 +190,9 @@ def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> 
     if (rate := launches.rate) is not None:
         facts.append((said("Success rate"), percent(rate)))
     if (median := launches.median) is not None:
-        facts.append((said("Median time to ready"), f"{median:.0f} s"))
+        facts.append((said("Median time to ready"), in_seconds(median)))
     if view.weight != 1:
-        facts.append((said("Weight"), f"{view.weight:g}"))
+        facts.append((said("Weight"), view.weight))
     versions = ", ".join(f"{_short(name)} {value}" for name, value in sorted(view.versions.items()))
     return [*facts, (said("Versions"), versions or said("not known"))]
 
@@ -219,14 +220,10 @@ def _of(running: int, limit: int | None) -> str:
 
 
 def _told(item: Incident, now: float) -> Told:
-    lines = [(_moment(change.at, now), _word(item, change.state), change.reason) for change in item.changes]
+    lines = [(_moment(change.at, now), item.word(change), change.reason) for change in item.changes]
     end = now if item.closed_at is None else item.closed_at
     lasted = span(end - item.opened_at)
     return Told(item.id, item.title, _moment(item.opened_at, now), lines, item.closed_at is None, lasted)
-
-
-def _word(item: Incident, state: str) -> str:
-    return "" if state == "over" or item.subject in (WHOLE, GATEWAY) else state_word(state)
 
 
 def _moment(at: float, now: float) -> Moment:
@@ -236,19 +233,22 @@ def _moment(at: float, now: float) -> Moment:
 
 async def badge(request: web.Request) -> web.Response:
     """The state of the federation, or of the member that the address names, as an SVG image."""
-    parts = request.app[PARTS]
+    parts, pages = request.app[PARTS], request.app[PAGES]
     snapshot, now = parts.fleet.snapshot, parts.fleet.now()
     name = request.match_info.get("member")
     if name is None:
         found = headline(snapshot, now, degraded=parts.replicas.away_since is not None)
-        return _badge(Badge(parts.site.name, found.word, BADGE_COLOURS[found.level.value]))
+        return _badge(pages, parts.site.name, found.word, found.level.value)
     view = snapshot.get(name)
     if view is None:
         # An image with a broken link tells nothing.
-        return _badge(Badge(name[:63], "no such member", BADGE_COLOURS["out"]), 404)
+        return _badge(pages, name[:63], said("no such member"), "out", 404)
     status = snapshot.status(view, now)
-    return _badge(Badge(name, state_word(status.state), BADGE_COLOURS[_level(status)]))
+    return _badge(pages, name, state_word(status.state), _level(status))
 
 
-def _badge(given: Badge, status: int = 200) -> web.Response:
-    return web.Response(text=given.svg(), status=status, content_type="image/svg+xml", headers=_BADGE_HEADERS)
+def _badge(pages: Pages, name: str, word: str, level: str, status: int = 200) -> web.Response:
+    language = LANGUAGE.get()
+    svg = Badge(name, pages.say(word), BADGE_COLOURS[level], language).svg()
+    headers = in_language(language, _BADGE_HEADERS)
+    return web.Response(text=svg, status=status, content_type="image/svg+xml", headers=headers)

@@ -40,12 +40,22 @@ def test_a_copy_can_be_said_too() -> None:
     assert translated(sentence, lookup) == "member-1: voll"
 
 
+def test_a_number_is_written_as_its_language_does() -> None:
+    for value, english, german in ((99.5, "99.5 %", "99,5 %"), (100.0, "100 %", "100 %"), (7, "7 %", "7 %")):
+        sentence = said("%(number)s %%", number=value)
+        assert (sentence, translated(sentence, lookup)) == (english, english)
+        told = joined(": ", ["b 0.5", sentence])
+        assert translated(told, lookup, lambda number: f"{number:g}".replace(".", ",")) == f"b 0.5: {german}"
+    assert is_said(said("%(number)s %%", number=99.5))
+    assert translated(0.5, lookup) == "0.5"
+
+
 def test_whose_words_they_are() -> None:
     assert is_said(said("full"))
     assert is_said(said("%(name)s is full", name="member-1"))
-    for value in ("5 min", "99.87 %", "3 d"):
+    for value in ("5 min", "3 d"):
         assert is_said(said("in trouble for %(span)s", span=value)), value
-    for value in ("5 mines", "no 5 min", "5 min and more"):
+    for value in ("5 mines", "no 5 min", "5 min and more", "99.87 %"):
         assert not is_said(said("in trouble for %(span)s", span=value)), value
     assert not is_said("It says so itself.")
     assert not is_said(joined(" ", [said("full"), "It says so itself."]))

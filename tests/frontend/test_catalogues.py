@@ -12,6 +12,7 @@ from babel.messages.catalog import Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
+from contract.sentences import said
 from frontend.catalogues import choose_language, read_catalogues
 from frontend.middlewares import install
 from frontend.page_config import parse_page_config
@@ -122,6 +123,19 @@ def test_catalogues_of_several_packages_are_joined(tmp_path: Path) -> None:
     assert found["de"].translations.gettext("One") == "One auf Deutsch"
     assert found["de"].scripts == {"One": "One auf Deutsch", "Two": "Two auf Deutsch"}
     assert found["en"].translations.gettext("One") == "One"
+
+
+def test_numbers_are_written_as_in_their_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The machine's own language counts for nothing.
+    monkeypatch.setattr("babel.numbers.LC_NUMERIC", "fr_FR")
+    for name in ("de", "xx"):
+        (tmp_path / f"{name}.po").write_text('msgid "%(number)s %%"\nmsgstr "%(number)s %%"\n')
+    found = read_catalogues([tmp_path])
+    for value, english, german in ((99.44, "99.44", "99,44"), (0.0005, "0.0005", "0,0005"), (12e3, "12000", "12000")):
+        # How a language that is not known writes them, nobody knows.
+        for name, number in (("en", english), ("de", german), ("xx", english)):
+            assert found[name].say(value) == number
+            assert found[name].say(said("%(number)s %%", number=value)) == f"{number} %"
 
 
 async def test_pages_speak_german(client: Client) -> None:

@@ -80,6 +80,11 @@ async def test_launches_are_remembered_here_and_forgotten_on_wish(service: Servi
     await expect(link).to_be_hidden()
     await page.reload()
     await expect(page.get_by_role("heading", name="You launched lately")).to_be_hidden()
+    # Come back to as it was left, the page tells of what was launched meanwhile.
+    kept = [{"href": "/v2/gh/o/r/main", "label": "o/r", "ref": "main"}]
+    await page.evaluate("kept => localStorage.setItem('manybinder:recent', JSON.stringify(kept))", kept)
+    await page.evaluate("window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await expect(page.locator("#recent-list li")).to_have_text(["o/r main"])
 
 
 async def test_what_is_no_launch_hides_none_that_is_remembered(service: Service, page: Page) -> None:

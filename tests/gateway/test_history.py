@@ -28,7 +28,8 @@ from gateway.core.transitions import ProbeResult
 from gateway.engines.chronicle import Chronicle
 from gateway.engines.fleet import Fleet
 from gateway.engines.records import Records
-from gateway.web.plots import percent, plot
+from gateway.web.figures import percent
+from gateway.web.plots import plot
 
 GOOD, DEAD = ProbeResult(True, True), ProbeResult(False, False, "It could not be reached: connection refused.")
 KEY = Ed25519PrivateKey.generate()

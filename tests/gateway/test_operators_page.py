@@ -112,7 +112,11 @@ async def test_members_are_drained_weighed_and_suspended_and_it_stands_in_the_lo
     await gateway.until_state("member-1", "available")
     await browser.post("members/member-2/weight", weight="0.5")
     await until(lambda: gateway.parts.fleet.snapshot.members[1].weight == 0.5)
-    assert "set by hand" in (await browser.get())[1]
+    for language, told in (("en", "Weight 0.5, set by hand."), ("de", "Gewicht 0,5, von Hand gesetzt.")):
+        page = (await browser.get(**{"Accept-Language": language}))[1]
+        assert told in page
+        # The browser shows it as its user writes numbers, and sends it so again.
+        assert 'name="weight" type="number" min="0" step="any" value="0.5"' in page
     await browser.post("members/member-2/registered")
     await until(lambda: gateway.parts.fleet.snapshot.members[1].weight == 1)
     await browser.post("members/member-2/policy", policy="suspended")

@@ -34,11 +34,27 @@ from tests.gateway.test_operators import ADMIN, BOSS, OWNER, VIEWER, ask
 ATOM = "{http://www.w3.org/2005/Atom}"
 
 
-async def text(gateway: Gateway, path: str, status: int = 200) -> str:
-    """What an address answers."""
-    async with gateway.http.get(gateway.url + path) as response:
+LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+
+
+async def text(gateway: Gateway, path: str, status: int = 200, language: str = "en") -> str:
+    """What an address answers who asks for a language, and that it depends on that."""
+    async with gateway.http.get(gateway.url + path, headers={"Accept-Language": language}) as response:
         assert response.status == status
+        if not path.startswith("api/"):
+            assert response.headers["Content-Language"] == language
+            assert "Accept-Language" in response.headers["Vary"]
         return await response.text()
+
+
+async def entries(gateway: Gateway, language: str = "en") -> dict[str, tuple[str, str]]:
+    """Title and text of each entry of the feed, by its id."""
+    feed = ET.fromstring(await text(gateway, "status.atom", language=language))  # noqa: S314 - our own
+    assert feed.attrib[LANG] == language
+    told = [
+        [item.findtext(ATOM + name) or "" for name in ("id", "title", "content")] for item in feed.iter(f"{ATOM}entry")
+    ]
+    return {key: (title, content) for key, title, content in told}
 
 
 async def federations(gateway: Gateway) -> AsyncIterator[dict[str, Any]]:
@@ -68,8 +84,7 @@ async def test_the_page_tells_state_reason_facts_and_history_and_groups_by_regio
     for name in ("Sessions", "Launches under way", "Launches in 24 h", "Versions"):
         assert f"<dt>{name}</dt>" in card
     assert card.count('role="img"') == 2
-    async with gateway.http.get(f"{gateway.url}status", headers={"Accept-Language": "de"}) as response:
-        assert "<dt>Sitzungen</dt>" in await response.text()
+    assert "<dt>Sitzungen</dt>" in await text(gateway, "status", language="de")
     # It happened just now, and stands in the page, the history and the feed.
     assert "member-2 is unreachable" in page.split('id="standing"')[1]
     kept = json.loads(await text(gateway, "api/v1/federation/history"))
@@ -105,8 +120,8 @@ async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter
     async with gateway.http.post(f"{gateway.url}api/v1/reports", data=fakes[0].signed(report)) as response:
         assert response.status == 204
     hour = history.start_of(gateway.parts.fleet.now(), history.HOUR)
-    past = Launches(ready=3, failed=1, times=dict.fromkeys(history.launched(11).times, 3))
-    slot = history.slot_value(history.Slot(hour, {}, past))
+    past = Launches(ready=7, failed=1, times=dict.fromkeys(history.launched(11).times, 7))
+    slot = history.slot_value(history.Slot(hour, {0: history.Seconds(200, 100, 0)}, past))
     await gateway.parts.records.write(Change(history.HISTORY, history.slot_key("member-1", hour, history.HOUR), slot))
     page = await text(gateway, "status")
     found = figures(page, "member-1")
@@ -115,8 +130,8 @@ async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter
         "Sessions": "7 of 10 free, 3 running",
         "Builds": "1 of 4 running",
         "Launches under way": "0",
-        "Launches in 24 h": "4",
-        "Success rate": "75 %",
+        "Launches in 24 h": "8",
+        "Success rate": "87.5 %",
         "Median time to ready": "11 s",
         "Weight": "0.5",
         "Versions": "binderhub fake 1.0, builder process, repo2docker 2026.4",
@@ -130,10 +145,18 @@ async def test_a_card_has_every_figure_and_stands_with_its_region(start: Starter
     }
     marks = re.findall(r'<h3 class="region">(.*?)</h3>|<h4><a href="[^"]*" id="link-(.*?)"', page)
     assert ["".join(mark) for mark in marks] == ["asia", "member-2", "eu", "member-1", "Elsewhere", "member-3"]
-    async with gateway.http.get(f"{gateway.url}status", headers={"Accept-Language": "de"}) as response:
-        found = figures(await response.text(), "member-1")
+    german = await text(gateway, "status", language="de")
+    found = figures(german, "member-1")
     assert (found["Sitzungen"], found["Builds"]) == ("7 von 10 frei, 3 aktiv", "1 von 4 aktiv")
     assert re.fullmatch(r"vor \d+ s", found["Letzte Meldung"])
+    assert (found["Erfolgsquote"], found["Gewicht"]) == ("87,5 %", "0,5")
+    # Beside the bars, and in what is said of them to who does not see them.
+    shares = re.findall(r"available (\d+)\.(\d+) %", page)
+    assert shares
+    assert shares == re.findall(r"verfügbar (\d+),(\d+) %", german)
+    for whole, part in shares:
+        assert f"in rotation {whole}.{part} % of the time" in page
+        assert f"dabei in {whole},{part} % der bekannten Zeit" in german
 
 
 async def test_whoever_asks_at_the_same_time_gets_the_same_page_under_a_nonce_of_their_own(start: Starter) -> None:
@@ -179,14 +202,21 @@ async def test_badges_tell_the_states_and_a_name_can_hold_anything(start: Starte
     gateway = await start.gateway(2, name='Föderation <"&>')
     await gateway.members[1].stop()
     await gateway.until_state("member-2", "unreachable")
-    for path, said in (
-        ("status/badge.svg", 'Föderation <"&>: 1 of 2 members'),
-        ("status/member-1/badge.svg", "member-1: available"),
-        ("status/member-2/badge.svg", "member-2: unreachable"),
+    whole, svg = 'Föderation <"&>', "{http://www.w3.org/2000/svg}"
+    for path, status, name, told in (
+        ("status/badge.svg", 200, whole, {"en": "1 of 2 members", "de": "1 von 2 Mitgliedern"}),
+        ("status/member-1/badge.svg", 200, "member-1", {"en": "available", "de": "verfügbar"}),
+        ("status/member-2/badge.svg", 200, "member-2", {"en": "unreachable", "de": "nicht erreichbar"}),
+        ("status/nobody/badge.svg", 404, "nobody", {"en": "no such member", "de": "kein solches Mitglied"}),
     ):
-        badge = ET.fromstring(await text(gateway, path))  # noqa: S314 - our own
-        assert badge.attrib["aria-label"] == said
-    assert "no such member" in await text(gateway, "status/nobody/badge.svg", 404)
+        for language, word in told.items():
+            badge = ET.fromstring(await text(gateway, path, status, language))  # noqa: S314 - our own
+            assert badge.attrib[LANG] == language
+            assert badge.attrib["aria-label"] == badge.findtext(f"{svg}title") == f"{name}: {word}"
+            assert [item.text for item in badge.iter(f"{svg}text")] == [name, word]
+    # A browser that has kept the one of another state or language asks again.
+    for language, query in (("en", "1%20of%202%20members"), ("de", "1%20von%202%20Mitgliedern")):
+        assert f'src="/status/badge.svg?{query}"' in await text(gateway, "status", language=language)
 
 
 async def test_the_stream_tells_each_change_and_ends_with_the_gateway(start: Starter) -> None:
@@ -285,11 +315,43 @@ async def test_a_gateway_whose_redis_is_away_says_so_on_its_page(start: Starter)
     assert "The gateway is degraded" in await text(gateway, "status.atom")
 
 
-async def test_the_feed_tells_states_in_their_words(start: Starter) -> None:
-    gateway = await start.gateway(1)
-    back = Happened(gateway.parts.fleet.now(), "half_open", "3 launches failed.")
-    await gateway.parts.records.write(incident_change(Incident("member-1", 0, back.at, None, (back,))))
-    assert "half-open: 3 launches failed." in await text(gateway, "status.atom")
+async def test_the_feed_tells_states_in_the_words_of_its_readers_language_and_keeps_what_was_written(
+    start: Starter,
+) -> None:
+    gateway = await start.gateway(1, admin=ADMIN)
+    now = gateway.parts.fleet.now()
+    back, over = Happened(now - 300, "half_open", "3 launches failed."), Happened(now, "over", "It is well again.")
+    down = Happened(now, "unavailable", "member-1 is half_open.")
+    for incident in (
+        Incident("member-1", 0, back.at, now, (back, over)),
+        Incident(history.WHOLE, 0, now, None, (down,)),
+    ):
+        await gateway.parts.records.write(incident_change(incident))
+    for note in ({"text": "Wir ziehen um."}, {"text": "New disks.", "member": "member-1"}):
+        assert (await ask(gateway, BOSS, "POST", "notes", note))[0] == 201
+    english, german = await entries(gateway), await entries(gateway, "de")
+    assert german.keys() == english.keys()
+    told = {title: (german[key], content) for key, (title, content) in english.items()}
+    assert told.keys() == {
+        "member-1 is half-open (over, after 5 min)",
+        "No member takes launches",
+        "A note from the operators",
+        "A note about member-1",
+    }
+    assert told["A note from the operators"] == (("Ein Hinweis der Betreibenden", "Wir ziehen um."), "Wir ziehen um.")
+    assert told["A note about member-1"] == (("Ein Hinweis zu member-1", "New disks."), "New disks.")
+    (title, content), in_english = told["No member takes launches"]
+    assert title == "Kein Mitglied nimmt Starts an"
+    assert content == in_english
+    (title, content), in_english = told["member-1 is half-open (over, after 5 min)"]
+    assert title == "member-1: kommt zurück (vorbei, nach 5 min)"
+    assert [line.partition(" ")[2] for line in content.splitlines()] == [
+        "kommt zurück: 3 launches failed.",
+        "It is well again.",
+    ]
+    assert content.replace("kommt zurück", "half-open") == in_english
+    # Each is kept for a while in its own language.
+    assert (await entries(gateway), await entries(gateway, "de")) == (english, german)
 
 
 def test_the_headline_says_what_matters_most() -> None:

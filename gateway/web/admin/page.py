@@ -30,8 +30,8 @@ from gateway.web.admin.login import set_cookie
 from gateway.web.admin.members import members_wire
 from gateway.web.admin.operators import TYPED_FOR, TYPED_PREFIX
 from gateway.web.admin.routes import ROUTES
+from gateway.web.figures import span
 from gateway.web.parts import PARTS, Parts
-from gateway.web.plots import span
 from servicekit.problems import Problem
 
 logger = logging.getLogger(__name__)
