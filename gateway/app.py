@@ -44,14 +44,13 @@ from gateway.engines.joining import Joining
 from gateway.engines.launches import Launches
 from gateway.engines.log import WRITE_EVERY, Log
 from gateway.engines.means import Means
-from gateway.engines.policies import APPLY_EVERY, Policies
+from gateway.engines.policies import Policies
 from gateway.engines.prober import Prober
 from gateway.engines.proposals import Proposals
 from gateway.engines.queue import LOOK_EVERY, LaunchQueue
 from gateway.engines.quotas import PROLONG_EVERY, Quotas
 from gateway.engines.records import SYNC_EVERY, Records
 from gateway.engines.redirects import Redirects
-from gateway.engines.registry import APPLY_EVERY as REGISTER_EVERY
 from gateway.engines.registry import Registry, joined
 from gateway.engines.reload import Reload
 from gateway.engines.replicas import BEAT_EVERY, Replicas
@@ -254,8 +253,9 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     add_gateway_routes(app, parts, settings.admin.public_url)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
-        policies.refresh()
-        registry.refresh()
+        for refresh in (policies.refresh, registry.refresh):
+            refresh()
+            records.on_change(refresh)
         prober.start()
         if archive:
             archive.start(tasks)
@@ -268,9 +268,7 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
         tasks.every("share records", SYNC_EVERY, records.sync)
         tasks.every("write the log", WRITE_EVERY, log.write)
         tasks.every("enforce bans", ENFORCE_EVERY, banning.enforce)
-        tasks.every("apply registrations", REGISTER_EVERY, registry.apply)
         tasks.every("look for members to check", CHECK_EVERY, conformance.look)
-        tasks.every("apply policies", APPLY_EVERY, policies.apply)
         tasks.every("keep proposals", 1.0, proposals.keep)
         tasks.every("keep places under quotas", PROLONG_EVERY, quotas.prolong)
         tasks.every("look at the queue", LOOK_EVERY, queue.look)

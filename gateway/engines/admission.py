@@ -34,7 +34,7 @@ class Admission:
         self._rules = rules_of(settings, records.book)
         self.changed = asyncio.Event()
         """Set at each change of the rules; whoever waits for it clears it."""
-        records.changed = self._renew
+        records.on_change(self._renew)
 
     @property
     def rules(self) -> Rules:

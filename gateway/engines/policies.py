@@ -9,9 +9,6 @@ from gateway.core.wanted import wanted_policy
 from gateway.engines.fleet import Fleet
 from gateway.engines.records import Records
 
-#: Seconds between two looks at them.
-APPLY_EVERY = 0.5
-
 
 class Policies:
     """Brings the fleet up to date with the records."""
@@ -19,12 +16,11 @@ class Policies:
     def __init__(self, records: Records, fleet: Fleet) -> None:
         self._records, self._fleet = records, fleet
 
-    async def apply(self) -> None:
-        """Go by what the records say now."""
-        self.refresh()
-
     def refresh(self) -> None:
-        """A member without a record, or with one that is not understood, is active and has its registered weight."""
+        """Go by what the records say now.
+
+        A member without a record, or with one that is not understood, is active and has its registered weight.
+        """
         weights = self._records.book.of(WEIGHT)
         joined = self._records.book.of(MEMBER)
         for view in self._fleet.snapshot.members:

@@ -51,8 +51,11 @@ class Records:
         """The stamps of what the store has under known names, and nobody can read."""
         self._writing: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
-        self.changed: Callable[[], None] = lambda: None
-        """Is called after each change of the book."""
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call it after each change of the book: what was decided is in force before whoever decided it hears so."""
+        self._listeners.append(listener)
 
     def seal_anew(self) -> None:
         """Look at all that the store holds, soon; what no key opens any more is written anew.
@@ -147,7 +150,12 @@ class Records:
         await asyncio.to_thread(self._file.save, new)
         for record in new:
             self.book.take(record)
-        self.changed()
+        for listener in self._listeners:
+            try:
+                listener()
+            except Exception:
+                # What is kept is kept, whoever cannot go by it.
+                logger.exception("a change of the records is not taken in")
 
     def _is_newer(self, record: Record) -> bool:
         known = self.book.get(record.kind, record.key)

@@ -18,9 +18,6 @@ from gateway.engines.reports import Reports
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at what other replicas have registered.
-APPLY_EVERY = 0.5
-
 
 def joined(book: Book, configured: Sequence[str]) -> dict[str, Registration]:
     """The members that have joined, by name, without those whose names the configuration gives to others.
@@ -85,12 +82,8 @@ class Registry:
         self._members, self._report_keys = tuple(members), report_keys
         self._renew(settings)
 
-    async def apply(self) -> None:
-        """Go by what the records say now."""
-        self.refresh()
-
     def refresh(self) -> None:
-        """The same at once."""
+        """Go by what the records say now."""
         if self._registrations() != self._applied:
             self._renew(self._fleet.settings)
 

@@ -15,7 +15,7 @@ from gateway.core.fleet import Policy
 from gateway.core.records import Change
 from gateway.web.admin.page import FORMS
 from gateway.web.admin.routes import ROUTES
-from tests.gateway.harness import Gateway, Starter, until
+from tests.gateway.harness import Gateway, Starter
 from tests.gateway.joining import OPEN, TOKEN, join, join_token
 from tests.gateway.test_operators import ADMIN, BOSS, OWNER, VIEWER, ask
 
@@ -106,21 +106,20 @@ async def test_members_are_drained_weighed_and_suspended_and_it_stands_in_the_lo
 ) -> None:
     await browser.log_in(BOSS)
     status, page = await browser.post("members/member-1/policy", policy="draining")
-    assert (status, "It is set." in page) == (303, True)
-    await gateway.until_state("member-1", "draining")
-    await browser.post("members/member-1/policy", policy="active")
-    await gateway.until_state("member-1", "available")
+    # It is so as soon as it is said, and can be taken back.
+    assert (status, "It is set." in page, 'aria-label="Undrain member-1"' in page) == (303, True, True)
+    assert gateway.parts.fleet.snapshot.members[0].state == "draining"
+    _, page = await browser.post("members/member-1/policy", policy="active")
+    assert 'aria-label="Drain member-1"' in page
     await browser.post("members/member-2/weight", weight="0.5")
-    await until(lambda: gateway.parts.fleet.snapshot.members[1].weight == 0.5)
     for language, told in (("en", "Weight 0.5, set by hand."), ("de", "Gewicht 0,5, von Hand gesetzt.")):
         page = (await browser.get(**{"Accept-Language": language}))[1]
         assert told in page
         # The browser shows it as its user writes numbers, and sends it so again.
         assert 'name="weight" type="number" min="0" step="any" value="0.5"' in page
-    await browser.post("members/member-2/registered")
-    await until(lambda: gateway.parts.fleet.snapshot.members[1].weight == 1)
-    await browser.post("members/member-2/policy", policy="suspended")
-    await gateway.until_state("member-2", "suspended")
+    assert "set by hand" not in (await browser.post("members/member-2/registered"))[1]
+    _, page = await browser.post("members/member-2/policy", policy="suspended")
+    assert 'aria-label="Activate member-2"' in page
     for field in ("weight=much", "weight=-1", "weight="):
         name, _, value = field.partition("=")
         status, page = await browser.post("members/member-1/weight", **{name: value})
@@ -158,12 +157,17 @@ async def test_bans_proposals_quotas_notes_and_decisions(gateway: Gateway, brows
     assert "Nobody is banned." in (await browser.get())[1]
     status, page = await browser.post("bans/add", kind="network", value="not a network")
     assert status == 422
-    assert 'role="alert"' in page
+    # Where the form is, which still has what was typed.
+    bans = page[page.index('aria-labelledby="bans"') : page.index('aria-labelledby="quotas"')]
+    assert 'role="alert"' in bans
+    assert '<option value="network" selected>' in bans
+    assert 'value="not a network"' in bans
     assert (await browser.post("quotas/set", name="github.com/org/course", limit="300"))[0] == 303
     assert gateway.parts.admission.rules.quotas.repos["github.com/org/course"] == 300
     assert (await browser.post("quotas/set", name="total", limit=""))[0] == 303
     for limit in ("many", "9" * 5000):
-        assert (await browser.post("quotas/set", name="total", limit=limit))[0] == 422
+        status, page = await browser.post("quotas/set", name="total", limit=limit)
+        assert (status, 'name="name" value="total"' in page, f'value="{limit}"' in page) == (422, True, True)
     page = (await browser.get())[1]
     assert 'action="/admin/quotas/drop?name=github.com/org/course"' in page
     status, page = await browser.post("quotas/drop?name=github.com/org/course")
@@ -251,7 +255,9 @@ async def test_a_member_is_accepted_checked_suspended_and_activated_and_a_propos
         ):
             status, page = await browser.press(button)
             assert (status, said in page) == (303, True), button
-            await gateway.until_state("newcomer", state)
+            view = gateway.parts.fleet.snapshot.get("newcomer")
+            assert view is not None
+            assert view.state == state
         status, page = await browser.press("Dismiss")
         assert (status, "The proposal is dismissed." in page) == (303, True)
         assert "newcomer proposes" not in page

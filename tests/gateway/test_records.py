@@ -255,7 +255,7 @@ async def test_after_an_outage_nothing_is_missed_that_was_written_over_an_older_
 async def test_whoever_goes_away_while_a_decision_is_kept_has_made_it(tmp_path: Path) -> None:
     one = _records(tmp_path, MemoryState(), "one")
     changed = asyncio.Event()
-    one.changed = changed.set
+    one.on_change(changed.set)
     for n in range(20):
         changed.clear()
         writing = asyncio.create_task(one.write(Change("ban", f"b{n}", {"v": n})))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -124,7 +125,11 @@ async def show(request: web.Request) -> web.Response:
         # Who comes without anything is told how to get in, and not that something is wrong.
         came_with = hdrs.AUTHORIZATION in request.headers or _cookie(request)
         return _entrance(request, 401, problem.detail if came_with else "")
-    return await _page(request, operator, done=FORMS.get(request.query.get("done", "")))
+    done = FORMS.get(request.query.get("done", ""))
+    if done is not None:
+        # Another replica may have done it.
+        await request.app[PARTS].records.sync()
+    return await _page(request, operator, form=done)
 
 
 async def log_in(request: web.Request) -> web.Response:
@@ -179,7 +184,7 @@ def _doing(form: FormOf) -> WebHandler:
             await asked.require(scope, request.match_info.get("member"))
             await handler(asked)
         except Problem as problem:
-            return await _page(request, operator, status=problem.status, error=problem.detail)
+            return await _page(request, operator, status=problem.status, form=form, error=problem.detail, given=given)
         route = next(name for name, item in FORMS.items() if item is form)
         return _see(parts, f"?done={route.replace('{member}', '%7Bmember%7D')}#{form.section}")
 
@@ -213,8 +218,15 @@ def _entrance(request: web.Request, status: int, error: str) -> web.Response:
 
 
 async def _page(
-    request: web.Request, operator: Operator, *, status: int = 200, error: str = "", done: FormOf | None = None
+    request: web.Request,
+    operator: Operator,
+    *,
+    status: int = 200,
+    form: FormOf | None = None,
+    error: str = "",
+    given: Form = MappingProxyType({}),
 ) -> web.Response:
+    """The page, which says of a form that it is done, or why not; then what was ``given`` stands there again."""
     parts, now = request.app[PARTS], request.app[PARTS].fleet.now()
     log = {
         kind: await entries_wire(parts, operator, Query(kinds=frozenset({kind}), limit=SHOWN))
@@ -229,8 +241,9 @@ async def _page(
         path=parts.public_path,
         own_path=parts.site.path,
         error=error,
-        done=done.done if done else "",
-        section=done.section if done else "",
+        done=form.done if form and not error else "",
+        section=form.section if form else "",
+        given=given,
         operator=operator,
         until=_clock(operator.until) if operator.until else "",
         may=lambda scope, member=None: refusal(operator, Scope(scope), member) is None,
