@@ -45,6 +45,9 @@ async def client() -> AsyncIterator[Client]:
         ("https://nbviewer.org/urls/raw.githubusercontent.com/o/r/main/b.ipynb", Link("gh", "o/r/main", "b.ipynb")),
         ("https://raw.githubusercontent.com/o/r/refs/heads/dev/b.ipynb", Link("gh", "o/r/dev", "b.ipynb")),
         ("https://colab.research.google.com/github/o/r/blob/main/b.ipynb", Link("gh", "o/r/main", "b.ipynb")),
+        ("https://github.dev/o/r/blob/main/b.ipynb", Link("gh", "o/r/main", "b.ipynb")),
+        ("https://github.dev/o/r/pull/12", Link("gh", "o/r/refs/pull/12/head")),
+        ("https://vscode.dev/github/o/r/tree/dev", Link("gh", "o/r/dev")),
         ("https://gist.github.com/user/0af9e8", Link("gist", "user/0af9e8")),
         ("https://gist.github.com/user/0af9e8.git", Link("gist", "user/0af9e8")),
         (
