@@ -134,6 +134,15 @@ async def test_a_link_is_understood(client: Client) -> None:
     }
 
 
+async def test_what_has_no_refs_is_at_none(client: Client) -> None:
+    told = await (await client.get("/base/api/v1/link", params={"repo": "10.5281/zenodo.3242074"})).json()
+    assert (told["label"], told["ref"]) == ("10.5281/zenodo.3242074", "")
+    record = await (await client.get(told["launch_path"])).text()
+    repository = await (await client.get("/base/v2/gh/o/r/main")).text()
+    assert "<code>HEAD</code>" not in record
+    assert "<code>main</code>" in repository
+
+
 async def test_a_link_with_contents_of_another_repository(client: Client) -> None:
     params = {"repo": "o/env", "path": "a.ipynb", "content": "https://github.com/o/course", "branch": "2026"}
     response = await client.get("/base/api/v1/link", params=params)
