@@ -49,7 +49,9 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
         here = request.rel_url.raw_path_qs
-        return pages.response("confirm.html", headers=_HEADERS, spec=spec, ref=ref, og_title=title, og_url=link, here=here)
+        return pages.response(
+            "confirm.html", headers=_HEADERS, spec=spec, ref=ref, og_title=title, og_url=link, here=here
+        )
     origin = origin_of(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST))
     token = make_build_token(site.build_token_secret, path_spec, origin, now)
     build_url = f"{site.public_url}build/{path_spec}"

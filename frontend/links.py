@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from frontend.archive_links import DOI_PROVIDERS, archive_spec
+from frontend.badges import addresses
 from frontend.repository_pages import LinkError, Page, github_page, other_page
 from frontend.viewers import gist_spec, shown_address
 
@@ -79,6 +80,10 @@ def parse_link(text: str, ref: str = "", path: str = "") -> Link:
     text, ref, path = text.strip(), ref.strip(), path.strip().strip("/")
     if not text:
         raise LinkError("Give the address of a repository.")
+    # Whoever pastes a badge means where it leads.
+    launches = [address for address in addresses(text) if _LAUNCH_LINK.search(address.partition("?")[0])]
+    if len(launches) == 1:
+        text = launches[0]
     if any(ord(character) < 0x21 or ord(character) == 0x7F for character in text):
         raise LinkError("The address of a repository has no spaces in it.")
     if archived := archive_spec(text):

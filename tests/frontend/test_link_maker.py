@@ -189,3 +189,23 @@ async def test_the_form_sends_to_the_launch_page(client: Client) -> None:
 async def test_a_link_may_be_brought_along(client: Client) -> None:
     html = await (await client.get("/base/", params={"repo": "https://x.example/v2/gh/o/r/main"})).text()
     assert 'value="https://x.example/v2/gh/o/r/main"' in html
+
+
+LAUNCH = "https://b.example/v2/gh/o/r/main?labpath=a(1).ipynb"
+
+
+@pytest.mark.parametrize(
+    ("badge", "status"),
+    [
+        (f"[![Binder](https://b.example/badge_logo.svg)]({LAUNCH})", 200),
+        (f".. image:: https://b.example/badge_logo.svg\n   :target: {LAUNCH}", 200),
+        (f'<a href="{LAUNCH}"><img src="https://b.example/badge_logo.svg"></a>', 200),
+        (f"[a]({LAUNCH}) [b](https://b.example/v2/gh/o/other/main)", 400),
+    ],
+)
+async def test_a_badge_is_its_launch_link(client: Client, badge: str, status: int) -> None:
+    response = await client.get("/base/api/v1/link", params={"repo": badge})
+    assert response.status == status
+    if status == 200:
+        told = await response.json()
+        assert (told["spec"], told["path"]) == ("gh/o/r/main", "a(1).ipynb")
