@@ -42,12 +42,16 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         )
     description = pages.providers.description(spec.provider)
     label = label_of(spec)
+    # What has no refs, such as a record, is at none.
+    ref = spec.ref if description["ref"]["enabled"] else ""
     provider_name = pages.say(description["displayName"])
     title = f"{provider_name}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
         # No token, and nothing that starts by itself: whoever made the link does not decide what runs here.
         here = request.rel_url.raw_path_qs
-        return pages.response("confirm.html", headers=_HEADERS, spec=spec, og_title=title, og_url=link, here=here)
+        return pages.response(
+            "confirm.html", headers=_HEADERS, spec=spec, ref=ref, og_title=title, og_url=link, here=here
+        )
     origin = origin_of(request.headers.get(hdrs.ORIGIN), request.headers.get(hdrs.HOST))
     token = make_build_token(site.build_token_secret, path_spec, origin, now)
     build_url = f"{site.public_url}build/{path_spec}"
@@ -62,7 +66,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             "buildPath": site.path(f"build/{path_spec}"),
             "launchesPath": site.path("api/v1/launches/"),
             "memberCookie": site.member_cookie,
-            "recent": {"label": label, "ref": spec.ref},
+            "recent": {"label": label, "ref": ref},
             "repoUrl": spec.repo_url if spec.repo_url.startswith("http") else "",
             "issuesUrl": f"{spec.repo_url}/issues/new" if spec.provider == "gh" else "",
             "reportUrl": site.face.report_url,
@@ -71,6 +75,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
             ],
         },
         spec=spec,
+        ref=ref,
         label=label,
         provider_name=provider_name,
         opens=query.get("labpath") or query.get("filepath") or query.get("urlpath") or "",

@@ -38,12 +38,14 @@ async def understood(request: web.Request) -> web.Response:
     except ProviderError as error:
         # Providers speak English, whatever the page's language.
         raise Problem(400, "Bad Request", str(error), parameter="repo", lang="en") from error
+    description = pages.providers.description(spec.provider)
     answer = {
         "provider": spec.provider,
-        "provider_name": pages.say(pages.providers.description(spec.provider)["displayName"]),
+        "provider_name": pages.say(description["displayName"]),
         "label": label_of(spec),
         "repo_url": spec.repo_url,
-        "ref": spec.ref,
+        # What has no refs is at none.
+        "ref": spec.ref if description["ref"]["enabled"] else "",
         "path": link.path,
         "opens": next(iter(link.query.values()), ""),
         "launch_url": pages.site.public_url + link.launch_path,

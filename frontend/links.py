@@ -1,8 +1,8 @@
 """From whatever people paste to a provider and a spec.
 
-Understands pages and clone URLs of GitHub, GitLab, Bitbucket and Gitea, any Git server's URL, the scp-style form,
-``org/repo``, DOIs and pages of archives, viewers of notebooks, and launch links of any Binder.  Pure; whether a spec is
-good is for its provider to say.
+Understands pages and clone URLs of repository hosts, any Git server's URL, the scp-style form, ``org/repo``, DOIs and
+pages of archives, viewers of notebooks, and launch links of any Binder.  Pure; whether a spec is good is for its
+provider to say.
 """
 
 import re
@@ -12,7 +12,11 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from frontend.archive_links import DOI_PROVIDERS, archive_spec
+from frontend.badges import addresses
+from frontend.repository_pages import LinkError, Page, github_page, other_page
 from frontend.viewers import gist_spec, shown_address
+
+__all__ = ["Link", "LinkError", "make_link", "opening", "parse_link"]
 
 GITHUB = "github.com"
 
@@ -28,17 +32,6 @@ _HOST_AND_PATH = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:\d+)?/.+")
 _LOCAL = re.compile(r"[./~\\]|[A-Za-z]:[\\/]|file:", re.IGNORECASE)
 
 _DEFAULT_REF = "HEAD"
-
-
-class LinkError(ValueError):
-    """A text that leads to no repository; the message is a sentence for the visitor.
-
-    ``sentence`` is the message with names (``%(text)s``) in place of what it is about, to be found in a catalogue.
-    """
-
-    def __init__(self, sentence: str, **values: str) -> None:
-        super().__init__(sentence % values)
-        self.sentence, self.values = sentence, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +72,6 @@ class Link:
         return f"v2/{self.path_spec}" + (f"?{query}" if query else "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """What a page of a repository host is about."""
-
-    repository: str
-    rest: str = ""
-    is_directory: bool = False
-
-
 def parse_link(text: str, ref: str = "", path: str = "") -> Link:
     """Read a pasted text.  ``ref`` and ``path``, where given, go before what the text says.
 
@@ -96,14 +80,18 @@ def parse_link(text: str, ref: str = "", path: str = "") -> Link:
     text, ref, path = text.strip(), ref.strip(), path.strip().strip("/")
     if not text:
         raise LinkError("Give the address of a repository.")
+    # Whoever pastes a badge means where it leads.
+    launches = [address for address in addresses(text) if _LAUNCH_LINK.search(address.partition("?")[0])]
+    if len(launches) == 1:
+        text = launches[0]
     if any(ord(character) < 0x21 or ord(character) == 0x7F for character in text):
         raise LinkError("The address of a repository has no spaces in it.")
     if archived := archive_spec(text):
         return Link(*archived, path)
     if _SHORT.fullmatch(text) and ".." not in text and not text.endswith("/."):
-        return _link(GITHUB, f"https://{GITHUB}/{text}", _Page(text), ref, path)
+        return _link(GITHUB, f"https://{GITHUB}/{text}", Page(text), ref, path)
     if "://" not in text and (scp := _SCP_STYLE.fullmatch(text)):
-        return _link(scp["host"].lower(), text, _Page(scp["path"].strip("/")), ref, path)
+        return _link(scp["host"].lower(), text, Page(scp["path"].strip("/")), ref, path)
     if _LOCAL.match(text):
         raise LinkError("A path on this computer cannot be launched: give an address that everyone can reach.")
     if not _SCHEME.match(text):
@@ -185,10 +173,10 @@ def _from_url(url: str, ref: str, path: str) -> Link:
         raise LinkError("%(url)s names a host and no repository.", url=repr(url[:200]))
     plain = host.removeprefix("www.")
     if plain == GITHUB and port in (None, 22, 80, 443):
-        return _link(GITHUB, url, _github_page(unquote(parts.path)), ref, path)
+        return _link(GITHUB, url, github_page(unquote(parts.path)), ref, path)
     if parts.scheme.lower() not in ("http", "https"):
-        return _link(plain, url, _Page(parts.path), ref, path)
-    page = _other_page(plain, unquote(parts.path))
+        return _link(plain, url, Page(parts.path), ref, path)
+    page = other_page(plain, unquote(parts.path))
     authority = parts.netloc.lower()
     return _link(plain, f"{parts.scheme.lower()}://{authority}{quote(page.repository)}", page, ref, path)
 
@@ -204,49 +192,10 @@ def _from_launch_link(provider: str, spec: str, search: str, ref: str, path: str
     return Link(provider, spec, found, urlpath="" if found else query.get("urlpath", ""))
 
 
-def _github_page(path: str) -> _Page:
-    owner, _, rest = path.strip("/").partition("/")
-    repo, _, rest = rest.partition("/")
-    repo = repo.removesuffix(".git")
-    if not owner or not repo:
-        raise LinkError("The address names a GitHub user and no repository.")
-    kind, _, rest = rest.partition("/")
-    if kind in ("tree", "blob", "raw", "edit", "blame", "commits", "commit"):
-        return _Page(f"{owner}/{repo}", rest, is_directory=kind in ("tree", "commits"))
-    if kind == "releases" and rest.startswith("tag/"):
-        return _Page(f"{owner}/{repo}", rest.removeprefix("tag/"))
-    return _Page(f"{owner}/{repo}")
-
-
-def _other_page(host: str, path: str) -> _Page:
-    """The repository's own path, and what stands behind it on a page of a host that people know."""
-    path = "/" + path.strip("/")
-    if found := re.fullmatch(r"(.+?)/-/(tree|blob|raw|blame|commits|commit)/(.+)", path):  # GitLab
-        return _Page(f"{found[1]}.git", found[3], is_directory=found[2] in ("tree", "commits"))
-    if found := re.fullmatch(r"(/[^/]+/[^/]+)/(?:src|raw)/(?:branch|tag|commit)/(.+)", path):  # Gitea
-        return _Page(found[1], found[2], is_directory=not _has_suffix(found[2]))
-    if host == "bitbucket.org" and (found := re.fullmatch(r"(/[^/]+/[^/]+)/src/(.+)", path)):
-        return _Page(found[1], found[2], is_directory=not _has_suffix(found[2]))
-    if host == "gitlab.com":
-        if found := re.fullmatch(r"(.+?)/(tree|blob)/(.+)", path):
-            return _Page(f"{found[1]}.git", found[3], is_directory=found[2] == "tree")
-        # GitLab redirects to the form with this ending; naming it saves the detour.
-        return _Page(path if path.endswith(".git") else f"{path.partition('/-/')[0]}.git")
-    return _Page(path)
-
-
-def _has_suffix(path: str) -> bool:
-    return "." in path.rpartition("/")[2]
-
-
-def _link(host: str, url: str, page: _Page, ref: str, path: str) -> Link:
+def _link(host: str, url: str, page: Page, ref: str, path: str) -> Link:
     """Put ref and path together; a ref that is given may tell where a page's ends."""
-    rest = page.rest.strip("/")
-    if ref and (rest == ref or rest.startswith(f"{ref}/")):
-        page_path = rest[len(ref) + 1 :]
-    else:
-        page_ref, _, page_path = rest.partition("/")
-        ref = ref or page_ref or _DEFAULT_REF
+    ref, page_path = page.ref_and_path(ref)
+    ref = ref or _DEFAULT_REF
     quoted_ref = quote(ref)
     if host == GITHUB:
         repository = page.repository.removesuffix(".git").strip("/")

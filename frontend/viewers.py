@@ -1,6 +1,6 @@
 """From the address of a page that shows a notebook to the address of what it shows; pure.
 
-nbviewer, Colab, raw files of GitHub, links of nbgitpuller, and gists.
+nbviewer, Colab, GitHub's editor, raw files of GitHub, links of nbgitpuller, and gists.
 """
 
 import re
@@ -35,7 +35,9 @@ def _shown(url: str) -> str:
     host = (parts.hostname or "").lower().removeprefix("www.")
     if host in _NBVIEWERS:
         return _in_nbviewer(parts.path) or url
-    if host == "colab.research.google.com" and (found := _GITHUB_PATH.fullmatch(parts.path)):
+    if host == "github.dev":
+        return f"https://github.com{parts.path}"
+    if host in ("colab.research.google.com", "vscode.dev") and (found := _GITHUB_PATH.fullmatch(parts.path)):
         return f"https://github.com/{found['rest']}"
     if host == "raw.githubusercontent.com" and (found := _RAW_PATH.fullmatch(parts.path)):
         return f"https://github.com/{found['owner']}/{found['repo']}/blob/{found['rest']}"

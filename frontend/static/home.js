@@ -80,19 +80,27 @@ function show(link, problem, lang = "") {
   element("error")?.remove();
   if (problem) repo.setAttribute("aria-invalid", "true");
   else repo.removeAttribute("aria-invalid");
-  const words = link && { provider: link.provider_name, repo: link.label, ref: link.ref, path: link.opens };
   element("understood").classList.toggle("wrong", Boolean(problem));
   if (lang) element("understood").lang = lang;
   else element("understood").removeAttribute("lang");
-  element("understood").textContent = problem || (!link ? "" : link.opens
-    ? _("%(provider)s: %(repo)s at %(ref)s, opens %(path)s", words)
-    : _("%(provider)s: %(repo)s at %(ref)s", words));
+  element("understood").textContent = problem || (link ? described(link) : "");
   // An empty field tells what the link means by itself.
-  element("ref").placeholder = link?.ref || "HEAD";
+  element("ref").placeholder = link?.ref ?? "HEAD";
   element("path").placeholder = link?.opens ?? "";
   element("share-empty").hidden = Boolean(link);
   element("share-full").hidden = !link;
   if (link) share(link.launch_url);
+}
+
+/** What is understood, in one line; a record of an archive has no ref. */
+function described(link) {
+  const words = { provider: link.provider_name, repo: link.label, ref: link.ref, path: link.opens };
+  if (!link.ref) {
+    return link.opens ? _("%(provider)s: %(repo)s, opens %(path)s", words) : _("%(provider)s: %(repo)s", words);
+  }
+  return link.opens
+    ? _("%(provider)s: %(repo)s at %(ref)s, opens %(path)s", words)
+    : _("%(provider)s: %(repo)s at %(ref)s", words);
 }
 
 function share(url) {

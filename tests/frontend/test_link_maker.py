@@ -45,6 +45,9 @@ async def client() -> AsyncIterator[Client]:
         ("https://nbviewer.org/urls/raw.githubusercontent.com/o/r/main/b.ipynb", Link("gh", "o/r/main", "b.ipynb")),
         ("https://raw.githubusercontent.com/o/r/refs/heads/dev/b.ipynb", Link("gh", "o/r/dev", "b.ipynb")),
         ("https://colab.research.google.com/github/o/r/blob/main/b.ipynb", Link("gh", "o/r/main", "b.ipynb")),
+        ("https://github.dev/o/r/blob/main/b.ipynb", Link("gh", "o/r/main", "b.ipynb")),
+        ("https://github.dev/o/r/pull/12", Link("gh", "o/r/refs/pull/12/head")),
+        ("https://vscode.dev/github/o/r/tree/dev", Link("gh", "o/r/dev")),
         ("https://gist.github.com/user/0af9e8", Link("gist", "user/0af9e8")),
         ("https://gist.github.com/user/0af9e8.git", Link("gist", "user/0af9e8")),
         (
@@ -131,6 +134,15 @@ async def test_a_link_is_understood(client: Client) -> None:
     }
 
 
+async def test_what_has_no_refs_is_at_none(client: Client) -> None:
+    told = await (await client.get("/base/api/v1/link", params={"repo": "10.5281/zenodo.3242074"})).json()
+    assert (told["label"], told["ref"]) == ("10.5281/zenodo.3242074", "")
+    record = await (await client.get(told["launch_path"])).text()
+    repository = await (await client.get("/base/v2/gh/o/r/main")).text()
+    assert "<code>HEAD</code>" not in record
+    assert "<code>main</code>" in repository
+
+
 async def test_a_link_with_contents_of_another_repository(client: Client) -> None:
     params = {"repo": "o/env", "path": "a.ipynb", "content": "https://github.com/o/course", "branch": "2026"}
     response = await client.get("/base/api/v1/link", params=params)
@@ -177,3 +189,23 @@ async def test_the_form_sends_to_the_launch_page(client: Client) -> None:
 async def test_a_link_may_be_brought_along(client: Client) -> None:
     html = await (await client.get("/base/", params={"repo": "https://x.example/v2/gh/o/r/main"})).text()
     assert 'value="https://x.example/v2/gh/o/r/main"' in html
+
+
+LAUNCH = "https://b.example/v2/gh/o/r/main?labpath=a(1).ipynb"
+
+
+@pytest.mark.parametrize(
+    ("badge", "status"),
+    [
+        (f"[![Binder](https://b.example/badge_logo.svg)]({LAUNCH})", 200),
+        (f".. image:: https://b.example/badge_logo.svg\n   :target: {LAUNCH}", 200),
+        (f'<a href="{LAUNCH}"><img src="https://b.example/badge_logo.svg"></a>', 200),
+        (f"[a]({LAUNCH}) [b](https://b.example/v2/gh/o/other/main)", 400),
+    ],
+)
+async def test_a_badge_is_its_launch_link(client: Client, badge: str, status: int) -> None:
+    response = await client.get("/base/api/v1/link", params={"repo": badge})
+    assert response.status == status
+    if status == 200:
+        told = await response.json()
+        assert (told["spec"], told["path"]) == ("gh/o/r/main", "a(1).ipynb")

@@ -34,6 +34,17 @@ def git(url: str, ref: str = "HEAD", path: str = "", *, is_directory: bool = Fal
         ("https://github.com/o/r/commit/0123456", Link("gh", "o/r/0123456")),
         ("https://github.com/o/r/releases/tag/v1", Link("gh", "o/r/v1")),
         ("https://github.com/o/r/issues/1", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r/pull/12", Link("gh", "o/r/refs/pull/12/head")),
+        ("https://github.com/o/r/pull/12/files#diff-1", Link("gh", "o/r/refs/pull/12/head")),
+        ("https://github.com/o/r/pull/12/commits", Link("gh", "o/r/refs/pull/12/head")),
+        (f"https://github.com/o/r/pull/12/commits/{'a' * 40}", Link("gh", f"o/r/{'a' * 40}")),
+        ("https://github.com/o/r/pull/new/dev", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r/pulls", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r/wiki/Home", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r/actions/runs/12", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r/settings", Link("gh", "o/r/HEAD")),
+        ("https://github.com/o/r/blob/refs/heads/main/a.ipynb", Link("gh", "o/r/main", "a.ipynb")),
+        ("https://github.com/o/r/tree/refs/pull/12/head/dir", Link("gh", "o/r/refs/pull/12/head", "dir", True)),
         ("git@github.com:o/r.git", Link("gh", "o/r/HEAD")),
         ("ssh://git@github.com/o/r.git", Link("gh", "o/r/HEAD")),
         ("git://github.com/o/r.git", Link("gh", "o/r/HEAD")),
@@ -41,6 +52,30 @@ def git(url: str, ref: str = "HEAD", path: str = "", *, is_directory: bool = Fal
         ("https://gitlab.com/g/r.git", git("https://gitlab.com/g/r.git")),
         ("https://gitlab.com/g/r/-/tree/dev/dir", git("https://gitlab.com/g/r.git", "dev", "dir", is_directory=True)),
         ("https://gitlab.com/g/r/-/issues", git("https://gitlab.com/g/r.git")),
+        (
+            "https://gitlab.com/g/s/r/-/merge_requests/5",
+            git("https://gitlab.com/g/s/r.git", "refs/merge-requests/5/head"),
+        ),
+        ("https://gitlab.com/g/r/merge_requests/5", git("https://gitlab.com/g/r.git", "refs/merge-requests/5/head")),
+        (
+            "https://git.example.org/g/r/-/merge_requests/5/diffs?commit_id=1",
+            git("https://git.example.org/g/r.git", "refs/merge-requests/5/head"),
+        ),
+        ("https://gitlab.com/g/r/-/merge_requests", git("https://gitlab.com/g/r.git")),
+        ("https://git.example.org/g/r/-/issues/3", git("https://git.example.org/g/r.git")),
+        ("https://gitlab.com/-/snippets/3", None),
+        ("https://codeberg.org/o/r/pulls/7/files", git("https://codeberg.org/o/r", "refs/pull/7/head")),
+        ("https://codeberg.org/o/r/issues/7", git("https://codeberg.org/o/r")),
+        ("https://bitbucket.org/o/r/issues", git("https://bitbucket.org/o/r")),
+        ("https://bitbucket.org/o/r/pull-requests/3/diff", None),
+        ("https://huggingface.co/spaces/o/n", git("https://huggingface.co/spaces/o/n")),
+        ("https://huggingface.co/spaces/o/n/blob/main/x", git("https://huggingface.co/spaces/o/n", "main", "x")),
+        ("https://huggingface.co/datasets/o/n/viewer", git("https://huggingface.co/datasets/o/n")),
+        ("https://huggingface.co/o/n/discussions/1", git("https://huggingface.co/o/n")),
+        (
+            "https://huggingface.co/o/n/tree/refs%2Fpr%2F1/d",
+            git("https://huggingface.co/o/n", "refs/pr/1", "d", is_directory=True),
+        ),
         ("https://git.example.org/g/r/-/blob/main/a.ipynb", git("https://git.example.org/g/r.git", "main", "a.ipynb")),
         ("https://codeberg.org/o/r/src/branch/main/a.ipynb", git("https://codeberg.org/o/r", "main", "a.ipynb")),
         ("https://bitbucket.org/o/r/src/main/dir", git("https://bitbucket.org/o/r", "main", "dir", is_directory=True)),
@@ -110,6 +145,7 @@ def test_what_leads_nowhere(text: str) -> None:
 def test_a_ref_and_a_path_that_are_given_go_first() -> None:
     page = "https://github.com/o/r/blob/feature/x/dir/a.ipynb"
     assert parse_link(page, ref="feature/x") == Link("gh", "o/r/feature/x", "dir/a.ipynb")
+    assert parse_link("https://github.com/o/r/pull/12", ref="v1") == Link("gh", "o/r/v1")
     assert parse_link(page, ref="v1") == Link("gh", "o/r/v1", "x/dir/a.ipynb")
     assert parse_link("o/r", path="/a b.ipynb") == Link("gh", "o/r/HEAD", "a b.ipynb")
     assert parse_link("https://mybinder.org/v2/gh/o/r/main?labpath=a", ref="v1") == Link("gh", "o/r/v1", "a")

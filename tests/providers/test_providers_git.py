@@ -51,6 +51,9 @@ def commits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     git(work, "tag", "-a", "-m", "annotated", "v1", found["v1"])
     git(work, "update-ref", "refs/heads/twin", found["twin-branch"])
     git(work, "update-ref", "refs/tags/twin", found["twin-tag"])
+    for ref in ("refs/pull/7/head", "refs/merge-requests/5/head"):
+        found[ref] = git(work, "commit-tree", "-m", ref, tree)
+        git(work, "update-ref", ref, found[ref])
     git(work, "update-server-info")
     return {**found, "root": str(root)}
 
@@ -94,6 +97,8 @@ async def resolve() -> AsyncIterator[Resolve]:
         ("refs/tags/v1", "v1"),
         ("twin", "twin-branch"),
         ("tags/twin", "twin-tag"),
+        ("refs/pull/7/head", "refs/pull/7/head"),
+        ("refs/merge-requests/5/head", "refs/merge-requests/5/head"),
     ],
 )
 async def test_refs(

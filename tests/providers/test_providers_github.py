@@ -62,6 +62,13 @@ async def test_a_branch_becomes_a_commit(providers: Providers) -> None:
     assert (resolved.spec.repo, resolved.spec.repo_url) == ("github.com/org/repo", "https://github.com/Org/Repo")
 
 
+async def test_a_pull_request_becomes_a_commit(github: FakeGitHub, providers: Providers) -> None:
+    github.add("org/pulled", **{"refs/pull/12/head": C})
+    resolved = await providers.resolve(providers.parse("gh/org/pulled/refs/pull/12/head"))
+    assert (resolved.commit, resolved.resolved_spec) == (C, f"gh/org/pulled/{C}")
+    assert str(github.requests[-1]).count("/repos/org/pulled/commits/refs/pull/12/head") == 1
+
+
 async def test_a_ref_with_slashes_and_spaces_encoded(providers: Providers) -> None:
     with pytest.raises(SpecError):
         providers.parse("gh/Org/Repo/feature/x%20y")  # Git knows no spaces in refs
