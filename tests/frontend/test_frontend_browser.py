@@ -63,8 +63,8 @@ async def test_a_build_that_is_held_back_links_its_log_and_can_be_forced(service
     log = "https://member.example/api/v1/builds/abc/log"
     said = (
         "This commit of the repository failed to build 1 s ago:\n"
-        "binder/requirements.txt could not be installed: No solution found when resolving dependencies: Because nunpy was"
-        " not found in the package registry and you require nunpy==9.9, we can conclude that your requirements are"
+        "binder/requirements.txt could not be installed: No solution found when resolving dependencies: Because nunpy"
+        " was not found in the package registry and you require nunpy==9.9, we can conclude that your requirements are"
         " unsatisfiable.\nIt is tried again in 60 s.\n"
     )
     await service.tell(failed(Failure.USER, said, reason="held", retry_after_s=59.2, log_url=log))
@@ -554,7 +554,8 @@ async def test_a_place_found_is_kept_where_the_log_lets_go_of_its_beginning(serv
         const counts = [count()];
         const before = [mark(), top()];
         for (let burst = 0; burst < 2; burst += 1) { tell(3_000); await painted(); counts.push(count()); }
-        return [before, [mark(), top()], output.querySelectorAll("mark").length, counts, output.textContent.split("\\n").length];
+        const found = output.querySelectorAll("mark").length;
+        return [before, [mark(), top()], found, counts, output.textContent.split("\\n").length];
     }""")
     assert before[0] == "line 10"
     assert after == before

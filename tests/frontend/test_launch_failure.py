@@ -42,7 +42,7 @@ UNSATISFIABLE = "we can conclude that your requirements are unsatisfiable."
 def test_the_whole_requirement_is_taken_from_what_uv_says() -> None:
     logs = {
         f"Because nope was not found in the package registry and you require nope==9.9, {UNSATISFIABLE}": "nope==9.9",
-        f"Because nope was not found in the package registry and you require\n    nope>=1,<2, {UNSATISFIABLE}": "nope>=1,<2",
+        f"Because nope was not found in the package registry and you require\n  x>=1,<2, {UNSATISFIABLE}": "x>=1,<2",
         f"Because nope was not found in the package registry and you require nope, {UNSATISFIABLE}": "nope",
         "Because nope was not found in the package registry and b==1 depends on nope, we can conclude": "nope",
         f"Because there is no version of six==0.1 and you require six==0.1, {UNSATISFIABLE}": "six==0.1",
