@@ -18,9 +18,10 @@ function kindOf(event, fault) {
 const KINDS = {
   cancelled: () => ({ title: said("Cancelled"), advice: [] }),
   abandoned: () => ({ title: said("The launch was given up"), advice: [_("Try again, and keep this page open until the session is there.")] }),
-  held: () => ({
+  held: (_event, fault) => ({
     title: said("The last build of this commit failed"),
     advice: [
+      ...(fault ? [fault.advice] : []),
       _("If the repository has changed, launch its new commit."),
       _("If what failed lay outside of the repository, build it again now."),
     ],
@@ -85,10 +86,14 @@ const RULES = [
   [/No matching distribution found for ([^\n(]+?)(?: \(from -r (\S+) \(line (\d+)\)\))?\s*$/m, (m) => line(m[2] ?? "requirements.txt", m[3], m[1], absent())],
   [/Invalid requirement: '([^'\n]+)'[^\n]*\(from line (\d+) of ([^\n)]+)\)/, (m) => line(m[3], m[2], m[1], _("This line is no requirement that pip can read."))],
   [/Invalid requirement: ["']?([^"'\n:]+)/, (m) => line("requirements.txt", "", m[1], _("This line is no requirement that pip can read."))],
-  // uv.
-  [/Because ([\w.\-[\]]+) was not found in the package registry/, absentIn("requirements.txt")],
-  [/there (?:is|are) no versions? of ([^\s,]+)/, absentIn("requirements.txt")],
-  [/Because only [^\n]{1,200}? (?:is|are) available and you require ([^\s,]+)/, absentIn("requirements.txt")],
+  // uv. A requirement holds commas, and one may follow it: "and you require x>=1,<2, we can conclude …".
+  [
+    /Because ([\w.\-[\]]+) was not found in the package registry(?:\s+and\s+you\s+require\s+(\S+?),?(?=\s|$))?/,
+    (m) => line("requirements.txt", "", m[2] ?? m[1], absent()),
+  ],
+  [/there (?:is|are) no versions? of (\S+?),?(?=\s|$)/, absentIn("requirements.txt")],
+  [/Because only [^\n]{1,200}? (?:is|are) available\s+and you require (\S+?),?(?=\s|$)/, absentIn("requirements.txt")],
+  [/Because only the following versions of [^\n]{1,200}? are available:[^]{1,1000}?\sand you require (\S+?),?(?=\s|$)/, absentIn("requirements.txt")],
   [/Couldn't parse requirement in `([^`\n]+)` at position \d+\s*\n?[^\n]*\n\s*([^\n^]+)/, (m) => line(m[1], "", m[2], _("This line is no requirement that can be read."))],
   // conda and mamba.
   [/nothing provides (?:requested )?([^\n,]+)/, absentIn("environment.yml")],

@@ -139,7 +139,8 @@ function fail(event, said = "en") {
   element("failure-title").textContent = _(title);
   element("failure-message").textContent = event.message.trim();
   element("failure-message").lang = said;
-  if (kind === "fault") showFault(fault);
+  // What is held back has failed for the same reason as before.
+  if (fault && ["fault", "held"].includes(kind)) showFault(fault);
   if (Number.isFinite(event.retry_after_s)) {
     advice.push(_("Try again in %(time)s.", { time: about(event.retry_after_s) }));
   }
@@ -149,7 +150,7 @@ function fail(event, said = "en") {
   element("retry").hidden = kind === "forbidden";
   // Without the fragment: a link to where the page is already would lead nowhere.
   element("retry").href = window.location.pathname + window.location.search;
-  element("change").hidden = !["not_found", "fault", "repository"].includes(kind);
+  element("change").hidden = !["not_found", "fault", "repository", "held"].includes(kind);
   // What helps stands out: the same again does not where the link or the repository needs a change.
   element("retry").classList.toggle("primary", !["not_found", "repository", "held"].includes(kind));
   if (kind === "not_found") {

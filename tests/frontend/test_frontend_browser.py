@@ -61,9 +61,18 @@ async def test_a_failure_is_told_with_its_log_and_not_repeated(service: Service,
 async def test_a_build_that_is_held_back_links_its_log_and_can_be_forced(service: Service, page: Page) -> None:
     await page.goto(f"{service.url}v2/gh/org/repo/main?labpath=index.ipynb")
     log = "https://member.example/api/v1/builds/abc/log"
-    held = failed(Failure.USER, "It is tried again in 60 s.\n", reason="held", retry_after_s=59.2, log_url=log)
-    await service.tell(held)
+    said = (
+        "This commit of the repository failed to build 1 s ago:\n"
+        "binder/requirements.txt could not be installed: No solution found when resolving dependencies: Because nunpy"
+        " was not found in the package registry and you require nunpy==9.9, we can conclude that your requirements are"
+        " unsatisfiable.\nIt is tried again in 60 s.\n"
+    )
+    await service.tell(failed(Failure.USER, said, reason="held", retry_after_s=59.2, log_url=log))
     await expect(page.get_by_role("alert")).to_contain_text("Try again in 1 min.")
+    await expect(page.get_by_role("alert")).to_contain_text("check the spelling and the version")
+    await expect(page.locator("#fault-where")).to_contain_text("requirements.txt")
+    await expect(page.locator("#fault-line")).to_have_text("nunpy==9.9")
+    await expect(page.get_by_role("link", name="Change the link")).to_be_visible()
     await expect(page.get_by_role("link", name="The whole log of the build")).to_have_attribute("href", log)
     report = await page.get_by_role("link", name="Report this").get_attribute("href")
     assert report is not None
@@ -498,3 +507,57 @@ async def test_the_log_is_searched_copied_and_saved(service: Service, page: Page
         await page.get_by_role("button", name="Download").click()
     download = await saving.value
     assert (await download.path()).read_text().startswith("line 0: Collecting package\n")
+
+
+async def test_what_is_searched_for_is_found_in_what_comes_later(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    await service.tell(*(event(Phase.BUILDING, f"line {n}: Collecting package\n") for n in range(60)))
+    await page.get_by_text("Log", exact=True).click()
+    found, log = page.locator("#log-found"), page.locator("#log")
+    await page.get_by_label("Search the log").fill("wheel")
+    await expect(found).to_have_text("not found")
+    await service.tell(event(Phase.BUILDING, "Building wh"), event(Phase.BUILDING, "eel\n"))
+    await expect(found).to_have_text("1 of 1")
+    await page.get_by_label("Search the log").fill("line 1")
+    await expect(found).to_have_text("1 of 11")
+    await page.keyboard.press("Enter")
+    await expect(found).to_have_text("2 of 11")
+    place = await log.evaluate("(log) => log.scrollTop")
+    await service.tell(event(Phase.BUILDING, "a Line 1 and li"))
+    await expect(found).to_have_text("2 of 12")
+    await service.tell(event(Phase.BUILDING, "ne 1 again\n" + "more\n" * 50))
+    await expect(found).to_have_text("2 of 13")
+    await expect(log.locator("mark")).to_have_text(["line 1"] * 11 + ["Line 1", "line 1"])
+    assert await log.evaluate("(log) => [...log.querySelectorAll('mark')].findIndex((m) => m.matches('.here'))") == 1
+    assert await log.evaluate("(log) => log.scrollTop") == place
+    assert (await log.inner_text()).count("a Line 1 and line 1 again\nmore\n") == 1
+
+
+async def test_a_place_found_is_kept_where_the_log_lets_go_of_its_beginning(service: Service, page: Page) -> None:
+    await page.goto(f"{service.url}v2/gh/org/repo/main")
+    before, after, found, counts, shown = await page.evaluate("""async () => {
+        const { LaunchLog } = await import(`${window.pageConfig.baseUrl}static/launch-log.js`);
+        const log = new LaunchLog(document.getElementById("log-box"));
+        const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        const [search, output] = [document.getElementById("log-search"), document.getElementById("log")];
+        let told = 0;
+        const tell = (lines) => { for (const end = told + lines; told < end; told += 1) log.add(`line ${told};\n`); };
+        tell(20_000);
+        log.open();
+        await log.loading;
+        search.value = "000;";
+        search.dispatchEvent(new Event("input"));
+        for (let n = 0; n < 9; n += 1) search.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+        const count = () => document.getElementById("log-found").textContent;
+        const mark = () => output.querySelector(".here").previousSibling.data.split("\\n").at(-1);
+        const top = () => Math.round(output.querySelector(".here").getBoundingClientRect().top);
+        const counts = [count()];
+        const before = [mark(), top()];
+        for (let burst = 0; burst < 2; burst += 1) { tell(3_000); await painted(); counts.push(count()); }
+        const found = output.querySelectorAll("mark").length;
+        return [before, [mark(), top()], found, counts, output.textContent.split("\\n").length];
+    }""")
+    assert before[0] == "line 10"
+    assert after == before
+    assert (found, shown) == (20, 20_001)
+    assert counts == ["10 of 19", "10 of 22", "5 of 20"]

@@ -36,6 +36,24 @@ def test_the_line_at_fault_is_found_in_what_tools_print() -> None:
     ]
 
 
+UNSATISFIABLE = "we can conclude that your requirements are unsatisfiable."
+
+
+def test_the_whole_requirement_is_taken_from_what_uv_says() -> None:
+    logs = {
+        f"Because nope was not found in the package registry and you require nope==9.9, {UNSATISFIABLE}": "nope==9.9",
+        f"Because nope was not found in the package registry and you require\n  x>=1,<2, {UNSATISFIABLE}": "x>=1,<2",
+        f"Because nope was not found in the package registry and you require nope, {UNSATISFIABLE}": "nope",
+        "Because nope was not found in the package registry and b==1 depends on nope, we can conclude": "nope",
+        f"Because there is no version of six==0.1 and you require six==0.1, {UNSATISFIABLE}": "six==0.1",
+        f"Because only numpy<=2.5 is available and you require numpy>5,<6, {UNSATISFIABLE}": "numpy>5,<6",
+        "Because only the following versions of nope[x] are available:\n    nope[x]<1\n    nope[x]>=2\n"
+        f"and you require nope[x]>=1,<2, {UNSATISFIABLE}": "nope[x]>=1,<2",
+    }
+    found = [fault and (fault["file"], fault["text"]) for fault in faults_in(list(logs))]
+    assert found == [("requirements.txt", text) for text in logs.values()]
+
+
 def test_no_log_keeps_the_page_busy() -> None:
     """Each of these took for ever, or minutes; a usual log of that length takes a few milliseconds."""
     usual, *others = computed(
@@ -49,6 +67,7 @@ def test_no_log_keeps_the_page_busy() -> None:
             "Couldn't parse requirement in `r` at position 0" + "\n" * 200_000,
             "\u2500 " * 200_000,
             "Invalid requirement: 'a' (from line 1 of " * 10_000,
+            "Because only the following versions of a are available: " * 10_000,
         ],
     )
     assert max(others) < 20 * max(usual, 1), (usual, others)
