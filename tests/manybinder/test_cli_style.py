@@ -17,6 +17,7 @@ from manybinder.cli import cli
 from manybinder.errors import Exit
 from manybinder.terminal import STATE, table
 from tests.fakes.gateway import FakeGateway
+from tests.federation import free_port
 from tests.manybinder.test_cli_client import MEMBERS, manybinder
 
 
@@ -95,9 +96,28 @@ def test_json_is_everywhere_and_every_command_has_a_sentence_of_help() -> None:
     asked = {name for name in commands if name.startswith("admin ")} | {"launch", "status", "explain", "simulate"}
     for name in asked:
         assert any("--json" in parameter.opts for parameter in commands[name].params), name
+    for name in (name for name in commands if name.startswith("admin ")):
+        assert {"--gateway", "--token-file"} <= {option for item in commands[name].params for option in item.opts}, name
     for name, command in commands.items():
         assert command.help, name
         assert command.help.partition("\n")[0].endswith("."), name
+
+
+async def test_the_gateway_and_the_token_may_be_named_after_an_admin_command(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("an-operators-token\n")
+    there, elsewhere = (f"http://127.0.0.1:{free_port()}/" for _ in range(2))
+    token = ("--token-file", str(tmp_path / "token"))
+    for arguments in (
+        ("members", *token, "--gateway", there),
+        ("--gateway", elsewhere, *token, "members", "accept", "member-1", "--gateway", there),
+        ("--token-file", "none", "members", "--gateway", there, "accept", "member-1", *token),
+    ):
+        result = await manybinder("admin", *arguments, environ={"MANYBINDER_GATEWAY": elsewhere})
+        assert (result.code, result.out) == (Exit.UNREACHABLE, ""), result.err
+        assert result.err.startswith(f"manybinder: cannot reach {there}: ")
+    wrong = await manybinder("admin", "whoami", *token, "--gateway", "ftp://example.org")
+    assert wrong.code == Exit.USAGE
+    assert "'--gateway'" in wrong.err
 
 
 def test_the_exit_codes_and_the_commands_are_those_of_the_docs() -> None:
