@@ -50,9 +50,7 @@ async def told_of(stdout: int, gateway: FakeGateway, *arguments: str) -> list[st
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-async def test_an_output_that_takes_nothing_is_an_error_in_one_line(
-    gateway: FakeGateway, arguments: list[str]
-) -> None:
+async def test_an_output_that_takes_nothing_is_an_error_in_one_line(gateway: FakeGateway, arguments: list[str]) -> None:
     lines = await told_of(os.open("/dev/full", os.O_WRONLY), gateway, *arguments)
     assert lines.pop() == "manybinder: cannot write to standard output: No space left on device"
     # A launch has told its phases before.
