@@ -13,7 +13,7 @@ from yarl import URL
 from contract import json_types
 from manybinder import public_api
 from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_people, for_results, plain, table
+from manybinder.terminal import for_people, plain, print_result, table
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ def show(operator: Operator, rows: Sequence[Mapping[str, Any]], columns: Mapping
     if not rows:
         for_people().print(none)
         return Exit.DONE
-    for_results().print(table(tuple(columns.values()), ([row.get(name, "") for name in columns] for row in rows)))
+    print_result(table(tuple(columns.values()), ([row.get(name, "") for name in columns] for row in rows)))
     return Exit.DONE
 
 

@@ -11,7 +11,7 @@ from manybinder.admin_members_cli import alerts, join_token, join_tokens, member
 from manybinder.admin_state_cli import backup, export, import_, restore
 from manybinder.admin_tokens_cli import tokens
 from manybinder.errors import Exit
-from manybinder.options import gateway_option, json_everywhere
+from manybinder.options import gateway_option, options_everywhere
 
 if TYPE_CHECKING:
     from manybinder.admin import Operator
@@ -248,4 +248,4 @@ def _policy(operator: "Operator", member: str, policy: str, before: str = "") ->
 
 
 # Last, when every command of the group is known.
-json_everywhere(admin)
+options_everywhere(admin)

@@ -1,7 +1,6 @@
 """The command line: reads arguments, hands them on, and turns what comes of it into an exit code."""
 
 import asyncio
-import io
 import math
 import sys
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any, Literal, NoReturn
 
 import click
 
+from manybinder import stdout
 from manybinder.admin_cli import admin
-from manybinder.errors import CommandError, Exit
+from manybinder.errors import CommandError, Exit, error_line
 from manybinder.member_cli import member
 from manybinder.options import gateway_option
 
@@ -253,9 +253,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Half a surrogate pair in somebody's message has no UTF-8; escaped like this it is good JSON.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    stdout.prepare()
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -263,8 +261,11 @@ def _run() -> int:
         return Exit.USAGE
     except CommandError as error:
         if str(error):
-            click.echo(f"manybinder: {error}", err=True)
+            click.echo(error_line(error), err=True)
         return error.code
+    except stdout.CannotWriteError as error:
+        click.echo(error_line(f"cannot write to standard output: {error.strerror}"), err=True)
+        return Exit.FAILED
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     return int(code or 0)

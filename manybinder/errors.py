@@ -23,3 +23,8 @@ class CommandError(Exception):
     def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+def error_line(error: object) -> str:
+    """How standard error is told of an error: by its program's name, for those who read several programs there."""
+    return f"manybinder: {error}"

@@ -8,7 +8,7 @@ from contract import json_types
 from frontend.links import LinkError, parse_link
 from manybinder import public_api
 from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_results, plain, table
+from manybinder.terminal import plain, print_result, table
 
 
 async def explain(gateway: str, url: str, *, ref: str, as_json: bool) -> Exit:
@@ -26,7 +26,7 @@ async def explain(gateway: str, url: str, *, ref: str, as_json: bool) -> Exit:
     rows = [*_rows(decision, "candidates"), *_rows(decision, "rejected")]
     if rows:
         click.echo()
-        for_results().print(table(("", "MEMBER", "STANDING", "WHY"), rows))
+        print_result(table(("", "MEMBER", "STANDING", "WHY"), rows))
     return Exit.DONE
 
 

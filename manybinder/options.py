@@ -1,10 +1,12 @@
 """Options that several commands have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from contract.units import parse_duration
 from manybinder.addresses import DEFAULT_GATEWAY, base_url
@@ -42,15 +44,27 @@ def duration_option(name: str, *, default: str, help: str) -> Callable[[Callable
     return click.option(name, default=default, show_default=True, callback=_seconds, help=help)
 
 
-def json_everywhere(group: click.Group) -> None:
-    """Let every command of a group take ``--json`` itself as well; the group's ``obj`` has a field ``as_json``."""
+def options_everywhere(group: click.Group) -> None:
+    """Let every command of a group take the group's own options as well: each a field of the group's ``obj``."""
+    _add(group, [_again(option) for option in group.params if isinstance(option, click.Option)])
 
-    def turn_on(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        if value:
-            context.obj = replace(context.obj, as_json=True)
 
+def _add(group: click.Group, options: Sequence[click.Option]) -> None:
     for command in group.commands.values():
         if isinstance(command, click.Group):
-            json_everywhere(command)
-        text = "Print each thing as one line of JSON."
-        command.params.append(click.Option(["--json"], is_flag=True, expose_value=False, callback=turn_on, help=text))
+            _add(command, options)
+        command.params.extend(options)
+
+
+def _again(option: click.Option) -> click.Option:
+    """The same option, which sets its field where it is given, and else leaves that to the group."""
+
+    def set_field(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        name = str(parameter.name)
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            checked = option.callback(context, parameter, value) if option.callback else value
+            context.obj = replace(context.obj, **{name: checked})
+
+    again = copy(option)
+    again.expose_value, again.callback = False, set_field
+    return again

@@ -15,7 +15,7 @@ from gateway.simulator.replay import replay
 from gateway.simulator.setup import Outages, Setup
 from gateway.simulator.trace import Arrival, TraceError, at_load, generate, read_trace
 from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_people, for_results, table
+from manybinder.terminal import for_people, print_result, table
 
 #: What is told of each policy, by heading.
 _COLUMNS = {
@@ -74,7 +74,7 @@ def simulate(options: Options) -> Exit:
             click.echo(json_types.dumps(row))
         rows.append(row)
     if not options.as_json:
-        for_results().print(_table(rows))
+        print_result(_table(rows))
     return Exit.DONE
 
 

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from contract import json_types
 from manybinder import public_api
-from manybinder.errors import CommandError, Exit
-from manybinder.terminal import for_people, for_results, plain, table
+from manybinder.errors import CommandError, Exit, error_line
+from manybinder.terminal import for_people, for_results, plain, print_result, table
 
 _INTERVAL_S = 1.0
 
@@ -29,12 +29,14 @@ async def status(gateway: str, *, as_json: bool, watch: bool) -> Exit:
     async with public_api.client() as http:
         if not watch:
             federation = await _federation(http, gateway)
-            _print_json(federation) if as_json else for_results().print(_shown_federation(federation))
+            _print_json(federation) if as_json else print_result(_shown_federation(federation))
             return Exit.DONE
         if as_json:
             await _watch_json(http, gateway)
+        elif (console := for_results()).is_terminal:
+            await _watch_live(http, gateway, console)
         else:
-            await _watch(http, gateway, for_results())
+            await _watch_changes(http, gateway)
     return Exit.DONE
 
 
@@ -70,35 +72,33 @@ async def _watch_json(http: aiohttp.ClientSession, gateway: str) -> None:
             _print_json(found)
 
 
-async def _watch(http: aiohttp.ClientSession, gateway: str, console: Console) -> None:
-    """On a terminal one table that changes; elsewhere one after the other, whenever there is something new in it."""
-    if not console.is_terminal:
-        await _watch_changes(http, gateway, console)
-        return
+async def _watch_live(http: aiohttp.ClientSession, gateway: str, console: Console) -> None:
+    """One table that changes."""
     with Live(console=console, auto_refresh=False) as live:
         async for found in _looks(http, gateway):
-            shown = (
-                Text(plain(str(found)), style="red") if isinstance(found, CommandError) else _shown_federation(found)
-            )
-            live.update(shown, refresh=True)
+            if isinstance(found, CommandError):
+                live.update(Text(plain(error_line(found)), style="red"), refresh=True)
+            else:
+                live.update(_shown_federation(found), refresh=True)
 
 
-async def _watch_changes(http: aiohttp.ClientSession, gateway: str, console: Console) -> None:
+async def _watch_changes(http: aiohttp.ClientSession, gateway: str) -> None:
+    """One table after the other, whenever there is something new in it."""
     told, shown = "", None
     async for found in _looks(http, gateway):
         told = _tell_once(found, told)
         if not isinstance(found, CommandError) and (news := _news(found)) != shown:
             if shown is not None:
-                console.print()
-            console.print(_shown_federation(found))
+                click.echo()
+            print_result(_shown_federation(found))
             shown = news
 
 
 def _tell_once(found: dict[str, Any] | CommandError, told: str) -> str:
     """Say on standard error why there is no answer, once as long as it is the same; returns what was said."""
-    said = str(found) if isinstance(found, CommandError) else ""
+    said = plain(error_line(found)) if isinstance(found, CommandError) else ""
     if said and said != told:
-        for_people().print(plain(said))
+        click.echo(said, err=True)
     return said
 
 

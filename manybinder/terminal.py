@@ -6,7 +6,8 @@ Colours are for terminals, and not where NO_COLOR is set (https://no-color.org);
 import re
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+import click
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +38,17 @@ def for_results() -> Console:
     """Standard output, for tables that people asked for."""
     console = Console(highlight=False, markup=False, emoji=False)
     return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+
+
+def print_result(result: RenderableType) -> None:
+    """Print what people asked for; off a terminal no line ends in the blanks that fill a table's columns."""
+    console = for_results()
+    if console.is_terminal:
+        console.print(result)
+        return
+    with console.capture() as capture:
+        console.print(result)
+    click.echo("\n".join(line.rstrip(" ") for line in capture.get().split("\n")), nl=False)
 
 
 #: The column whose words have colours, and these.

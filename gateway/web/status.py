@@ -193,7 +193,8 @@ def _facts(view: MemberView, status: Status, launches: Launches, now: float) -> 
         facts.append((said("Median time to ready"), in_seconds(median)))
     if view.weight != 1:
         facts.append((said("Weight"), view.weight))
-    versions = ", ".join(f"{_short(name)} {value}" for name, value in sorted(view.versions.items()))
+    # A member of ours tells its builder's version twice, the second time where BinderHub does.
+    versions = ", ".join(sorted({f"{_short(name)} {value}" for name, value in view.versions.items()}))
     return [*facts, (said("Versions"), versions or said("not known"))]
 
 

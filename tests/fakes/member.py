@@ -164,7 +164,8 @@ class FakeMember:
         return web.json_response(body, status=self.knobs.health_status)
 
     async def _versions(self, _: web.Request) -> web.Response:
-        about = {"builder_info": {"repo2docker-version": "2026.4"}, "binderhub": "fake 1.0", "builder": "process"}
+        builder = {"builder_info": {"repo2docker-version": "2026.4"}, "repo2docker": "2026.4", "builder": "process"}
+        about = {**builder, "binderhub": "fake 1.0"}
         return web.json_response({**about, **self.versions})
 
     async def _cancel(self, request: web.Request) -> web.Response:

@@ -99,6 +99,8 @@ async def test_an_operator_weighs_activates_and_hands_out_tokens(desk: Desk) -> 
     assert (shown["member-1"]["weight"], shown["member-2"]["set"]["policy"]["policy"]) == (0.25, "suspended")
     assert "An operator has set it to suspended: it gets no new launches." in await desk.done("members")
     assert {json.loads(line)["name"] for line in (await desk.done("members", "--json")).splitlines()} == set(shown)
+    code, _, err = await desk.run("members", "--gateway", desk.gateway.url, gateway="http://127.0.0.1:1")
+    assert code == 0, err
     await desk.done("activate", "member-2")
     await desk.done("weight", "member-1", "registered")
     token = (

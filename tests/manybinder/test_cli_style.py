@@ -17,6 +17,7 @@ from manybinder.cli import cli
 from manybinder.errors import Exit
 from manybinder.terminal import STATE, table
 from tests.fakes.gateway import FakeGateway
+from tests.federation import free_port
 from tests.manybinder.test_cli_client import MEMBERS, manybinder
 
 
@@ -66,8 +67,8 @@ async def test_the_state_in_one_line_stands_above_the_members(gateway: FakeGatew
     gateway.status = {"level": "partly", "text": "Members taking launches: 1 of 2; \x1b[31mmember-2 is unreachable."}
     result = await manybinder("status", "--gateway", gateway.url)
     first, second, titles, *members = result.out.splitlines()
-    assert first.rstrip() == "Members taking launches: 1 of 2; member-2 is unreachable."
-    assert (second.strip(), titles.split()[0], len(members)) == ("", "MEMBER", 2)
+    assert first == "Members taking launches: 1 of 2; member-2 is unreachable."
+    assert (second, titles.split()[0], len(members)) == ("", "MEMBER", 2)
 
 
 ROOT = Path(__file__).parents[2]
@@ -95,9 +96,28 @@ def test_json_is_everywhere_and_every_command_has_a_sentence_of_help() -> None:
     asked = {name for name in commands if name.startswith("admin ")} | {"launch", "status", "explain", "simulate"}
     for name in asked:
         assert any("--json" in parameter.opts for parameter in commands[name].params), name
+    for name in (name for name in commands if name.startswith("admin ")):
+        assert {"--gateway", "--token-file"} <= {option for item in commands[name].params for option in item.opts}, name
     for name, command in commands.items():
         assert command.help, name
         assert command.help.partition("\n")[0].endswith("."), name
+
+
+async def test_the_gateway_and_the_token_may_be_named_after_an_admin_command(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("an-operators-token\n")
+    there, elsewhere = (f"http://127.0.0.1:{free_port()}/" for _ in range(2))
+    token = ("--token-file", str(tmp_path / "token"))
+    for arguments in (
+        ("members", *token, "--gateway", there),
+        ("--gateway", elsewhere, *token, "members", "accept", "member-1", "--gateway", there),
+        ("--token-file", "none", "members", "--gateway", there, "accept", "member-1", *token),
+    ):
+        result = await manybinder("admin", *arguments, environ={"MANYBINDER_GATEWAY": elsewhere})
+        assert (result.code, result.out) == (Exit.UNREACHABLE, ""), result.err
+        assert result.err.startswith(f"manybinder: cannot reach {there}: ")
+    wrong = await manybinder("admin", "whoami", *token, "--gateway", "ftp://example.org")
+    assert wrong.code == Exit.USAGE
+    assert "'--gateway'" in wrong.err
 
 
 def test_the_exit_codes_and_the_commands_are_those_of_the_docs() -> None:
@@ -152,14 +172,46 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
     program = Path(sys.executable).parent / "manybinder"
     script = subprocess.run([program, "completion", shell], capture_output=True, text=True, timeout=150, check=True)
     assert "_MANYBINDER_COMPLETE" in script.stdout
-    if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script.stdout, text=True, timeout=60, check=True)
     if shell == "bash":
         environ = {**os.environ, "_MANYBINDER_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
         for words, found in (("manybinder admin dr", "plain,drain\n"), ("manybinder status --wa", "plain,--watch\n")):
             given = {**environ, "COMP_WORDS": words}
             done = subprocess.run([program], capture_output=True, text=True, timeout=150, env=given, check=True)
             assert done.stdout == found
+
+
+#: What asks each shell for the completion of ``manybinder admin dr`` once it has read the script, whose path is in $0
+#: or the first of fish's arguments; zsh completes for a terminal alone, and is asked what it would call.
+_ASKED = {
+    "bash": """
+        source "$0" && complete -p manybinder >/dev/null
+        COMP_WORDS=(manybinder admin dr) COMP_CWORD=2
+        _manybinder_completion manybinder && echo "${COMPREPLY[@]}"
+    """,
+    "zsh": 'autoload -U compinit && compinit -D -u && source "$0" && [[ -n $_comps[manybinder] ]] && echo drain',
+    "fish": 'source $argv[1]; complete -C "manybinder admin dr" | string split -f1 (printf "\\t")',
+}
+_SHELLS = {"bash": ("bash", "--norc", "-c"), "zsh": ("zsh", "-f", "-c"), "fish": ("fish", "--no-config", "-c")}
+
+
+@pytest.mark.slow  # processes
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_that_has_read_its_script_completes(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} on PATH")
+    programs = Path(sys.executable).parent
+    script = tmp_path / "script"
+    made = subprocess.run([programs / "manybinder", "completion", shell], capture_output=True, timeout=150, check=True)
+    script.write_bytes(made.stdout)
+    done = subprocess.run(
+        [*_SHELLS[shell], _ASKED[shell], str(script)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=True,
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+    )
+    assert (done.stdout, done.stderr) == ("drain\n", "")
 
 
 def test_a_table_shows_strangers_words_without_what_a_terminal_would_obey() -> None:
