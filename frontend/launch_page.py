@@ -13,6 +13,7 @@ from frontend.pages import Pages
 from frontend.site import Site
 from frontend.tokens import make_build_token, origin_of
 from providers.base import ProviderError, RepoSpec, UnknownProviderError
+from providers.registry import Providers
 
 # A page of this kind holds a token and depends on where its reader came from.
 _HEADERS = {"Cache-Control": "no-store", "Vary": "Sec-Fetch-Site, Referer"}
@@ -42,8 +43,7 @@ def launch_page(request: web.Request, pages: Pages, now: float) -> web.Response:
         )
     description = pages.providers.description(spec.provider)
     label = label_of(spec)
-    # What has no refs, such as a record, is at none.
-    ref = spec.ref if description["ref"]["enabled"] else ""
+    ref = ref_of(spec, pages.providers)
     provider_name = pages.say(description["displayName"])
     title = f"{provider_name}: {path_spec.partition('/')[2]}"
     if site.confirm_cross_site and comes_from_elsewhere(request):
@@ -109,6 +109,11 @@ def _plain_url(request: web.Request, site: Site, path_spec: str, token: str) -> 
         return ""
     query = [(name, value) for name, value in request.query.items() if name != "build_token"]
     return f"{site.path('plain')}/{path_spec}?{urlencode([*query, ('build_token', token)])}"
+
+
+def ref_of(spec: RepoSpec, providers: Providers) -> str:
+    """The ref of a launch, for people; what has no refs, such as a record of an archive, is at none."""
+    return spec.ref if providers.description(spec.provider)["ref"]["enabled"] else ""
 
 
 def label_of(spec: RepoSpec) -> str:

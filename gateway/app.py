@@ -253,9 +253,8 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
     add_gateway_routes(app, parts, settings.admin.public_url)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
-        for refresh in (policies.refresh, registry.refresh):
-            refresh()
-            records.on_change(refresh)
+        policies.refresh()
+        registry.refresh()
         prober.start()
         if archive:
             archive.start(tasks)
@@ -289,6 +288,9 @@ async def make_app(settings: GatewaySettings, path: Path | None = None) -> web.A
                 launches.close,
             ):
                 stack.push_async_callback(close)
+            # No longer than the tasks run: whoever is new then is not probed any more.
+            for refresh in (policies.refresh, registry.refresh):
+                stack.callback(records.on_change(refresh))
             yield
 
     async def end_launches(_: web.Application) -> None:

@@ -53,9 +53,13 @@ class Records:
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call it after each change of the book: what was decided is in force before whoever decided it hears so."""
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call it after each change of the book, until what is returned is called.
+
+        What was decided is in force before whoever decided it hears so.
+        """
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def seal_anew(self) -> None:
         """Look at all that the store holds, soon; what no key opens any more is written anew.
@@ -150,7 +154,7 @@ class Records:
         await asyncio.to_thread(self._file.save, new)
         for record in new:
             self.book.take(record)
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             try:
                 listener()
             except Exception:

@@ -17,7 +17,7 @@ from contract.events import BuildEvent, Failure, Phase, failed
 from contract.launches import short
 from contract.sentences import said
 from frontend.admission import admit, unknown_launch
-from frontend.launch_page import comes_from_elsewhere, label_of
+from frontend.launch_page import comes_from_elsewhere, label_of, ref_of
 from frontend.login import check_intent
 from frontend.notebook_url import notebook_url
 from frontend.pages import PAGES
@@ -54,7 +54,8 @@ async def begin(request: web.Request) -> web.Response:
             check_intent(request, person, with_token=admitted.with_token)
         if parts.site.confirm_cross_site and comes_from_elsewhere(request):
             here = request.rel_url.raw_path_qs
-            return request.app[PAGES].response("confirm.html", headers=_HEADERS, spec=admitted.spec, here=here)
+            ref = ref_of(admitted.spec, parts.providers)
+            return request.app[PAGES].response("confirm.html", headers=_HEADERS, spec=admitted.spec, ref=ref, here=here)
         visitor = replace(visitor_of(request, parts, client), user=person.name if person else "")
         await admitted_to(parts, admitted.spec, client, counted=False)
         launch = parts.launches.start(admitted.spec, replace(visitor, build_token=True))

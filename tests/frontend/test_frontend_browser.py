@@ -537,6 +537,9 @@ async def test_a_place_found_is_kept_where_the_log_lets_go_of_its_beginning(serv
     await page.goto(f"{service.url}v2/gh/org/repo/main")
     before, after, found, counts, shown = await page.evaluate("""async () => {
         const { LaunchLog } = await import(`${window.pageConfig.baseUrl}static/launch-log.js`);
+        // The page's own log must not open with this one.
+        const own = document.getElementById("log-box");
+        own.replaceWith(own.cloneNode(true));
         const log = new LaunchLog(document.getElementById("log-box"));
         const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
         const [search, output] = [document.getElementById("log-search"), document.getElementById("log")];
