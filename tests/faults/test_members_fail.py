@@ -1,6 +1,7 @@
 """Members that die, hang, or fail each launch: every launch ends in a notebook that runs a cell."""
 
 import asyncio
+import re
 import random
 import time
 
@@ -122,7 +123,8 @@ async def test_a_member_that_fails_every_launch_with_healthy_checks_leaves_rotat
             if ejected:
                 break
         assert ejected is not None
-        assert "launches in a row failed there" in ejected["reason"]
+        # Some in a row, or most of the last ones where one of before comes between.
+        assert re.search(r"\d launches (in a row )?failed there: ", ejected["reason"])
     finally:
         directory.unlink()
         away.rename(directory)
