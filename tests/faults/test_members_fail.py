@@ -1,8 +1,8 @@
 """Members that die, hang, or fail each launch: every launch ends in a notebook that runs a cell."""
 
 import asyncio
-import re
 import random
+import re
 import time
 
 import aiohttp
