@@ -3,7 +3,7 @@
 import html
 import re
 
-_MARKUP = re.compile(r"[<\[]|\.\. |:target:|!\[")
+_MARKUP = re.compile(r"[<\[]|\.\. |:target:")
 _ADDRESS = re.compile(r"https?://[^\s<>\"'\[\]]+", re.IGNORECASE)
 
 

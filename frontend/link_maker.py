@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from frontend.launch_page import label_of
+from frontend.launch_page import label_of, ref_of
 from frontend.links import Link, LinkError, make_link, opening, parse_link
 from frontend.pages import PAGES
 from providers.base import ProviderError, UnknownProviderError
@@ -38,14 +38,12 @@ async def understood(request: web.Request) -> web.Response:
     except ProviderError as error:
         # Providers speak English, whatever the page's language.
         raise Problem(400, "Bad Request", str(error), parameter="repo", lang="en") from error
-    description = pages.providers.description(spec.provider)
     answer = {
         "provider": spec.provider,
-        "provider_name": pages.say(description["displayName"]),
+        "provider_name": pages.say(pages.providers.description(spec.provider)["displayName"]),
         "label": label_of(spec),
         "repo_url": spec.repo_url,
-        # What has no refs is at none.
-        "ref": spec.ref if description["ref"]["enabled"] else "",
+        "ref": ref_of(spec, pages.providers),
         "path": link.path,
         "opens": next(iter(link.query.values()), ""),
         "launch_url": pages.site.public_url + link.launch_path,
