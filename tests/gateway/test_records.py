@@ -272,6 +272,25 @@ async def test_whoever_goes_away_while_a_decision_is_kept_has_made_it(tmp_path: 
     await again.close()
 
 
+async def test_who_cannot_go_by_a_change_keeps_nobody_else_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, told = _records(tmp_path, MemoryState(), "one"), []
+
+    def cannot() -> None:
+        raise ValueError("not understood")
+
+    one.on_change(cannot)
+    end = one.on_change(lambda: told.append(set(one.book.of("ban"))))
+    await one.write(Change("ban", "a", {"v": 1}))
+    assert told == [{"a"}]
+    assert "not understood" in caplog.text
+    end()
+    await one.write(Change("ban", "b", {"v": 1}))
+    assert told == [{"a"}]
+    await one.close()
+
+
 async def test_what_is_decided_while_the_store_is_away_arrives_later(tmp_path: Path) -> None:
     class Away(MemoryState):
         away = True
