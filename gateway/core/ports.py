@@ -110,7 +110,7 @@ class LaunchesPort(Protocol):
 
     @property
     def streams(self) -> int:
-        """How many streams watch a launch."""
+        """How many streams there are, those among them that were only asked for yet."""
 
     def start(self, spec: RepoSpec, visitor: Visitor) -> Launch:
         """Begin a launch; raises :class:`LaunchLimitError`."""
@@ -121,8 +121,11 @@ class LaunchesPort(Protocol):
     async def find(self, launch_id: str) -> Launch | None:
         """A launch that runs, or that has finished not long ago, at any replica; raises :class:`LaunchAwayError`."""
 
+    def streaming(self) -> AbstractContextManager[None]:
+        """Count a stream, for as long as the context lasts: from when it is asked for, before its launch is known."""
+
     def watching(self, launch: Launch) -> AbstractContextManager[None]:
-        """Count a stream as a watcher, for as long as the context lasts."""
+        """Count somebody as a watcher, for as long as the context lasts."""
 
     async def cancel(self, launch: Launch) -> None:
         """End a launch by its visitor's wish; one that has finished stays as it is.

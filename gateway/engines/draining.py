@@ -9,6 +9,9 @@ from gateway.engines.replicas import Replicas
 
 logger = logging.getLogger(__name__)
 
+#: Seconds from a connection to its request, for nearly all.
+MOMENT = 0.5
+
 
 class Draining:
     """``notice`` and ``timeout`` are in seconds; see the settings."""
@@ -22,6 +25,8 @@ class Draining:
         self._replicas.draining = True
         await asyncio.sleep(self._notice)
         await stop_listening()
+        # Who has just been let in has a moment to say what for.
+        await asyncio.sleep(MOMENT)
         if self._launches.streams:
             logger.info("draining: waiting for %d streams", self._launches.streams)
         deadline = asyncio.get_running_loop().time() + self._timeout

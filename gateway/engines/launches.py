@@ -72,7 +72,7 @@ class Launches:
         """Why tasks were told to end; ``None``: their launches go on at another replica."""
         self._telling: set[asyncio.Task[None]] = set()
         self.streams = 0
-        """How many streams watch a launch."""
+        """How many streams there are, those among them that were only asked for yet."""
 
     @property
     def tallies(self) -> Tallies:
@@ -144,14 +144,21 @@ class Launches:
         launch.finished_at = self._means.fleet.now()
 
     @contextlib.contextmanager
-    def watching(self, launch: Launch) -> Iterator[None]:
-        """Count a stream as a watcher, for as long as the context lasts."""
-        launch.watchers += 1
+    def streaming(self) -> Iterator[None]:
+        """Count a stream, for as long as the context lasts: from when it is asked for, before its launch is known."""
         self.streams += 1
         try:
             yield
         finally:
             self.streams -= 1
+
+    @contextlib.contextmanager
+    def watching(self, launch: Launch) -> Iterator[None]:
+        """Count somebody as a watcher, for as long as the context lasts."""
+        launch.watchers += 1
+        try:
+            yield
+        finally:
             launch.watchers -= 1
             launch.unwatched_since = self._means.fleet.now()
 

@@ -28,6 +28,11 @@ COME_BACK_MS = 1500
 async def build(request: web.Request) -> web.StreamResponse:
     """Begin a launch, or go on with the one that Last-Event-ID names."""
     parts = request.app[PARTS]
+    with parts.launches.streaming():
+        return await _stream(request, parts)
+
+
+async def _stream(request: web.Request, parts: Parts) -> web.StreamResponse:
     try:
         launch, seen, headers = await _launch(request, parts)
     except Refused as refused:

@@ -16,6 +16,7 @@ from contract.journal import Entry
 from contract.launches import parse_event_id
 from contract.reports import Sessions
 from contract.repos import repo_key
+from gateway.app import DRAINING
 from gateway.clients.state.memory import MemoryState
 from gateway.clients.state.protocol import Adoption, StateUnavailableError
 from gateway.clients.state.sealing import FederationSeal, launch_key
@@ -30,6 +31,7 @@ from gateway.core.settings import FederationSettings
 from gateway.core.signing import SigningKeys
 from gateway.core.tallies import Tallies
 from gateway.engines import sharing as sharing_module
+from gateway.engines.draining import MOMENT
 from gateway.engines.fleet import Fleet
 from gateway.engines.replicas import Replicas
 from gateway.engines.reports import Reports
@@ -232,6 +234,27 @@ async def test_a_replica_that_is_added_serves_the_launches_of_the_others(start: 
     assert lines(events) == [f"line {n}\n" for n in range(2, 6)]
     assert events[-1].phase == Phase.READY
     assert (await added.launch())[-1].phase == Phase.READY
+
+
+async def test_a_replica_that_ends_waits_for_who_has_only_just_asked(start: Starter) -> None:
+    redis = await start.redis()
+    (one,) = await start.replicas(1, redis, members=1)
+
+    async def stop_listening() -> None:
+        """There are no sockets of its own to close here."""
+
+    # Nothing can be kept for a while, so that the launch is not known yet.
+    redis.freeze()
+    reading = asyncio.create_task(read(one))
+    await asyncio.sleep(0.2)
+    draining = asyncio.create_task(one.runner.app[DRAINING](stop_listening))
+    await asyncio.sleep(2 * MOMENT)
+    assert not draining.done()
+    redis.thaw()
+    events, _ = await reading
+    assert events[-1].phase == Phase.READY
+    async with asyncio.timeout(60):
+        await draining
 
 
 async def test_without_redis_for_a_while_launches_go_on_and_are_found_again(start: Starter) -> None:
